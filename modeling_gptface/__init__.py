@@ -1,0 +1,1 @@
+"""Configuration, image tokenizer, transformer with its heads, decoding schedule and guidance."""

@@ -1,0 +1,206 @@
+"""Configurations of the GPTFace image tokenizer and of the GPTFace model."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+
+
+@strict
+class GPTFaceImageTokenizerConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`GPTFaceImageTokenizer`], which turns an aligned face picture into a grid of discrete codes and back.
+
+    Args:
+        image_size (`int`, *optional*, defaults to 128):
+            Side of the square picture in pixels.
+        backbone (`str`, *optional*, defaults to `"compact"`):
+            `"compact"`: the small convolutional autoencoder of the TAESD family, factor 8. `"vqgan"`: the encoder and
+            decoder of diffusers' `VQModel`, into which taming-transformers checkpoints convert; its factor is
+            `2 ** (len(block_out_channels) - 1)`.
+        quantizer (`str`, *optional*, defaults to `"fsq"`):
+            `"fsq"`: finite scalar quantization (Mentzer et al. 2023) with `fsq_levels`. `"codebook"`: a learned codebook of
+            `codebook_size` vectors with `codebook_dim` entries (van den Oord et al. 2017).
+        latent_channels (`int`, *optional*, defaults to 32):
+            Channels between the encoder and the quantizer.
+        hidden_channels (`int`, *optional*, defaults to 64):
+            Width of the compact backbone.
+        fsq_levels (`list[int]`, *optional*, defaults to `[8, 6, 5, 5]`):
+            Levels of each FSQ dimension; their product is the number of codes.
+        codebook_size (`int`, *optional*, defaults to 1024):
+            Vectors of the learned codebook.
+        codebook_dim (`int`, *optional*):
+            Entries of a codebook vector; `latent_channels` where it is not given.
+        block_out_channels (`list[int]`, *optional*, defaults to `[128, 128, 256, 256, 512]`):
+            Channels of each resolution of the vqgan backbone.
+        layers_per_block (`int`, *optional*, defaults to 2):
+            Residual blocks at each resolution of the vqgan backbone.
+        attention_resolutions (`list[int]`, *optional*, defaults to `[16]`):
+            Resolutions (in cells) at which the vqgan backbone attends.
+        norm_num_groups (`int`, *optional*, defaults to 32):
+            Groups of the vqgan backbone's group norms.
+    """
+
+    model_type = "gptface_image_tokenizer"
+    base_config_key = "image_tokenizer_config"
+
+    image_size: int = 128
+    num_channels: int = 3
+    backbone: str = "compact"
+    quantizer: str = "fsq"
+    latent_channels: int = 32
+    hidden_channels: int = 64
+    fsq_levels: list[int] | tuple[int, ...] = (8, 6, 5, 5)
+    codebook_size: int = 1024
+    codebook_dim: int | None = None
+    block_out_channels: list[int] | tuple[int, ...] = (128, 128, 256, 256, 512)
+    layers_per_block: int = 2
+    attention_resolutions: list[int] | tuple[int, ...] = (16,)
+    norm_num_groups: int = 32
+
+    def __post_init__(self, **kwargs):
+        if self.backbone not in ("compact", "vqgan"):
+            raise ValueError(f"backbone must be 'compact' or 'vqgan', got {self.backbone!r}")
+        if self.quantizer not in ("fsq", "codebook"):
+            raise ValueError(f"quantizer must be 'fsq' or 'codebook', got {self.quantizer!r}")
+        self.fsq_levels = list(self.fsq_levels)
+        self.block_out_channels = list(self.block_out_channels)
+        self.attention_resolutions = list(self.attention_resolutions)
+        if self.codebook_dim is None:
+            self.codebook_dim = self.latent_channels
+        if self.image_size % self.downsample_factor:
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of the backbone's factor {self.downsample_factor}"
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def downsample_factor(self) -> int:
+        """Pixels along one side of a cell of the grid."""
+        return 8 if self.backbone == "compact" else 2 ** (len(self.block_out_channels) - 1)
+
+    @property
+    def grid_size(self) -> int:
+        """Cells along one side of the grid of codes."""
+        return self.image_size // self.downsample_factor
+
+    @property
+    def num_codes(self) -> int:
+        """Number of different codes K; a code lies in 0…K−1."""
+        if self.quantizer == "codebook":
+            return self.codebook_size
+        product = 1
+        for levels in self.fsq_levels:
+            product *= levels
+        return product
+
+
+@strict
+class GPTFaceConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`GPTFaceModel`] and its task classes. The defaults are the base size of the lineage (12 layers of 768,
+    BERT's uncased vocabulary, 64 text tokens).
+
+    Args:
+        image_tokenizer_config (`GPTFaceImageTokenizerConfig` or `dict`, *optional*):
+            The image tokenizer that lives inside the model.
+        vocab_size (`int`, *optional*, defaults to 30522):
+            Words of the text vocabulary. Image codes follow them: image id = code + `vocab_size`.
+        max_text_length (`int`, *optional*, defaults to 64):
+            Most text tokens, `[CLS]` and `[SEP]` included. Image positions start here whatever the caption's length.
+        norm_position (`str`, *optional*, defaults to `"pre"`):
+            `"pre"`: layer norm before attention and feed-forward, with a final norm; `"post"`: after the residual sum, as BERT.
+        embedding_norm (`bool`, *optional*, defaults to `False`):
+            Layer norm on the sum of the embeddings.
+        attention_pattern (`str`, *optional*, defaults to `"bidirectional"`):
+            `"prefix"` lets text see text, and an image cell the text and the cells before it (the autoregressive sibling).
+        code_embedding (`str`, *optional*, defaults to `"free"`):
+            `"levels"` adds to each code's vector one vector for each level of its FSQ tuple, so that neighbouring codes share
+            what they have in common; needs an FSQ tokenizer. The output head is tied to the sum.
+        position_init (`str`, *optional*, defaults to `"normal"`):
+            `"sine"` starts the learned positions from 1-D sines (text) and 2-D sines (grid).
+        grid_convolution (`bool`, *optional*, defaults to `False`):
+            A depthwise 3×3 convolution over the grid of cells in front of each layer (conditional position encoding,
+            Chu et al. 2021).
+        heads (`dict`, *optional*):
+            Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
+            `"single_label_classification"`, `"multi_label_classification"`. A head may carry `"thresholds"` (one for each
+            label) and `"temperature"`.
+        match_trained (`bool`, *optional*, defaults to `False`):
+            Whether the image-text matching head has been trained. What needs it refuses to run on random weights.
+    """
+
+    model_type = "gptface"
+    sub_configs = {"image_tokenizer_config": GPTFaceImageTokenizerConfig}
+
+    image_tokenizer_config: dict | PreTrainedConfig | None = None
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    layer_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    max_text_length: int = 64
+    norm_position: str = "pre"
+    embedding_norm: bool = False
+    attention_pattern: str = "bidirectional"
+    code_embedding: str = "free"
+    position_init: str = "normal"
+    grid_convolution: bool = False
+    heads: dict | None = None
+    match_trained: bool = False
+    text_loss_weight: float | int = 1.0
+    image_loss_weight: float | int = 1.0
+    match_loss_weight: float | int = 1.0
+    pad_token_id: int | None = 0
+    cls_token_id: int = 101
+    sep_token_id: int = 102
+    mask_token_id: int = 103
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs):
+        if self.image_tokenizer_config is None:
+            self.image_tokenizer_config = GPTFaceImageTokenizerConfig()
+        elif isinstance(self.image_tokenizer_config, dict):
+            self.image_tokenizer_config = GPTFaceImageTokenizerConfig(**self.image_tokenizer_config)
+        self._check_choice("norm_position", ("pre", "post"))
+        self._check_choice("attention_pattern", ("bidirectional", "prefix"))
+        self._check_choice("code_embedding", ("free", "levels"))
+        self._check_choice("position_init", ("normal", "sine"))
+        if self.code_embedding == "levels" and self.image_tokenizer_config.quantizer != "fsq":
+            raise ValueError("code_embedding='levels' needs an image tokenizer with quantizer='fsq'")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        self.heads = self.heads or {}
+        for name, head in self.heads.items():
+            if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
+                raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
+        # `pipeline()` would ask for trust_remote_code although the installed class is in use; the export writes it back.
+        if not type(self).__module__.startswith("transformers_modules"):
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
+
+    def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, field) not in choices:
+            raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
+
+    @property
+    def num_codes(self) -> int:
+        """Number of image codes K."""
+        return self.image_tokenizer_config.num_codes
+
+    @property
+    def grid_size(self) -> int:
+        """Cells along one side of the grid."""
+        return self.image_tokenizer_config.grid_size
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Cells N of the grid, in raster order."""
+        return self.grid_size**2

@@ -1,0 +1,103 @@
+"""Guidance by the gradient of the image-text matching loss (plug-and-play, Dathathri et al. 2020, on masked cells)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class ITMGuidance:
+    """
+    Constants of the guidance; design and symbols as in [`guide_logits`].
+
+    Args:
+        iterations: m, gradient steps at each decoding step; 0 = no guidance.
+        step_size: α, in standard deviations of the logits.
+        gradient_power: γ, exponent of the gradient's norm.
+        kl_weight: k, weight of KL(q‖p).
+        fusion: g of the geometric mean between guided and unguided distribution.
+        temperature: τ of both distributions.
+    """
+
+    iterations: int = 1
+    step_size: float = 1.0
+    gradient_power: float = 1.0
+    kl_weight: float = 0.01
+    fusion: float = 0.9
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if self.iterations < 0 or self.step_size < 0 or self.temperature <= 0 or not 0 <= self.fusion <= 1:
+            raise ValueError(f"need iterations ≥ 0, step_size ≥ 0, temperature > 0 and 0 ≤ fusion ≤ 1, got {self}")
+
+    @classmethod
+    def original(cls) -> "ITMGuidance":
+        """The constants of the original plug-and-play method."""
+        return cls(iterations=3, step_size=0.02, gradient_power=1.5, kl_weight=0.01)
+
+
+def guide_logits(
+    logits: torch.Tensor,
+    mask: torch.Tensor,
+    match_score: Callable[[torch.Tensor], torch.Tensor],
+    code_table: torch.Tensor,
+    guidance: ITMGuidance,
+) -> torch.Tensor:
+    """
+    Pulls the distribution over masked cells towards what the matching head takes for the prompt.
+
+    With ℓ the logits, p = softmax(ℓ/τ), q = softmax((ℓ+δ)/τ) and e_i = Σ_c q_i(c)·E(c), δ descends
+    L = −log σ(s(e)) + k·mean_i KL(q_i‖p_i): δ ← δ − α·σ_ℓ·∇/max(‖∇‖^γ, ε), σ_ℓ the standard deviation of ℓ over codes and
+    ‖∇‖ the root of the mean over masked cells of ‖∇_i‖², per sample. The result is ℓ + g·δ: the geometric fusion
+    q^g·p^(1−g).
+
+    Args:
+        logits: ℓ [B, N, K].
+        mask: [B, N] bool; only these cells are changed.
+        match_score: cell vectors [B, N, H] (those of unmasked cells are ignored) → match log-odds s [B].
+        code_table: E [K, H].
+
+    Returns:
+        logits [B, N, K]; the very tensor given where `iterations` is 0.
+
+    Raises:
+        FloatingPointError: where the gradient is not finite.
+        RuntimeError: where there is something to guide and the gradient is zero for every sample: guidance cannot act.
+    """
+    if guidance.iterations == 0 or not mask.any():
+        return logits
+    logits = logits.detach().float()
+    # The known cells take no part: all that follows is over the masked cells, [M, K].
+    batch_index = mask.nonzero()[:, 0]
+    masked_logits = logits[mask]
+    reference = (masked_logits / guidance.temperature).log_softmax(-1)
+    spread = masked_logits.std(-1, keepdim=True)
+    cells = mask.sum(-1).clamp(min=1)
+    table = code_table.detach()
+    delta = torch.zeros_like(masked_logits)
+    for iteration in range(guidance.iterations):
+        # pipelines run under no_grad
+        with torch.enable_grad():
+            delta.requires_grad_(True)
+            log_q = ((masked_logits + delta) / guidance.temperature).log_softmax(-1)
+            q = log_q.exp()
+            vectors = table.new_zeros(*mask.shape, table.shape[1]).masked_scatter(mask[..., None], q @ table)
+            divergence = (q * (log_q - reference)).sum(-1)
+            mean_divergence = divergence.new_zeros(len(mask)).index_add(0, batch_index, divergence) / cells
+            loss = -torch.nn.functional.logsigmoid(match_score(vectors)) + guidance.kl_weight * mean_divergence
+            (gradient,) = torch.autograd.grad(loss.sum(), delta)
+        if not torch.isfinite(gradient).all():
+            raise FloatingPointError(f"the guidance gradient is not finite in iteration {iteration + 1}")
+        square = gradient.square().sum(-1)
+        norm = (square.new_zeros(len(mask)).index_add(0, batch_index, square) / cells).sqrt()
+        if not (norm > 0).any():
+            raise RuntimeError("the matching head gives no gradient for the masked cells: guidance cannot act")
+        scale = norm.pow(guidance.gradient_power).clamp(min=1e-12)[batch_index, None]
+        delta = delta.detach() - guidance.step_size * spread * gradient / scale
+    return logits.masked_scatter(mask[..., None], masked_logits + guidance.fusion * delta)
+
+
+def classifier_free(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
+    """Classifier-free guidance (Ho & Salimans 2022): ℓ_uncond + scale·(ℓ_cond − ℓ_uncond)."""
+    return unconditional + scale * (conditional - unconditional)

@@ -1,0 +1,353 @@
+"""Task models of GPTFace.
+
+Every task model holds all heads (they are small), so that one folder serves every class and saving one keeps the others. The
+parts that a class does not train are frozen.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_gptface import GPTFaceConfig
+from .modeling_gptface import GPTFaceEmbeddings, GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
+
+
+@dataclass
+class GPTFaceForPreTrainingOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor`, *optional*): weighted sum of the terms below.
+        text_loss, image_loss, match_loss (`torch.FloatTensor`, *optional*): each term, a mean over what it counts.
+        text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with `text_labels`,
+            only the rows that count: `(labels that are not −100, vocab_size)`.
+        image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_labels` likewise.
+        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match.
+    """
+
+    loss: torch.FloatTensor | None = None
+    text_loss: torch.FloatTensor | None = None
+    image_loss: torch.FloatTensor | None = None
+    match_loss: torch.FloatTensor | None = None
+    text_logits: torch.FloatTensor | None = None
+    image_logits: torch.FloatTensor | None = None
+    match_logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class GPTFaceMatchingOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor`, *optional*): cross-entropy where `match_labels` were given.
+        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match.
+    """
+
+    loss: torch.FloatTensor | None = None
+    match_logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class GPTFaceClassificationOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor`, *optional*): cross-entropy or binary cross-entropy where `labels` were given.
+        logits (`torch.FloatTensor` of shape `(batch, num_labels)`): scores before softmax or sigmoid.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class GPTFaceLMHead(nn.Module):
+    """States → logits over words or over codes: linear, activation, norm, then each modality's vectors and bias."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.text_decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        # Tied: the code vectors come from the embeddings (with the level vectors), only the bias is the head's own.
+        tied = config.tie_word_embeddings
+        self.image_decoder = None if tied else nn.Linear(config.hidden_size, config.num_codes)
+        self.image_bias = nn.Parameter(torch.zeros(config.num_codes)) if tied else None
+
+    def transform(self, states: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.activation(self.dense(states)))
+
+    def text(self, states: torch.Tensor) -> torch.Tensor:
+        """States […, H] → logits over words […, V]."""
+        return self.text_decoder(self.transform(states))
+
+    def image(self, states: torch.Tensor, embeddings: GPTFaceEmbeddings) -> torch.Tensor:
+        """States […, H] → logits over codes […, K]."""
+        states = self.transform(states)
+        if self.image_decoder is not None:
+            return self.image_decoder(states)
+        return nn.functional.linear(states, embeddings.code_table(), self.image_bias)
+
+
+class GPTFaceMatchHead(nn.Module):
+    """State of `[CLS]` → two logits, class 1 = matches: linear, tanh, linear."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        return self.output(torch.tanh(self.dense(state)))
+
+
+class GPTFaceClassifier(nn.Module):
+    """
+    One query a label attends over the image states; its pooled state gives the label's logit.
+
+    A label looks at its own place (glasses at the eyes, a beard at the chin), which a mean over all cells would dilute.
+    """
+
+    def __init__(self, config: GPTFaceConfig, num_labels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.query = nn.Linear(config.hidden_size, num_labels, bias=False)
+        self.output = nn.Linear(config.hidden_size, num_labels)
+
+    def forward(self, image_states: torch.Tensor) -> torch.Tensor:
+        """States of the cells [B, N, H] → logits [B, L]."""
+        states = self.norm(image_states)
+        attention = self.query(states).softmax(1)
+        pooled = torch.einsum("bnl,bnh->blh", attention, states)
+        return (pooled * self.output.weight).sum(-1) + self.output.bias
+
+
+def masked_mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy [rows, classes] × [rows] averaged over labels that are not −100; 0 where there are none."""
+    total = nn.functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+    return total / (labels != -100).sum().clamp(min=1)
+
+
+class GPTFaceTaskModel(GPTFacePreTrainedModel):
+    """The transformer with all of its heads; the base of the task models."""
+
+    _tied_weights_keys = {"lm_head.text_decoder.weight": "gptface.embeddings.word_embeddings.weight"}
+    # The Trainer must divide the loss by the accumulation steps: the model does not take `num_items_in_batch`.
+    accepts_loss_kwargs = False
+    trained_heads: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__(config)
+        self.gptface = GPTFaceModel(config)
+        self.lm_head = GPTFaceLMHead(config)
+        self.match_head = GPTFaceMatchHead(config)
+        self.classifiers = nn.ModuleDict(
+            {name: GPTFaceClassifier(config, len(head["labels"])) for name, head in config.heads.items()}
+        )
+        for name in {"lm_head", "match_head", "classifiers"} - set(self.trained_heads):
+            for key, parameter in getattr(self, name).named_parameters():
+                # the tied decoder weight belongs to the embeddings
+                if key != "text_decoder.weight":
+                    parameter.requires_grad_(False)
+        self.post_init()
+
+    @property
+    def image_tokenizer(self):
+        """The image tokenizer inside the model."""
+        return self.gptface.image_tokenizer
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head.text_decoder
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        self.lm_head.text_decoder = value
+
+    def split_states(self, outputs: GPTFaceModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of the sequence → (text states [B, T, H], image states [B, N, H])."""
+        states = outputs.last_hidden_state
+        cells = self.config.num_image_tokens if states.shape[1] > self.config.num_image_tokens else 0
+        return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
+
+
+class GPTFaceForPreTraining(GPTFaceTaskModel):
+    """Masked image and language modelling (MILM) with image-text matching (ITM)."""
+
+    trained_heads = ("lm_head", "match_head")
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_codes: torch.LongTensor | None = None,
+        image_mask: torch.BoolTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        image_embeds: torch.FloatTensor | None = None,
+        text_labels: torch.LongTensor | None = None,
+        image_labels: torch.LongTensor | None = None,
+        match_labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> GPTFaceForPreTrainingOutput:
+        r"""
+        See [`GPTFaceModel.forward`] for the inputs.
+
+        Args:
+            text_labels (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): word ids, −100 = ignored.
+            image_labels (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes, −100 = ignored.
+            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
+        """
+        outputs = self.gptface(
+            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
+        )
+        text_states, image_states = self.split_states(outputs)
+        terms = {}
+        # Logits of positions that carry no label would be most of the work of the heads, for nothing.
+        if text_labels is not None:
+            counted = text_labels != -100
+            text_states, text_labels = text_states[counted], text_labels[counted]
+        text_logits = self.lm_head.text(text_states)
+        if text_labels is not None:
+            terms["text_loss"] = masked_mean_cross_entropy(text_logits, text_labels)
+        if image_labels is not None:
+            counted = image_labels != -100
+            image_states, image_labels = image_states[counted], image_labels[counted]
+        image_logits = self.lm_head.image(image_states, self.gptface.embeddings)
+        if image_labels is not None:
+            terms["image_loss"] = masked_mean_cross_entropy(image_logits, image_labels)
+        match_logits = self.match_head(outputs.pooler_output)
+        if match_labels is not None:
+            terms["match_loss"] = masked_mean_cross_entropy(match_logits, match_labels)
+        loss = None
+        if terms:
+            loss = sum(getattr(self.config, f"{name}_weight") * value for name, value in terms.items())
+        return GPTFaceForPreTrainingOutput(
+            loss=loss,
+            **terms,
+            text_logits=text_logits,
+            image_logits=image_logits,
+            match_logits=match_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class GPTFaceForImageTextMatching(GPTFaceTaskModel):
+    """Does the caption describe the picture? Two logits, class 1 = matches."""
+
+    trained_heads = ("match_head",)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_codes: torch.LongTensor | None = None,
+        image_mask: torch.BoolTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        image_embeds: torch.FloatTensor | None = None,
+        match_labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> GPTFaceMatchingOutput:
+        r"""
+        See [`GPTFaceModel.forward`] for the inputs.
+
+        Args:
+            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
+        """
+        outputs = self.gptface(
+            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
+        )
+        logits = self.match_head(outputs.pooler_output)
+        loss = None if match_labels is None else masked_mean_cross_entropy(logits, match_labels)
+        return GPTFaceMatchingOutput(
+            loss=loss, match_logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class GPTFaceForImageClassification(GPTFaceTaskModel):
+    """
+    Named classification heads over the states of the picture.
+
+    `head_name` picks the head; the base class takes the first one of `config.heads`, or makes one out of `config.id2label`
+    where there is none.
+    """
+
+    trained_heads = ("classifiers",)
+    head_name: str | None = None
+    default_problem_type = "single_label_classification"
+
+    def __init__(self, config: GPTFaceConfig):
+        name = self.head_name or next(iter(config.heads), "labels")
+        if name not in config.heads:
+            labels = [config.id2label[index] for index in range(config.num_labels)]
+            problem_type = config.problem_type or self.default_problem_type
+            config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
+        head = config.heads[name]
+        config.id2label = dict(enumerate(head["labels"]))
+        config.label2id = {label: index for index, label in config.id2label.items()}
+        config.problem_type = head["problem_type"]
+        self.head_name = name
+        super().__init__(config)
+        for other, classifier in self.classifiers.items():
+            if other != name:
+                classifier.requires_grad_(False)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor | None = None,
+        image_codes: torch.LongTensor | None = None,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        image_mask: torch.BoolTensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> GPTFaceClassificationOutput:
+        r"""
+        See [`GPTFaceModel.forward`] for the inputs.
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch,)` or `torch.FloatTensor` of shape `(batch, num_labels)`,
+                *optional*): class indices, or 0/1 for each label of a multi-label head (negative or NaN = ignored).
+        """
+        if pixel_values is None and image_codes is None:
+            raise ValueError("classification needs a picture: give pixel_values or image_codes")
+        outputs = self.gptface(input_ids, attention_mask, pixel_values, image_codes, image_mask, **kwargs)
+        logits = self.classifiers[self.head_name](self.split_states(outputs)[1])
+        loss = None if labels is None else self._classification_loss(logits, labels)
+        return GPTFaceClassificationOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.config.heads[self.head_name]["problem_type"] == "single_label_classification":
+            return masked_mean_cross_entropy(logits, labels)
+        known = labels >= 0
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits.float(), torch.where(known, labels, 0).float(), reduction="none"
+        )
+        return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+class GPTFaceForFaceAttributeClassification(GPTFaceForImageClassification):
+    """Face attributes, several at once: the head `"attributes"`."""
+
+    head_name = "attributes"
+    default_problem_type = "multi_label_classification"
+
+
+class GPTFaceForFacialExpression(GPTFaceForImageClassification):
+    """Facial expression, one of several: the head `"expression"`."""
+
+    head_name = "expression"

@@ -1,0 +1,150 @@
+"""The image tokenizer: pixels ↔ a grid of discrete codes."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .autoencoder import compact_decoder, compact_encoder
+from .configuration_gptface import GPTFaceImageTokenizerConfig
+from .quantization import CodebookQuantizer, FiniteScalarQuantizer
+
+
+def vqgan_backbone(config: GPTFaceImageTokenizerConfig) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of diffusers' `VQModel`. Raises `ImportError` where diffusers is missing."""
+    try:
+        from diffusers.models.autoencoders.vae import Decoder, Encoder
+    except ImportError as error:
+        raise ImportError('backbone="vqgan" needs diffusers: pip install "gptface[vqgan]"') from error
+    resolutions = [config.image_size // 2**stage for stage in range(len(config.block_out_channels))]
+    attends = [resolution in config.attention_resolutions for resolution in resolutions]
+    shared = {
+        "block_out_channels": tuple(config.block_out_channels),
+        "layers_per_block": config.layers_per_block,
+        "norm_num_groups": config.norm_num_groups,
+    }
+    encoder = Encoder(
+        in_channels=config.num_channels,
+        out_channels=config.latent_channels,
+        down_block_types=tuple("AttnDownEncoderBlock2D" if attend else "DownEncoderBlock2D" for attend in attends),
+        double_z=False,
+        **shared,
+    )
+    decoder = Decoder(
+        in_channels=config.latent_channels,
+        out_channels=config.num_channels,
+        up_block_types=tuple("AttnUpDecoderBlock2D" if attend else "UpDecoderBlock2D" for attend in attends[::-1]),
+        **shared,
+    )
+    return encoder, decoder
+
+
+@dataclass
+class GPTFaceImageTokenizerOutput(ModelOutput):
+    """
+    Args:
+        reconstruction (`torch.FloatTensor` of shape `(batch, 3, H, W)`): decoded picture, about in [-1, 1], not clipped.
+        codes (`torch.LongTensor` of shape `(batch, cells)`): codes in raster order, 0…K−1.
+        latents (`torch.FloatTensor` of shape `(batch, latent_channels, h, w)`): encoder output before the quantizer.
+    """
+
+    reconstruction: torch.FloatTensor | None = None
+    codes: torch.LongTensor | None = None
+    latents: torch.FloatTensor | None = None
+
+
+class GPTFaceImageTokenizer(PreTrainedModel):
+    """
+    Convolutional encoder → quantizer → decoder. All pixels are in [-1, 1]; codes are in raster order.
+    """
+
+    config: GPTFaceImageTokenizerConfig
+    config_class = GPTFaceImageTokenizerConfig
+    base_model_prefix = "image_tokenizer"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = False
+
+    def __init__(self, config: GPTFaceImageTokenizerConfig):
+        super().__init__(config)
+        if config.backbone == "compact":
+            self.encoder = compact_encoder(config.hidden_channels, config.latent_channels, config.num_channels)
+            self.decoder = compact_decoder(config.hidden_channels, config.latent_channels, config.num_channels)
+        else:
+            self.encoder, self.decoder = vqgan_backbone(config)
+        self.quantizer = (
+            FiniteScalarQuantizer(config.fsq_levels, config.latent_channels)
+            if config.quantizer == "fsq"
+            else CodebookQuantizer(config.codebook_size, config.codebook_dim, config.latent_channels)
+        )
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.GroupNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.uniform_(module.weight, -1.0 / module.num_embeddings, 1.0 / module.num_embeddings)
+
+    def latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, H, W] in [-1, 1] → continuous latents [B, C, h, w]; H and W multiples of the factor."""
+        if self.config.backbone == "compact":  # this backbone wants [0, 1]
+            pixel_values = (pixel_values + 1) / 2
+        return self.encoder(pixel_values)
+
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Pixels [B, 3, H, W] in [-1, 1] → codes [B, N] (long, raster order).
+
+        Raises:
+            ValueError: where the shape is not that of a square picture of `config.image_size`.
+        """
+        size = self.config.image_size
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (self.config.num_channels, size, size):
+            raise ValueError(
+                f"pixel_values must have shape [B, {self.config.num_channels}, {size}, {size}], "
+                f"got {list(pixel_values.shape)}"
+            )
+        return self.quantizer(self.latents(pixel_values))[1].flatten(1)
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, N] → quantized latents [B, C, h, w] for a square grid of N cells."""
+        side = round(codes.shape[-1] ** 0.5)
+        if codes.ndim != 2 or side * side != codes.shape[-1]:
+            raise ValueError(f"codes must have shape [B, N] with N a square number, got {list(codes.shape)}")
+        return self.quantizer.embed(codes.view(-1, side, side))
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, N] (long, 0…K−1) → pixels [B, 3, H, W] clipped to [-1, 1]."""
+        return self.decode_latents(self.embed(codes)).clamp(-1, 1)
+
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """Quantized latents [B, C, h, w] → pixels [B, 3, H, W], about in [-1, 1], not clipped."""
+        pixels = self.decoder(latents)
+        return pixels * 2 - 1 if self.config.backbone == "compact" else pixels
+
+    def forward(
+        self, pixel_values: torch.Tensor, return_dict: bool | None = None
+    ) -> GPTFaceImageTokenizerOutput | tuple:
+        """Pixels [B, 3, H, W] in [-1, 1] → reconstruction, codes and latents; gradients pass the quantizer."""
+        latents = self.latents(pixel_values)
+        quantized, codes = self.quantizer(latents)
+        output = GPTFaceImageTokenizerOutput(self.decode_latents(quantized), codes.flatten(1), latents)
+        return output.to_tuple() if return_dict is False else output
+
+    def fingerprint(self) -> str:
+        """Hash of the weights that decide the codes, as fp16: codes of one tokenizer must not be read with another."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,352 @@
+"""The GPTFace transformer: one bidirectional encoder over a caption and the codes of a face picture.
+
+The sequence is `[CLS] caption [SEP]` followed by the codes in raster order. Image positions start at `max_text_length` whatever
+the caption's length, so that a cell of the grid always has the same position.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_gptface import GPTFaceConfig
+from .image_tokenizer_gptface import GPTFaceImageTokenizer
+from .quantization import code_levels
+
+TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
+
+
+@dataclass
+class GPTFaceModelOutput(ModelOutput):
+    """
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, text_length + cells, hidden_size)`): states of the sequence.
+        pooler_output (`torch.FloatTensor` of shape `(batch, hidden_size)`): state of `[CLS]`.
+        image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): the codes that were read.
+        hidden_states, attentions: those of each layer, where asked for.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    image_codes: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def sine_positions(length: int, size: int) -> torch.Tensor:
+    """1-D sine and cosine positions [length, size] (Vaswani et al. 2017)."""
+    frequency = torch.exp(-torch.arange(0, size, 2, dtype=torch.float) * (9.21 / size))
+    angle = torch.arange(length, dtype=torch.float)[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], 1)[:, :size]
+
+
+def grid_sine_positions(side: int, size: int) -> torch.Tensor:
+    """2-D sine positions [side·side, size] in raster order: the first half encodes the row, the second the column."""
+    line = sine_positions(side, size // 2)
+    rows, columns = line[:, None].expand(side, side, -1), line[None].expand(side, side, -1)
+    grid = torch.cat([rows, columns], -1).flatten(0, 1)
+    return nn.functional.pad(grid, (0, size - grid.shape[1]))
+
+
+class GPTFaceEmbeddings(nn.Module):
+    """Words and image codes in one space, plus learned positions and token types."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.config = config
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.code_embeddings = nn.Embedding(config.num_codes, config.hidden_size)
+        levels = config.image_tokenizer_config.fsq_levels
+        self.level_embeddings = (
+            nn.Embedding(sum(levels), config.hidden_size) if config.code_embedding == "levels" else None
+        )
+        self.position_embeddings = nn.Embedding(config.max_text_length + config.num_image_tokens, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(3, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.embedding_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def code_table(self) -> torch.Tensor:
+        """Vector of every code [K, H]: the free vector plus, with `code_embedding="levels"`, one for each FSQ level."""
+        table = self.code_embeddings.weight
+        if self.level_embeddings is None:
+            return table
+        levels = self.config.image_tokenizer_config.fsq_levels
+        indices = code_levels(torch.arange(table.shape[0], device=table.device), levels)
+        for dimension in range(len(levels)):
+            table = table + self.level_embeddings.weight[indices[:, dimension] + sum(levels[:dimension])]
+        return table
+
+    def embed_codes(self, image_codes: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Codes [B, N] → vectors [B, N, H]; where `image_mask` is True, the vector of `[MASK]`."""
+        vectors = nn.functional.embedding(image_codes, self.code_table())
+        if image_mask is not None:
+            vectors = torch.where(image_mask[..., None], self.mask_vector(), vectors)
+        return vectors
+
+    def mask_vector(self) -> torch.Tensor:
+        """Vector [H] of `[MASK]`, which masks words and cells alike."""
+        return self.word_embeddings.weight[self.config.mask_token_id]
+
+    def forward(self, word_vectors: torch.Tensor, attention_mask: torch.Tensor | None, image_vectors=None):
+        """Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]."""
+        length = word_vectors.shape[1]
+        if length > self.config.max_text_length:
+            raise ValueError(
+                f"the text has {length} tokens, more than max_text_length = {self.config.max_text_length}: truncate it"
+            )
+        types = self.token_type_embeddings.weight
+        text_type = types[TOKEN_TYPE_TEXT]
+        if attention_mask is not None:
+            text_type = torch.where(attention_mask[..., None].bool(), text_type, types[TOKEN_TYPE_PADDING])
+        positions = self.position_embeddings.weight
+        embeddings = word_vectors + positions[:length] + text_type
+        if image_vectors is not None:
+            cells = positions[self.config.max_text_length :]
+            embeddings = torch.cat([embeddings, image_vectors + cells + types[TOKEN_TYPE_IMAGE]], 1)
+        return self.dropout(self.norm(embeddings))
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plain attention that returns its weights [B, heads, queries, keys]."""
+    weights = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class GPTFaceAttention(nn.Module):
+    """Multi-head self-attention."""
+
+    is_causal = False
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs):
+        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        query, key, value = (
+            projection(hidden_states).view(shape).transpose(1, 2) for projection in (self.query, self.key, self.value)
+        )
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        context, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        return self.output(context.reshape(*hidden_states.shape[:-1], -1).contiguous()), weights
+
+
+class GPTFaceFeedForward(nn.Module):
+    """Two linear layers around an activation."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.down(self.activation(self.up(hidden_states)))
+
+
+class GPTFaceGridConvolution(nn.Module):
+    """Adds a depthwise 3×3 convolution over the grid to the image states (conditional position encoding)."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.side = config.grid_size
+        self.conv = nn.Conv2d(config.hidden_size, config.hidden_size, 3, padding=1, groups=config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor, text_length: int) -> torch.Tensor:
+        text, image = hidden_states[:, :text_length], hidden_states[:, text_length:]
+        if image.shape[1] == 0:
+            return hidden_states
+        grid = image.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
+        return torch.cat([text, image + self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+
+class GPTFaceLayer(GradientCheckpointingLayer):
+    """Attention and feed-forward with residual sums, normalised before (`"pre"`) or after (`"post"`) each."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.pre_norm = config.norm_position == "pre"
+        self.grid_convolution = GPTFaceGridConvolution(config) if config.grid_convolution else None
+        self.attention = GPTFaceAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward = GPTFaceFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, text_length: int, **kwargs
+    ) -> torch.Tensor:
+        if self.grid_convolution is not None:
+            hidden_states = self.grid_convolution(hidden_states, text_length)
+        if self.pre_norm:
+            attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, **kwargs)
+            hidden_states = hidden_states + self.dropout(attended)
+            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+        attended, _ = self.attention(hidden_states, attention_mask, **kwargs)
+        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
+        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
+
+
+class GPTFacePreTrainedModel(PreTrainedModel):
+    """Weight initialisation and loading, shared by all GPTFace models."""
+
+    config: GPTFaceConfig
+    config_class = GPTFaceConfig
+    base_model_prefix = "gptface"
+    main_input_name = "input_ids"
+    input_modalities = ("text", "image")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": GPTFaceLayer, "attentions": GPTFaceAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, GPTFaceGridConvolution):
+            # starts as the identity: the sum adds nothing until it has learned to
+            init.zeros_(module.conv.weight)
+            init.zeros_(module.conv.bias)
+        elif isinstance(module, GPTFaceEmbeddings) and self.config.position_init == "sine":
+            text = sine_positions(self.config.max_text_length, self.config.hidden_size)
+            cells = grid_sine_positions(self.config.grid_size, self.config.hidden_size)
+            scale = self.config.initializer_range / text.std()
+            init.copy_(module.position_embeddings.weight, torch.cat([text, cells]) * scale)
+
+
+class GPTFaceModel(GPTFacePreTrainedModel):
+    """The bare transformer with its image tokenizer: states of the joint sequence, no head."""
+
+    # One folder serves every class: the heads in it are not for this one.
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\."]
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__(config)
+        self.image_tokenizer = GPTFaceImageTokenizer(config.image_tokenizer_config)
+        # Codes carry no gradient: the tokenizer is trained on its own, then frozen.
+        self.image_tokenizer.requires_grad_(False)
+        self.embeddings = GPTFaceEmbeddings(config)
+        self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
+        pre_norm = config.norm_position == "pre"
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if pre_norm else nn.Identity()
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embeddings.word_embeddings = value
+
+    def empty_caption(self, batch: int) -> torch.Tensor:
+        """`[CLS] [SEP]` as ids [batch, 2]: the caption of a picture that has none."""
+        ids = [self.config.cls_token_id, self.config.sep_token_id]
+        return torch.tensor(ids, device=self.embeddings.word_embeddings.weight.device).expand(batch, -1)
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_codes: torch.LongTensor | None = None,
+        image_mask: torch.BoolTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        image_embeds: torch.FloatTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> GPTFaceModelOutput:
+        r"""
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): `[CLS] caption [SEP]`, padded; the
+                empty caption where neither this nor `inputs_embeds` is given.
+            attention_mask (`torch.Tensor` of shape `(batch, text_length)`, *optional*): 1 = word, 0 = padding.
+            pixel_values (`torch.FloatTensor` of shape `(batch, 3, H, W)`, *optional*): aligned faces in [-1, 1].
+            image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes 0…K−1 instead of pixels.
+            image_mask (`torch.BoolTensor` of shape `(batch, cells)`, *optional*): True = the cell is masked.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch, text_length, hidden_size)`, *optional*): vectors of the words.
+            image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): vectors of the cells,
+                for example a mixture of codes; takes the place of `image_codes` and `image_mask`.
+
+        Raises:
+            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range.
+        """
+        if input_ids is not None and inputs_embeds is not None:
+            raise ValueError("give input_ids or inputs_embeds, not both")
+        if pixel_values is not None and image_codes is not None:
+            raise ValueError("give pixel_values or image_codes, not both")
+        if pixel_values is not None:
+            image_codes = self.image_tokenizer.encode(pixel_values)
+        if image_embeds is None and image_codes is not None:
+            image_embeds = self.embeddings.embed_codes(image_codes, image_mask)
+        if image_embeds is not None and image_embeds.shape[1] != self.config.num_image_tokens:
+            raise ValueError(
+                f"the image part has {image_embeds.shape[1]} cells, the model's grid {self.config.num_image_tokens}"
+            )
+        if inputs_embeds is None:
+            if input_ids is None:
+                if image_embeds is None:
+                    raise ValueError("give a text (input_ids), a picture (pixel_values or image_codes) or both")
+                input_ids = self.empty_caption(image_embeds.shape[0])
+                attention_mask = None
+            inputs_embeds = self.embeddings.word_embeddings(input_ids)
+
+        text_length = inputs_embeds.shape[1]
+        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds)
+        mask = self._attention_mask(hidden_states, attention_mask, text_length)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, text_length, **kwargs)
+        hidden_states = self.norm(hidden_states)
+        return GPTFaceModelOutput(
+            last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0], image_codes=image_codes
+        )
+
+    def _attention_mask(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, text_length: int):
+        """Text mask [B, T] or None → what the attention function takes; padding is never a key."""
+        if attention_mask is not None:
+            cells = hidden_states.shape[1] - text_length
+            attention_mask = nn.functional.pad(attention_mask, (0, cells), value=1)
+        prefix = None
+        if self.config.attention_pattern == "prefix":
+
+            def prefix(batch_idx, head_idx, q_idx, kv_idx):
+                return (kv_idx < text_length) | ((q_idx >= text_length) & (kv_idx <= q_idx))
+
+        return create_bidirectional_mask(self.config, hidden_states, attention_mask, and_mask_function=prefix)

@@ -1,0 +1,97 @@
+"""Quantizers of the image tokenizer: finite scalar quantization and a learned codebook, behind one interface.
+
+Both map latents [B, C, h, w] to quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents.
+"""
+
+import torch
+from torch import nn
+
+
+class FiniteScalarQuantizer(nn.Module):
+    """
+    Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505) between 1×1 convolutions.
+
+    Dimension j is squashed to `levels[j]` values and rounded to integers q_j; code = Σ_j (q_j + L_j//2)·∏_{i<j} L_i. The
+    integers divided by L_j//2 go through `up`. Gradients pass the rounding straight through.
+    """
+
+    def __init__(self, levels: list[int], latent_channels: int):
+        super().__init__()
+        self.levels = [int(level) for level in levels]
+        self.down = nn.Conv2d(latent_channels, len(levels), 1)
+        self.up = nn.Conv2d(len(levels), latent_channels, 1)
+
+    @property
+    def num_codes(self) -> int:
+        return int(torch.tensor(self.levels).prod())
+
+    def _column(self, values: list[float], like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
+
+    def integers(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [B, C, h, w] → integers q [B, D, h, w] as floats in −(L_j//2)…(L_j−1)//2, straight-through."""
+        half = self._column([(level - 1) * (1 + 1e-3) / 2 for level in self.levels], latents)
+        offset = self._column([0.5 if level % 2 == 0 else 0.0 for level in self.levels], latents)
+        bounded = torch.tanh(self.down(latents) + torch.atanh(offset / half)) * half - offset
+        return bounded + (bounded.round() - bounded).detach()
+
+    def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        integers = self.integers(latents)
+        width = self._column([level // 2 for level in self.levels], latents)
+        basis = self._column(self._basis(), latents)
+        codes = ((integers.detach().round() + width) * basis).sum(1).long()
+        return self.up(integers / width), codes
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, h, w] → latents [B, C, h, w], exactly those that `forward` gives for these codes."""
+        levels = code_levels(codes, self.levels).movedim(-1, 1).to(self.up.weight.dtype)
+        width = self._column([level // 2 for level in self.levels], levels)
+        return self.up((levels - width) / width)
+
+    def _basis(self) -> list[float]:
+        basis, product = [], 1
+        for level in self.levels:
+            basis.append(float(product))
+            product *= level
+        return basis
+
+
+class CodebookQuantizer(nn.Module):
+    """
+    Learned codebook (van den Oord et al. 2017): each latent is replaced by its nearest vector in Euclidean distance.
+
+    `down` and `up` are taming-transformers' `quant_conv` and `post_quant_conv`. Gradients pass straight through.
+    """
+
+    def __init__(self, codebook_size: int, codebook_dim: int, latent_channels: int):
+        super().__init__()
+        self.down = nn.Conv2d(latent_channels, codebook_dim, 1)
+        self.codebook = nn.Embedding(codebook_size, codebook_dim)
+        self.up = nn.Conv2d(codebook_dim, latent_channels, 1)
+
+    @property
+    def num_codes(self) -> int:
+        return self.codebook.num_embeddings
+
+    def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors = self.down(latents).movedim(1, -1)
+        # ‖v − e‖² without ‖v‖², which is the same for every entry e
+        weight = self.codebook.weight
+        distances = weight.pow(2).sum(1) - 2 * vectors @ weight.t()
+        codes = distances.argmin(-1)
+        quantized = self.codebook(codes)
+        quantized = vectors + (quantized - vectors).detach()
+        return self.up(quantized.movedim(-1, 1)), codes
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, h, w] → latents [B, C, h, w]."""
+        return self.up(self.codebook(codes).movedim(-1, 1))
+
+
+def code_levels(codes: torch.Tensor, levels: list[int]) -> torch.Tensor:
+    """FSQ codes […] (long) → level indices […, D], index j in 0…L_j−1; the inverse of the mixed-radix sum."""
+    digits = []
+    for level in levels:
+        digits.append(codes % level)
+        codes = torch.div(codes, level, rounding_mode="floor")
+    return torch.stack(digits, -1)

@@ -1,0 +1,206 @@
+"""Geometry of the face crop: from five landmarks to a similarity transform, and from a photo to the aligned crop.
+
+Coordinates are continuous pixel coordinates `(x, y)`: `(0, 0)` is the outer corner of the top left pixel, and pixel `i`
+spans `[i, i + 1)` with its centre at `i + 0.5`. A picture that is scaled by two therefore has every coordinate doubled.
+A matrix is float64 `[2, 3]` and maps column vectors: `(x', y') = M[:, :2] @ (x, y) + M[:, 2]`.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from .image_loading import to_rgb
+
+# Where the landmarks of a frontal face lie in a crop of 128×128 pixels. Order everywhere: the eye on the left side of
+# the picture, the eye on the right, nose tip, left mouth corner, right mouth corner.
+CROP_SIZE = 128
+CROP_LANDMARKS = np.array([[44.5, 55.5], [83.5, 55.5], [64.0, 80.0], [48.0, 96.0], [80.0, 96.0]])
+CROP_LANDMARKS.flags.writeable = False
+
+# The same crop as a square of CelebA's aligned pictures (178×218), which all share one alignment.
+_CELEBA_SIZE = (178, 218)
+_CELEBA_BOX = (25, 56, 153, 184)
+
+
+def similarity_transform(source: ArrayLike, target: ArrayLike) -> np.ndarray:
+    """Least-squares rotation, uniform scale and shift that take `source` to `target`, never a reflection.
+
+    The closed form of Umeyama (1991) in two dimensions.
+
+    Args:
+        source: Points `[N, 2]`, N ≥ 2.
+        target: Points `[N, 2]`.
+
+    Returns:
+        Matrix `[2, 3]`.
+
+    Raises:
+        ValueError: Shapes that differ, non-finite values, or source points that all coincide.
+    """
+    source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2 or len(source) < 2:
+        raise ValueError(
+            f"points must be two arrays of one shape [N, 2] with N of at least 2, not {source.shape} and {target.shape}"
+        )
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise ValueError("points must be finite")
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    # As complex numbers a similarity is z' = c·z + t, and c is an ordinary least-squares slope.
+    z = (source - source_mean) @ np.array([1, 1j])
+    w = (target - target_mean) @ np.array([1, 1j])
+    spread = float((np.abs(z) ** 2).sum())
+    if spread <= 1e-12 * max(1.0, float(np.abs(source).max()) ** 2):
+        raise ValueError("points coincide: they do not say how large the face is")
+    c = (z.conj() * w).sum() / spread
+    linear = np.array([[c.real, -c.imag], [c.imag, c.real]])
+    return np.column_stack([linear, target_mean - linear @ source_mean])
+
+
+def crop_matrix(landmarks: ArrayLike, size: int = CROP_SIZE) -> np.ndarray:
+    """Matrix `[2, 3]` from the photo to a crop of `size`×`size` pixels.
+
+    Args:
+        landmarks: `[5, 2]` in pixels of the photo, in the order of `CROP_LANDMARKS`.
+        size: Side of the crop in pixels.
+
+    Raises:
+        ValueError: Another shape, non-finite values, or landmarks that give no face.
+    """
+    landmarks = np.asarray(landmarks, dtype=np.float64)
+    if landmarks.shape != (5, 2):
+        raise ValueError(
+            "landmarks must be five points (x, y) in pixels of the photo: left eye, right eye, nose, left and right "
+            f"mouth corner as seen in the picture; got shape {landmarks.shape}"
+        )
+    matrix = similarity_transform(landmarks, CROP_LANDMARKS * (size / CROP_SIZE))
+    if scale_of(matrix) < 1e-6:
+        raise ValueError("landmarks do not form a face: check their order and units")
+    return matrix
+
+
+def scale_of(matrix: np.ndarray) -> float:
+    """How many target pixels one source pixel becomes, along one side."""
+    return math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
+
+
+def inverse(matrix: np.ndarray) -> np.ndarray:
+    """The matrix `[2, 3]` of the opposite direction."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def compose(first: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """The matrix `[2, 3]` that applies `first` and `then` in this order."""
+    return np.column_stack([then[:, :2] @ first[:, :2], then[:, :2] @ first[:, 2] + then[:, 2]])
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """The matrix `[2, 3]` of a shift by `(x, y)`."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
+
+
+def apply(matrix: np.ndarray, points: ArrayLike) -> np.ndarray:
+    """Map points `[..., 2]`."""
+    return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def corners(width: float, height: float) -> np.ndarray:
+    """The four corners `[4, 2]` of a picture, clockwise from the top left."""
+    return np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
+
+
+def align(image: Image.Image, matrix: np.ndarray, size: int = CROP_SIZE) -> Image.Image:
+    """Cut the face out of a photo.
+
+    Args:
+        image: The photo. Mode `"L"` (a mask) stays so, everything else becomes RGB, transparency over white.
+        matrix: `[2, 3]` from photo to crop, as `crop_matrix` gives it.
+        size: Side of the crop in pixels.
+
+    Returns:
+        The crop, `size`×`size`, anti-aliased where the photo is sharper than the crop. Beyond the edge of the photo
+        its outermost pixels are repeated.
+
+    Raises:
+        ValueError: The crop lies outside the photo or is far larger than it: the landmarks belong to another picture.
+    """
+    image = image if image.mode == "L" else to_rgb(image)
+    quad = apply(inverse(matrix), corners(size, size))
+    low, high = quad.min(axis=0), quad.max(axis=0)
+    if (high <= 0).any() or (low >= image.size).any() or (high - low).max() > 8 * max(image.size):
+        raise ValueError(
+            f"the face crop spans {low.round().tolist()} to {high.round().tolist()} in a photo of size {image.size}: "
+            "landmarks must be pixels of this photo"
+        )
+    return warp(image, matrix, (size, size))
+
+
+def warp(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Resample `image` through `matrix` (from source to target) into a picture of `size` (width, height).
+
+    Bicubic where the target is as fine as the source or finer. Where it is coarser, the source is averaged down to
+    between two and four times the target's resolution, sampled at that resolution and averaged again, so that no
+    detail aliases. Beyond its edge the source repeats its outermost pixels. Any mode that Pillow can transform,
+    `"F"` included.
+    """
+    back = inverse(matrix)
+    quad = apply(back, corners(*size))
+    # How many source pixels one target pixel spans, and by how much the source is averaged down first.
+    shrink = scale_of(back)
+    factor = max(1, math.floor(shrink / 2))
+    margin = 3  # The bicubic kernel reaches two pixels.
+    left, top = (math.floor(value / factor) - margin for value in quad.min(axis=0))
+    right, bottom = (math.ceil(value / factor) + margin for value in quad.max(axis=0))
+    part = _reduced_part(image, factor, (left, top, right, bottom))
+    oversample = max(1, math.ceil(shrink / factor - 0.25))
+    grid = (size[0] * oversample, size[1] * oversample)
+    from_grid = np.array([[1 / oversample, 0.0, 0.0], [0.0, 1 / oversample, 0.0]])
+    to_part = np.array([[1 / factor, 0.0, -left], [0.0, 1 / factor, -top]])
+    lookup = compose(compose(from_grid, back), to_part)
+    result = part.transform(grid, Image.Transform.AFFINE, tuple(lookup.ravel()), Image.Resampling.BICUBIC)
+    return result.reduce(oversample) if oversample > 1 else result
+
+
+def _reduced_part(image: Image.Image, factor: int, box: tuple[int, int, int, int]) -> Image.Image:
+    """The rectangle `box` of the picture averaged down by `factor` (box counts reduced pixels), edges repeated.
+
+    Only pixels inside the picture are touched, however far the box reaches beyond it.
+    """
+    x = np.arange(box[0], box[2]).clip(0, math.ceil(image.width / factor) - 1)
+    y = np.arange(box[1], box[3]).clip(0, math.ceil(image.height / factor) - 1)
+    inside = (
+        int(x[0]) * factor,
+        int(y[0]) * factor,
+        min(int(x[-1] + 1) * factor, image.width),
+        min(int(y[-1] + 1) * factor, image.height),
+    )
+    part = image.crop(inside) if factor == 1 else image.reduce(factor, inside)
+    if part.size == (len(x), len(y)):
+        return part
+    return Image.fromarray(np.asarray(part)[np.ix_(y - y[0], x - x[0])])
+
+
+def celeba_crop(image: Image.Image, size: int = CROP_SIZE) -> Image.Image:
+    """The project's face crop of a picture that has CelebA's alignment.
+
+    Args:
+        image: 178×218 pixels (the crop is the square (25, 56)–(153, 184)) or the half-size 89×109.
+        size: Side of the result in pixels. A full-size picture at 128 is cut without resampling; everything else is
+            resized with the bicubic filter, which rings less than Lanczos where 64 pixels become 128.
+
+    Raises:
+        ValueError: A picture of another size.
+    """
+    image = to_rgb(image)
+    if image.size == _CELEBA_SIZE:
+        scale = 1.0
+    elif image.size == (_CELEBA_SIZE[0] // 2, _CELEBA_SIZE[1] // 2):
+        scale = 0.5
+    else:
+        raise ValueError(f"a picture with CelebA's alignment has 178×218 or 89×109 pixels, not {image.size}")
+    if scale == 1.0 and size == CROP_SIZE:
+        return image.crop(_CELEBA_BOX)
+    box = tuple(value * scale for value in _CELEBA_BOX)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

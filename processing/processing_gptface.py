@@ -1,0 +1,45 @@
+"""The joint processor: captions and aligned faces in, model inputs out; codes and pixels back to PIL."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature, ProcessorMixin
+
+
+class GPTFaceProcessor(ProcessorMixin):
+    """
+    Joins [`GPTFaceImageProcessor`] and [`GPTFaceTokenizer`].
+
+    Args:
+        image_processor (`GPTFaceImageProcessor`): pictures → `pixel_values`.
+        tokenizer (`GPTFaceTokenizer`): captions → `input_ids`, `attention_mask`.
+    """
+
+    def __init__(self, image_processor=None, tokenizer=None, **kwargs):
+        super().__init__(image_processor, tokenizer, **kwargs)
+
+    def __call__(self, images=None, text: str | Sequence[str] | None = None, **kwargs) -> BatchFeature:
+        """
+        Aligned faces and captions → `pixel_values` [B, 3, H, W], `input_ids` and `attention_mask` [B, T].
+
+        Captions are padded to the longest and cut at the tokenizer's `model_max_length`.
+
+        Raises:
+            ValueError: where neither is given.
+        """
+        if images is None and text is None:
+            raise ValueError("give images, text or both")
+        kwargs.setdefault("return_tensors", "pt")
+        return super().__call__(images=images, text=text, padding=True, truncation=True, **kwargs)
+
+    def pixels_to_pil(self, pixel_values: torch.Tensor) -> list[Image.Image]:
+        """Pixels [B, 3, H, W] in [-1, 1] → RGB pictures."""
+        array = pixel_values.detach().float().clamp(-1, 1).add(1).mul(127.5).round().byte()
+        return [Image.fromarray(np.asarray(picture)) for picture in array.permute(0, 2, 3, 1).cpu()]
+
+    @torch.no_grad()
+    def decode_codes(self, codes: torch.Tensor, image_tokenizer) -> list[Image.Image]:
+        """Codes [B, N] → RGB pictures, through the `image_tokenizer` of a model (its `decode`)."""
+        return self.pixels_to_pil(image_tokenizer.decode(codes))

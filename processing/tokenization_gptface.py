@@ -1,0 +1,65 @@
+"""The text tokenizer: WordPiece with the conventions of BERT uncased."""
+
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+# In the order of their ids in a vocabulary trained here; BERT's own vocabulary keeps its own ids.
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+class GPTFaceTokenizer(PreTrainedTokenizerFast):
+    """
+    Lower-cased WordPiece; `[CLS] caption [SEP]`. It is whatever its tokenizer.json says: make one with
+    [`GPTFaceTokenizer.train`] or [`GPTFaceTokenizer.from_vocabulary`].
+    """
+
+    model_input_names = ["input_ids", "attention_mask"]
+
+    @classmethod
+    def from_vocabulary(cls, vocabulary: dict[str, int], max_length: int = 64) -> "GPTFaceTokenizer":
+        """
+        A tokenizer over a WordPiece vocabulary such as BERT's.
+
+        Raises:
+            ValueError: where one of the special tokens is missing.
+        """
+        missing = [token for token in SPECIAL_TOKENS.values() if token not in vocabulary]
+        if missing:
+            raise ValueError(f"the vocabulary lacks the special tokens {missing}")
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
+        return cls._with_conventions(tokenizer, max_length)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int, max_length: int = 64) -> "GPTFaceTokenizer":
+        """Trains a WordPiece vocabulary of at most `vocab_size` entries; every printable ASCII character is in it."""
+        tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS.values()),
+            initial_alphabet=[chr(code) for code in range(33, 127)],
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls._with_conventions(tokenizer, max_length)
+
+    @classmethod
+    def _with_conventions(cls, tokenizer: Tokenizer, max_length: int) -> "GPTFaceTokenizer":
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece(prefix="##")
+        cls_token, sep_token = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{cls_token} $A {sep_token}",
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls_token, sep_token)],
+        )
+        return cls(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL_TOKENS)

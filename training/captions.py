@@ -1,0 +1,285 @@
+"""Captions from attribute labels by a varied grammar, and the mentions that tell matching captions from others.
+
+A caption is a text together with its *mentions*: attribute name → 0 or 1, exactly what the text states. Mentions make
+image-text matching exact: `contradicts` says whether a caption is false for an image, and `counterfactual` makes a
+false caption that differs from a true one in a single attribute.
+
+Everything is drawn from the generator that is passed in; the same generator state gives the same caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .grammar import choose, render
+from .phrases import EMOTION_PHRASES, EMOTION_PREFIX, GRAYSCALE, HAIR_COLOURS, PHRASES, SAYABLE
+
+__all__ = [
+    "EMOTION_PHRASES",
+    "EVALUATION_PHRASES",
+    "PHRASES",
+    "Caption",
+    "age_mentions",
+    "contradicts",
+    "counterfactual",
+    "emotion_caption",
+    "emotion_labels",
+    "phrase_for",
+    "render",
+    "sample_caption",
+    "sample_mentions",
+]
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption and what it states.
+
+    Attributes:
+        text: lower-case text.
+        mentions: attribute name → 0 or 1.
+    """
+
+    text: str
+    mentions: dict[str, int]
+
+
+# What an expression implies about the smile; fear and the like exclude it, surprise leaves it open.
+_SMILING_OF_EMOTION = {"happy": 1, "angry": 0, "disgust": 0, "fear": 0, "sad": 0, "neutral": 0}
+
+# Absences that people remark on in one gender only. Saying them of everybody would be true but would teach the model
+# that "no beard" means a woman; and captions such as "a man without lipstick" are never typed.
+_SAID_OF_MEN = frozenset(
+    [
+        ("No_Beard", 1),
+        ("Mustache", 0),
+        ("Goatee", 0),
+        ("5_o_Clock_Shadow", 0),
+        ("Sideburns", 0),
+        ("Bald", 0),
+        ("Wearing_Necktie", 0),
+    ]
+)
+_SAID_OF_WOMEN = frozenset(
+    [("Heavy_Makeup", 0), ("Wearing_Lipstick", 0), ("Wearing_Earrings", 0), ("Wearing_Necklace", 0)]
+)
+# With one of these mentioned, a flipped gender would be told from the words alone ("a woman with a goatee").
+_GENDERED = frozenset(attribute for attribute, _ in _SAID_OF_MEN | _SAID_OF_WOMEN) | {"Receding_Hairline"}
+
+_FACIAL_HAIR = ("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
+
+# Values of which only one is true of a face; a counterfactual replaces one by another.
+_ALTERNATIVES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(HAIR_COLOURS, HAIR_COLOURS),
+    **dict.fromkeys(("Straight_Hair", "Wavy_Hair"), ("Straight_Hair", "Wavy_Hair")),
+    **dict.fromkeys((EMOTION_PREFIX + e for e in EMOTION_PHRASES), tuple(EMOTION_PREFIX + e for e in EMOTION_PHRASES)),
+}
+
+
+def _conflict_table() -> dict[tuple[str, int], frozenset[tuple[str, int]]]:
+    """(attribute, value) → the pairs that must not be mentioned beside it."""
+    hair = (*HAIR_COLOURS, "Bangs", "Straight_Hair", "Wavy_Hair", "Receding_Hairline")
+    pairs = [
+        *((("Bald", 1), (attribute, 1)) for attribute in hair),
+        (("Bald", 1), ("Bangs", 0)),
+        *((("No_Beard", 1), (attribute, 1)) for attribute in _FACIAL_HAIR),
+        (("No_Beard", 0), ("5_o_Clock_Shadow", 1)),
+        (("No_Beard", 0), ("Goatee", 0)),
+        *((("No_Beard", 1), (attribute, 0)) for attribute in _FACIAL_HAIR),
+        (("Heavy_Makeup", 0), ("Wearing_Lipstick", 1)),
+        (("Chubby", 0), ("Double_Chin", 1)),
+        *(((a, 1), (b, 1)) for a, others in _ALTERNATIVES.items() for b in others if a != b),
+    ]
+    table: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    for first, second in pairs:
+        table.setdefault(first, set()).add(second)
+        table.setdefault(second, set()).add(first)
+    return {pair: frozenset(others) for pair, others in table.items()}
+
+
+_CONFLICTS = _conflict_table()
+_NONE: frozenset[tuple[str, int]] = frozenset()
+
+
+def sample_mentions(labels: Mapping[str, int], rng: np.random.Generator, max_mentions: int = 5) -> dict[str, int]:
+    """Draws what a caption says out of what is true.
+
+    Args:
+        labels: attribute name → 0 or 1; unknown names are ignored, missing ones are never mentioned.
+        rng: source of all randomness.
+        max_mentions: the most attributes to mention, at least 1; small numbers are more frequent.
+
+    Returns:
+        Between 1 and `max_mentions` mentions that are all true of `labels` and do not clash with each other, in the
+        order in which they were drawn; empty only if nothing in `labels` can be said.
+
+    Raises:
+        ValueError: if `max_mentions` is below 1.
+    """
+    if max_mentions < 1:
+        raise ValueError(f"max_mentions must be at least 1, got {max_mentions}.")
+    candidates: list[tuple[str, int]] = []
+    weights: list[float] = []
+    for attribute, value in labels.items():
+        phrases = PHRASES.get(attribute)
+        if phrases is None or value not in phrases or not _sayable(attribute, value, labels):
+            continue
+        candidates.append((attribute, int(value)))
+        weights.append(phrases[value].weight)
+    if not candidates:
+        return {}
+    count = 1 + int(max_mentions * rng.random() ** 1.6)
+    # Weighted order without replacement: exponential arrival times with the weights as rates.
+    order = np.argsort(rng.standard_exponential(len(candidates)) / np.asarray(weights))
+    mentions: dict[str, int] = {}
+    for index in order.tolist():
+        attribute, value = candidates[index]
+        conflicts = _CONFLICTS.get((attribute, value), _NONE)
+        if any((other, mentioned) in conflicts for other, mentioned in mentions.items()):
+            continue
+        mentions[attribute] = value
+        if len(mentions) == count:
+            break
+    return mentions
+
+
+def sample_caption(labels: Mapping[str, int], rng: np.random.Generator) -> Caption:
+    """Draws a true caption of a face with these labels; see `sample_mentions` and `render`."""
+    mentions = sample_mentions(labels, rng)
+    return Caption(render(mentions, rng), mentions)
+
+
+def counterfactual(caption_mentions: Mapping[str, int], rng: np.random.Generator) -> dict[str, int] | None:
+    """Flips one mention, so that the result is false of every image that the caption was drawn from.
+
+    A hair colour becomes another hair colour, straight hair wavy hair, an emotion another emotion; everything else
+    turns from 0 to 1 or back. Mentions that clash with the flipped one are dropped (hair colours beside "Bald").
+
+    Returns:
+        The new mentions, or None if nothing that is mentioned can be flipped.
+    """
+    flippable = [attribute for attribute in caption_mentions if _can_flip(attribute, caption_mentions)]
+    if not flippable:
+        return None
+    attribute = choose(flippable, rng)
+    value = 1 - caption_mentions[attribute]
+    flipped = attribute
+    if attribute in _ALTERNATIVES:
+        flipped = choose([other for other in _ALTERNATIVES[attribute] if other != attribute], rng)
+        value = 1
+    conflicts = _CONFLICTS.get((flipped, value), _NONE)
+    result: dict[str, int] = {}
+    for other, mentioned in caption_mentions.items():
+        if other == attribute:
+            result[flipped] = value
+        elif (other, mentioned) not in conflicts:
+            result[other] = mentioned
+    if flipped.startswith(EMOTION_PREFIX):
+        result.pop("Smiling", None)
+        result.update(_implied_smile(flipped.removeprefix(EMOTION_PREFIX)))
+    return result
+
+
+def contradicts(mentions: Mapping[str, int], labels: Mapping[str, int]) -> bool:
+    """Whether at least one mention differs from its label; attributes without a label do not contradict."""
+    return any(labels.get(attribute, value) != value for attribute, value in mentions.items())
+
+
+def phrase_for(attribute: str, value: int) -> str:
+    """The one committed phrase for a value of an attribute, such as "smiling" or "no beard".
+
+    Raises:
+        KeyError: if the attribute is unknown or this value has no phrase.
+    """
+    try:
+        return SAYABLE[attribute][value].canonical
+    except KeyError:
+        raise KeyError(
+            f"No phrase for {attribute!r} = {value}; attributes with phrases: {', '.join(PHRASES)}."
+        ) from None
+
+
+# "No_Beard" is negative in CelebA: its positive, "no beard", is what an editing prompt says.
+EVALUATION_PHRASES: dict[str, str] = {attribute: phrase_for(attribute, 1) for attribute in PHRASES}
+
+
+def age_mentions(age: int) -> dict[str, int]:
+    """What an age in years says about "Young": 1 below 35, 0 from 55 on, nothing between.
+
+    Raises:
+        ValueError: if `age` is negative.
+    """
+    if age < 0:
+        raise ValueError(f"age must not be negative, got {age}.")
+    if age < 35:
+        return {"Young": 1}
+    return {"Young": 0} if age >= 55 else {}
+
+
+def emotion_labels(emotion: str) -> dict[str, int]:
+    """All that is known of a grey photo with this emotion, for `contradicts`.
+
+    Returns:
+        "emotion:NAME" → 1 for this and 0 for the other six, "grayscale" → 1, and "Smiling" where the emotion settles it.
+
+    Raises:
+        ValueError: if `emotion` is none of the seven.
+    """
+    _check_emotion(emotion)
+    return {
+        **{EMOTION_PREFIX + other: int(other == emotion) for other in EMOTION_PHRASES},
+        GRAYSCALE: 1,
+        **_implied_smile(emotion),
+    }
+
+
+def emotion_caption(emotion: str, rng: np.random.Generator) -> Caption:
+    """Draws a caption of a grey photo of an expression; a part of the captions says that the photo is grey.
+
+    Returns:
+        A caption that mentions "emotion:NAME", "Smiling" where the emotion settles it, and "grayscale" if it says so.
+
+    Raises:
+        ValueError: if `emotion` is none of angry, disgust, fear, happy, sad, surprise, neutral.
+    """
+    _check_emotion(emotion)
+    mentions = {EMOTION_PREFIX + emotion: 1, **_implied_smile(emotion)}
+    if rng.random() < 0.4:
+        mentions[GRAYSCALE] = 1
+    return Caption(render(mentions, rng), mentions)
+
+
+def _sayable(attribute: str, value: int, labels: Mapping[str, int]) -> bool:
+    """Whether a true value is worth saying and not put in doubt by the other labels."""
+    if value and attribute in _ALTERNATIVES:
+        # Two hair colours at once are noise, and their counterfactual might be true.
+        return all(other == attribute or labels.get(other) != 1 for other in _ALTERNATIVES[attribute])
+    if (attribute, value) in _SAID_OF_MEN:
+        if attribute == "No_Beard" and any(labels.get(other) == 1 for other in _FACIAL_HAIR):
+            return False
+        return labels.get("Male") == 1
+    if (attribute, value) in _SAID_OF_WOMEN:
+        return labels.get("Male") == 0
+    return True
+
+
+def _can_flip(attribute: str, mentions: Mapping[str, int]) -> bool:
+    if attribute in _ALTERNATIVES:
+        return mentions[attribute] == 1
+    if attribute == "Male":
+        return not any(other in _GENDERED for other in mentions)
+    if attribute == "Smiling" and any(other.startswith(EMOTION_PREFIX) for other in mentions):
+        return False
+    return attribute in PHRASES and 1 - mentions[attribute] in PHRASES[attribute]
+
+
+def _implied_smile(emotion: str) -> dict[str, int]:
+    return {"Smiling": _SMILING_OF_EMOTION[emotion]} if emotion in _SMILING_OF_EMOTION else {}
+
+
+def _check_emotion(emotion: str) -> None:
+    if emotion not in EMOTION_PHRASES:
+        raise ValueError(f"Unknown emotion {emotion!r}; it must be one of {', '.join(EMOTION_PHRASES)}.")

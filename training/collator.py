@@ -1,0 +1,130 @@
+"""Batches for pre-training: masks, captions and mismatched captions of encoded faces."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from .captions import contradicts, counterfactual, render
+from .code_dataset import CodeTable
+from .masking import MaskLaw, image_mask, sample_generator, span_mask
+
+IGNORED = -100
+MASKED, RANDOM, KEPT = 0, 1, 2
+
+
+@dataclass
+class TextMaskLaw:
+    """
+    How captions are masked. A share `unmasked` keeps all words; a share `high` masks a ratio drawn from [0.15, 1] (1 = all
+    words, as captioning needs); the rest masks 15 % of the words.
+    """
+
+    unmasked: float = 0.4
+    high: float = 0.3
+    ratio: float = 0.15
+
+
+@dataclass
+class PreTrainingCollator:
+    """
+    Rows of a [`CodeTable`] → the inputs of `GPTFaceForPreTraining`.
+
+    Every draw derives from (seed, epoch, row), so that workers, resume and ranks change nothing. Matching and mismatched
+    pairs follow one law in everything but the pairing: masks, dropped captions and special tokens tell nothing.
+
+    Args:
+        image_laws: mixture of mask laws for the grid.
+        match_negatives: share of samples whose caption is not theirs.
+        counterfactuals: share of those whose caption is their own with one attribute flipped; the others get the caption
+            of another face, which contradicts at least one of their labels.
+        caption_dropout: share of samples whose caption is dropped; they carry no ITM loss.
+    """
+
+    table: CodeTable
+    tokenizer: PreTrainedTokenizerBase
+    max_text_length: int
+    image_laws: list[MaskLaw] = field(default_factory=lambda: [MaskLaw()])
+    text_law: TextMaskLaw = field(default_factory=TextMaskLaw)
+    match_negatives: float = 0.5
+    counterfactuals: float = 0.5
+    caption_dropout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self):
+        vocabulary = self.tokenizer.get_vocab()
+        specials = set(self.tokenizer.all_special_ids)
+        self._word_ids = np.array(sorted(set(vocabulary.values()) - specials))
+
+    def __call__(self, samples: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        rows = [self._sample(sample["row"], sample["epoch"]) for sample in samples]
+        batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in _GRID_FIELDS}
+        length = max(len(row["input_ids"]) for row in rows)
+        for name, padding in (("input_ids", self.tokenizer.pad_token_id), ("text_labels", IGNORED)):
+            padded = np.full((len(rows), length), padding)
+            for index, row in enumerate(rows):
+                padded[index, : len(row[name])] = row[name]
+            batch[name] = torch.from_numpy(padded)
+        batch["attention_mask"] = (batch["input_ids"] != self.tokenizer.pad_token_id).long()
+        return batch
+
+    def _sample(self, row: int, epoch: int) -> dict[str, np.ndarray]:
+        generator = sample_generator(self.seed, epoch, row)
+        codes = self.table.codes[row, generator.integers(2)].astype(np.int64)
+        mask = image_mask(len(codes), self.image_laws, generator)
+        text, matches = self._caption(row, generator)
+        dropped = generator.random() < self.caption_dropout
+        input_ids = np.array(
+            self.tokenizer.encode("" if dropped else text, truncation=True, max_length=self.max_text_length)
+        )
+        masked_ids, text_labels = self._mask_words(input_ids, generator)
+        wholly_masked = len(input_ids) > 2 and bool((text_labels[1:-1] != IGNORED).all())
+        return {
+            "image_codes": codes,
+            "image_mask": mask,
+            # MILM counts on matching pairs only: a caption that is not the picture's says nothing about it
+            "image_labels": np.where(mask & matches, codes, IGNORED),
+            "input_ids": masked_ids,
+            "text_labels": np.where(matches, text_labels, IGNORED),
+            "match_labels": np.array(IGNORED if dropped or wholly_masked else int(matches)),
+        }
+
+    def _caption(self, row: int, generator: np.random.Generator) -> tuple[str, bool]:
+        """A caption and whether it matches the picture."""
+        own = self.table.caption(row, generator)
+        if generator.random() >= self.match_negatives:
+            return own.text, True
+        if generator.random() < self.counterfactuals:
+            flipped = counterfactual(own.mentions, generator)
+            if flipped is not None:
+                return render(flipped, generator), False
+        # ten other faces are enough: few captions are true of all of them
+        for _ in range(10):
+            other = self.table.caption(int(generator.integers(len(self.table))), generator)
+            if contradicts(other.mentions, self.table.labels[row]):
+                return other.text, False
+        return own.text, True
+
+    def _mask_words(self, input_ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Ids with special tokens at both ends → (masked ids, labels), special tokens never masked."""
+        masked, labels = input_ids.copy(), np.full_like(input_ids, IGNORED)
+        draw = generator.random()
+        words = len(input_ids) - 2
+        if words == 0 or draw < self.text_law.unmasked:
+            return masked, labels
+        high = draw < self.text_law.unmasked + self.text_law.high
+        owner = span_mask(words, generator.uniform(self.text_law.ratio, 1) if high else self.text_law.ratio, generator)
+        # 80 % [MASK], 10 % random words, 10 % kept, for a whole span; at high ratios all [MASK], as generation has it
+        kinds = np.searchsorted([0.8, 0.9], generator.random(words)) if not high else np.full(words, MASKED)
+        kind = kinds[owner]
+        inner, masked_inner = input_ids[1:-1], masked[1:-1]
+        chosen = owner >= 0
+        masked_inner[chosen & (kind == MASKED)] = self.tokenizer.mask_token_id
+        random_words = generator.choice(self._word_ids, size=words)
+        masked_inner[chosen & (kind == RANDOM)] = random_words[chosen & (kind == RANDOM)]
+        labels[1:-1][chosen] = inner[chosen]
+        return masked, labels
+
+
+_GRID_FIELDS = ("image_codes", "image_mask", "image_labels", "match_labels")
