@@ -1,3 +1,55 @@
-"""GPTFace: one transformer for faces and language."""
+"""GPTFace: one transformer for faces and language.
+
+Importing this package registers the GPTFace classes with the Auto classes of transformers and its three pipelines, whose
+default model is the checkpoint in `gptface/assets`.
+"""
+
 from pathlib import Path
-__path__.append(str(Path(__file__).parent.parent))
+
+_here = Path(__file__).parent
+if not (_here / "processing").is_dir():
+    # Run from a checkout that is not installed: the other folders stand beside this one.
+    __path__.append(str(_here.parent))
+
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig  # noqa: E402
+from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration  # noqa: E402
+from gptface.modeling_gptface.guidance import ITMGuidance  # noqa: E402
+from gptface.modeling_gptface.heads_gptface import (  # noqa: E402
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+    GPTFaceForImageClassification,
+    GPTFaceForImageTextMatching,
+    GPTFaceForPreTraining,
+)
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer  # noqa: E402
+from gptface.modeling_gptface.modeling_gptface import GPTFaceModel  # noqa: E402
+from gptface.processing.image_processing_gptface import GPTFaceImageProcessor  # noqa: E402
+from gptface.processing.processing_gptface import GPTFaceProcessor  # noqa: E402
+from gptface.processing.tokenization_gptface import GPTFaceTokenizer  # noqa: E402
+
+from .registration import register  # noqa: E402
+
+__version__ = "0.1.0"
+
+#: Folder of the checkpoint that comes with the package.
+DEFAULT_CHECKPOINT = str(_here / "assets")
+
+__all__ = [
+    "DEFAULT_CHECKPOINT",
+    "GPTFaceConfig",
+    "GPTFaceForFaceAttributeClassification",
+    "GPTFaceForFacialExpression",
+    "GPTFaceForGuidedGeneration",
+    "GPTFaceForImageClassification",
+    "GPTFaceForImageTextMatching",
+    "GPTFaceForPreTraining",
+    "GPTFaceImageProcessor",
+    "GPTFaceImageTokenizer",
+    "GPTFaceImageTokenizerConfig",
+    "GPTFaceModel",
+    "GPTFaceProcessor",
+    "GPTFaceTokenizer",
+    "ITMGuidance",
+]
+
+register(DEFAULT_CHECKPOINT)

@@ -98,6 +98,14 @@ def guide_logits(
     return logits.masked_scatter(mask[..., None], masked_logits + guidance.fusion * delta)
 
 
+def cell_saliency(match_score: Callable[[torch.Tensor], torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
+    """Norm [B, N] of the gradient of the match log-odds with respect to each cell's vector [B, N, H]."""
+    with torch.enable_grad():
+        vectors = vectors.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(match_score(vectors).sum(), vectors)
+    return gradient.norm(dim=-1)
+
+
 def classifier_free(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
     """Classifier-free guidance (Ho & Salimans 2022): ℓ_uncond + scale·(ℓ_cond − ℓ_uncond)."""
     return unconditional + scale * (conditional - unconditional)

@@ -202,5 +202,6 @@ def celeba_crop(image: Image.Image, size: int = CROP_SIZE) -> Image.Image:
         raise ValueError(f"a picture with CelebA's alignment has 178×218 or 89×109 pixels, not {image.size}")
     if scale == 1.0 and size == CROP_SIZE:
         return image.crop(_CELEBA_BOX)
-    box = tuple(value * scale for value in _CELEBA_BOX)
+    x0, y0, x1, y1 = _CELEBA_BOX
+    box = (x0 * scale, y0 * scale, x1 * scale, y1 * scale)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

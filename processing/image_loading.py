@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -117,17 +117,13 @@ def _describe(source: Any) -> str:
 
 def _from_path(path: str | bytes, label: str) -> Image.Image:
     try:
-        file = Path(os.fsdecode(path)).expanduser()
-        if file.is_dir():
-            raise ImageInputError(f"{label} is a folder: pass the path of one image file")
-        with open(file, "rb") as stream:
-            return _decode(stream, label)
+        stream = Path(os.fsdecode(path)).expanduser().open("rb")
     except FileNotFoundError:
         raise ImageInputError(f"{label} does not exist: pass the path of an image file") from None
-    except ImageInputError:
-        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageInputError(f"{label} cannot be opened ({error}): pass the path of a readable image file") from error
+    with stream:
+        return _decode(stream, label)
 
 
 def _read_bounded(stream: Any, label: str) -> bytes:
@@ -165,30 +161,22 @@ def _download(url: str, label: str) -> bytes:
     received = 0
     try:
         with urllib.request.urlopen(request, timeout=URL_TIMEOUT_SECONDS) as response:
-            while chunk := response.read1(1 << 16):
+            while received <= MAX_ENCODED_BYTES and (chunk := response.read1(1 << 16)):
                 chunks.append(chunk)
                 received += len(chunk)
-                if received > MAX_ENCODED_BYTES:
-                    raise ImageInputError(f"{label} sends more than {MAX_ENCODED_BYTES} bytes: use a smaller picture")
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"not complete after {URL_TIMEOUT_SECONDS:.0f} seconds")
-    except ImageInputError:
-        raise
     except urllib.error.HTTPError as error:
         raise ImageInputError(f"{label} answers HTTP {error.code}: pass the address of a public picture") from None
     except Exception as error:
         reason = getattr(error, "reason", error)
         raise ImageInputError(f"{label} cannot be fetched ({reason}): check the address and the network") from error
+    if received > MAX_ENCODED_BYTES:
+        raise ImageInputError(f"{label} sends more than {MAX_ENCODED_BYTES} bytes: use a smaller picture")
     return b"".join(chunks)
 
 
-def _decode(stream: Any, label: str) -> Image.Image:
-    # A damaged file can raise nearly anything inside a decoder (struct.error, IndexError, zlib.error, …), and to the
-    # user all of it means the same; hence the broad clauses.
-    start = stream.read(1)
-    if not start:
-        raise ImageInputError(f"{label} is empty: pass a complete image file")
-    stream.seek(0)
+def _decode(stream: BinaryIO, label: str) -> Image.Image:
     try:
         with _open_lock, warnings.catch_warnings():
             # Pillow's own bound warns from 89 million pixels on; ours is lower and raises.
@@ -196,16 +184,11 @@ def _decode(stream: Any, label: str) -> Image.Image:
             image = Image.open(stream)
     except Image.DecompressionBombError as error:
         raise ImageInputError(f"{label} is too large ({error}): resize it first") from None
-    except Exception as error:
+    except Exception as error:  # A damaged header can raise nearly anything inside a decoder.
         raise ImageInputError(
-            f"{label} is not a picture that can be read: pass JPEG, PNG, WebP, GIF, BMP or TIFF"
+            f"{label} is empty or not a picture that can be read: pass a complete JPEG, PNG, WebP, GIF, BMP or TIFF"
         ) from error
     with image:
-        _check_size(image.size, label)
-        try:
-            image.load()
-        except Exception as error:
-            raise ImageInputError(f"{label} is truncated or damaged ({error}): pass a complete image file") from error
         return _to_eight_bit(image, label)
 
 
@@ -227,7 +210,7 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
     _check_size(image.size, label)
     try:
         image.load()
-    except Exception as error:
+    except Exception as error:  # Damaged pixels can raise nearly anything too.
         raise ImageInputError(f"{label} is truncated or damaged ({error}): pass a complete image") from error
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -256,12 +239,10 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
 
 def _cmyk_to_rgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
-        converted = ImageCms.profileToProfile(
-            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, ImportError, OSError):
-        converted = None  # A broken profile, or a Pillow built without colour management.
-    return converted or image.convert("RGB")
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB") or image.convert("RGB")
+    except (ImageCms.PyCMSError, ImportError, OSError):  # A broken profile, or a Pillow without colour management.
+        return image.convert("RGB")
 
 
 def _grey_to_eight_bit(grey: np.ndarray, label: str) -> np.ndarray:
@@ -273,11 +254,8 @@ def _grey_to_eight_bit(grey: np.ndarray, label: str) -> np.ndarray:
     low, high = float(grey.min()), float(grey.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageInputError(f"{label} holds NaN or infinite values: replace them first")
-    if grey.dtype.kind == "f":
-        limits = (1.0, 255.0)
-    else:
-        limits = (65535.0,) if grey.dtype.itemsize == 2 else (255.0, 65535.0)
-    limit = next((limit for limit in limits if high <= limit), None)
+    known = {"f4": (1.0, 255.0), "i4": (255.0, 65535.0), "u2": (65535.0,)}[grey.dtype.str[1:]]
+    limit = next((limit for limit in known if high <= limit), None)
     if low < 0 or limit is None:
         raise ImageInputError(f"{label} holds grey values from {low:g} to {high:g}: convert it to 8 bit first")
     return np.rint(grey.astype(np.float64) * (255.0 / limit)).astype(np.uint8)

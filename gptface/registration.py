@@ -1,0 +1,72 @@
+"""Registers GPTFace with the Auto classes and the pipeline registry of transformers."""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForImageToImage,
+    AutoModelForPreTraining,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+    AutoTokenizer,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
+from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
+from gptface.modeling_gptface.heads_gptface import (
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+    GPTFaceForImageClassification,
+    GPTFaceForImageTextMatching,
+    GPTFaceForPreTraining,
+)
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
+from gptface.pipelines.face_classification import FaceAttributeClassificationPipeline, FacialExpressionPipeline
+from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
+from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
+from gptface.processing.processing_gptface import GPTFaceProcessor
+from gptface.processing.tokenization_gptface import GPTFaceTokenizer
+
+# Each Auto registry holds one class for a configuration; a second registration would overwrite the first in silence.
+AUTO_MODELS = {
+    AutoModel: GPTFaceModel,
+    AutoModelForPreTraining: GPTFaceForPreTraining,
+    AutoModelForImageClassification: GPTFaceForImageClassification,
+    AutoModelForImageToImage: GPTFaceForGuidedGeneration,
+    AutoModelForZeroShotImageClassification: GPTFaceForImageTextMatching,
+}
+
+PIPELINES = {
+    "guided-face-editing": (GuidedFaceEditingPipeline, GPTFaceForGuidedGeneration),
+    "face-attribute-classification": (
+        FaceAttributeClassificationPipeline,
+        GPTFaceForFaceAttributeClassification,
+    ),
+    "facial-expression": (FacialExpressionPipeline, GPTFaceForFacialExpression),
+}
+
+
+def register(default_checkpoint: str) -> None:
+    """Makes `AutoModel…`, `AutoProcessor` and `pipeline(task)` know GPTFace; harmless when called again."""
+    AutoConfig.register("gptface", GPTFaceConfig, exist_ok=True)
+    AutoConfig.register("gptface_image_tokenizer", GPTFaceImageTokenizerConfig, exist_ok=True)
+    for auto_class, model_class in AUTO_MODELS.items():
+        auto_class.register(GPTFaceConfig, model_class, exist_ok=True)
+    AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)
+    AutoTokenizer.register(GPTFaceConfig, fast_tokenizer_class=GPTFaceTokenizer, exist_ok=True)
+    AutoImageProcessor.register(
+        GPTFaceConfig, image_processor_classes={"pil": GPTFaceImageProcessor}, exist_ok=True
+    )
+    AutoProcessor.register(GPTFaceConfig, GPTFaceProcessor, exist_ok=True)
+    for task, (pipeline_class, model_class) in PIPELINES.items():
+        if task not in PIPELINE_REGISTRY.supported_tasks:
+            PIPELINE_REGISTRY.register_pipeline(
+                task,
+                pipeline_class=pipeline_class,
+                pt_model=model_class,
+                default={"model": (default_checkpoint, None)},
+                type="multimodal",
+            )

@@ -1,0 +1,1 @@
+"""Pipelines: guided face editing, face attributes, facial expression."""

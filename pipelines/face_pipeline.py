@@ -1,0 +1,138 @@
+"""What the face pipelines share: pictures in, aligned faces out, one bad input does not stop the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import Pipeline
+
+from gptface.processing.alignment import align, crop_matrix
+from gptface.processing.detection import FaceNotFoundError, default_detector, select_faces
+from gptface.processing.image_loading import load_image, to_rgb
+
+
+@dataclass
+class AlignedFace:
+    """
+    One face of a photo.
+
+    Args:
+        crop: the aligned RGB crop of the model's size.
+        matrix: [2, 3] from photo to crop; None where the photo was the crop already.
+        box: (left, top, right, bottom) in pixels of the photo; None where the face was not detected.
+    """
+
+    crop: Image.Image
+    matrix: np.ndarray | None
+    box: tuple[float, float, float, float] | None
+
+
+class FacePipeline(Pipeline):
+    """
+    Base of the pipelines. Takes one picture or a list (PIL, path, URL, bytes, array); finds and aligns the faces.
+
+    A picture that fails raises an error that names it; with `on_error="return"` its place in the result holds
+    `{"error": message}` and the others go on.
+    """
+
+    _load_processor = True
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    # parameters that may be given once for each input of a list
+    per_input: tuple[str, ...] = ("landmarks",)
+
+    def __call__(self, images: Any, on_error: str = "raise", **kwargs: Any) -> Any:
+        if on_error not in ("raise", "return"):
+            raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
+        if not isinstance(images, list | tuple):
+            return self._call_one(images, None, on_error, kwargs)
+        shared = {name: value for name, value in kwargs.items() if name not in self.per_input}
+        spread = {name: self._spread(name, kwargs[name], len(images)) for name in self.per_input if name in kwargs}
+        results = []
+        for index, image in enumerate(images):
+            own = {name: values[index] for name, values in spread.items()}
+            results.append(self._call_one(image, index, on_error, {**shared, **own}))
+        return results
+
+    def _spread(self, name: str, value: Any, count: int) -> list[Any]:
+        """One value for each input: a list must be as long as the inputs, anything else is repeated."""
+        if not isinstance(value, list | tuple):
+            return [value] * count
+        if len(value) != count:
+            raise ValueError(f"{name} has {len(value)} entries for {count} images: give one, or one for each image")
+        return list(value)
+
+    def _call_one(self, image: Any, index: int | None, on_error: str, kwargs: dict[str, Any]) -> Any:
+        name = None if index is None else f"image {index}"
+        try:
+            return super().__call__({"image": image, "name": name}, **kwargs)
+        except (ValueError, OSError, FloatingPointError) as error:
+            if on_error == "return":
+                return {"error": str(error)}
+            if name is not None and name not in str(error):
+                raise type(error)(f"{name}: {error}") from error
+            raise
+
+    @property
+    def face_size(self) -> int:
+        """Side of the model's crop in pixels."""
+        return self.model.config.image_tokenizer_config.image_size
+
+    def find_faces(
+        self,
+        photo: Image.Image,
+        face: str | int = "largest",
+        aligned: bool = False,
+        landmarks: Any = None,
+    ) -> list[AlignedFace]:
+        """
+        The faces of a photo, aligned.
+
+        Args:
+            face: `"largest"`, `"all"` or an index from 0, largest first.
+            aligned: the photo is the crop already: it is only resized.
+            landmarks: [5, 2] (or [faces, 5, 2]) in pixels instead of detection: the eyes, the nose, the mouth corners.
+
+        Raises:
+            FaceNotFoundError: where there is no such face.
+        """
+        size = self.face_size
+        if aligned:
+            crop = to_rgb(photo).resize((size, size), Image.Resampling.BICUBIC)
+            return [AlignedFace(crop, None, None)]
+        if landmarks is not None:
+            points = np.asarray(landmarks, dtype=np.float64)
+            located = [(each, None) for each in (points if points.ndim == 3 else points[None])]
+        else:
+            faces = select_faces(default_detector().detect(photo), face)
+            located = [(found.landmarks, found.box) for found in faces]
+        aligned_faces = []
+        for points, box in located:
+            matrix = crop_matrix(points, size)
+            aligned_faces.append(AlignedFace(align(photo, matrix, size), matrix, box))
+        return aligned_faces
+
+    def load(self, inputs: dict[str, Any]) -> Image.Image:
+        """Loads the picture of one input; its error names it."""
+        return load_image(inputs["image"], name=inputs["name"])
+
+    def require_head(self, name: str) -> None:
+        """Raises `ValueError` where the model's head `name` is not trained: no result comes from random weights."""
+        head = self.model.config.heads.get(name)
+        if not head or not head.get("trained"):
+            trained = [key for key, value in self.model.config.heads.items() if value.get("trained")]
+            raise ValueError(
+                f"the head {name!r} of this checkpoint is not trained; trained heads: {trained}. Fine-tune it first."
+            )
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    """A list or tuple as it is, anything else as a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+__all__ = ["AlignedFace", "FaceNotFoundError", "FacePipeline", "as_list"]

@@ -1,0 +1,257 @@
+"""`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gptface.processing.composite import (
+    cells_to_mask,
+    composite_crop,
+    feather,
+    mask_to_cells,
+    normalize_mask,
+    paste_back,
+)
+from gptface.processing.alignment import align
+from gptface.processing.regions import region_cells, regions_from_prompt
+
+from .face_pipeline import AlignedFace, FacePipeline, as_list
+
+# Constants of the default edit, in pixels of a 128-px crop and in the units of `generate`.
+FEATHER_RADIUS = 6.0
+DEFAULT_STEPS = 12
+DEFAULT_GUIDANCE_SCALE = 2.0
+DEFAULT_ITM_GUIDANCE = 1.0
+
+
+class GuidedFaceEditingPipeline(FacePipeline):
+    """
+    Edits faces in photos under a prompt; what the mask does not touch keeps its pixels.
+
+    ```python
+    edit = pipeline("guided-face-editing")
+    edit("portrait.jpg", prompt="smiling", seed=0)[0]["image"].save("edited.png")
+    ```
+
+    Parameters of a call:
+        prompt: what the face should be, one string or one for each image.
+        mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
+        region: a named region or a list of them; without mask and region the words of the prompt decide, and where they
+            name no place the whole face may change. `"auto"` takes the cells that the match with the prompt depends on most.
+        negative_prompt: what to move away from; acts through `guidance_scale`.
+        strength: in (0, 1], share of the region's cells that are redrawn, the most salient first.
+        num_inference_steps, temperature: of the decoding.
+        guidance_scale: classifier-free guidance, 1 = off.
+        itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
+        num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
+        seed or generator: the same seed gives the same picture.
+        face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
+        composite: `"residual"` keeps the photo's detail, `"replace"` takes the decoded pixels.
+        callback_on_step_end: called with (step, {"codes", "mask"}).
+
+    Returns for one image a list of dicts, best first: `image` (the size of the input), `face` (edited crop), `mask` (crop),
+    `match_score`, `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
+    """
+
+    per_input = ("landmarks", "prompt", "negative_prompt", "mask_image")
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        names = {
+            "preprocess": ("prompt", "negative_prompt", "mask_image", "region", "face", "aligned", "landmarks"),
+            "forward": (
+                "strength",
+                "num_inference_steps",
+                "temperature",
+                "guidance_scale",
+                "itm_guidance",
+                "num_images_per_prompt",
+                "seed",
+                "generator",
+                "callback_on_step_end",
+                "progress_bar",
+            ),
+            "postprocess": ("composite", "face"),
+        }
+        unknown = set(kwargs) - {name for group in names.values() for name in group}
+        if unknown:
+            raise TypeError(f"unknown parameters {sorted(unknown)}")
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        return tuple({name: given[name] for name in group if name in given} for group in names.values())  # type: ignore
+
+    def preprocess(
+        self,
+        inputs: dict[str, Any],
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        mask_image: Any = None,
+        region: str | list[str] | None = None,
+        **find: Any,
+    ) -> dict[str, Any]:
+        prompt = self._checked_prompt(prompt)
+        photo = self.load(inputs)
+        if mask_image is not None and region is not None:
+            raise ValueError("give mask_image or region, not both")
+        cells = None if mask_image is not None else self._named_cells(prompt, region)
+        faces = self.find_faces(photo, **find)
+        photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
+        edits = [self._prepare(face, cells, photo_mask) for face in faces]
+        text = self.processor(text=[prompt])
+        negative = None if negative_prompt is None else self.processor(text=[negative_prompt])
+        return {"photo": photo, "photo_mask": photo_mask, "edits": edits, "text": text, "negative": negative}
+
+    @staticmethod
+    def _checked_prompt(prompt: str | None) -> str:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ValueError(f'prompt must say what the face should be, for example "smiling"; got {prompt!r}')
+        return prompt
+
+    def _named_cells(self, prompt: str, region: str | list[str] | None) -> np.ndarray | None:
+        """Cells [G, G] bool of the named regions, or of those that the prompt's words name; None for `"auto"`."""
+        if region == "auto":
+            return None
+        names = as_list(region) if region is not None else regions_from_prompt(prompt) or ["face"]
+        grid = self.model.config.grid_size
+        return np.logical_or.reduce([region_cells(name, grid) for name in names])
+
+    def _prepare(self, face: AlignedFace, cells: np.ndarray | None, photo_mask: np.ndarray | None) -> dict[str, Any]:
+        """One face: its pixels, the cells to redraw, and the mask of the crop that bounds what may change."""
+        grid, size = self.model.config.grid_size, self.face_size
+        bound = None
+        if photo_mask is not None:
+            picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
+            crop = (
+                picture.resize((size, size), Image.Resampling.BILINEAR)
+                if face.matrix is None
+                else align(picture, face.matrix, size)
+            )
+            bound = np.asarray(crop, dtype=np.float32) / 255
+            cells = mask_to_cells(bound, grid)
+            if not cells.any():
+                raise ValueError("the mask does not touch the face")
+        pixels = self.processor(images=[face.crop])["pixel_values"]
+        return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound}
+
+    def _forward(
+        self,
+        inputs: dict[str, Any],
+        strength: float = 1.0,
+        num_inference_steps: int = DEFAULT_STEPS,
+        temperature: float = 1.0,
+        guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
+        itm_guidance: Any = DEFAULT_ITM_GUIDANCE,
+        num_images_per_prompt: int = 1,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: Callable | None = None,
+        progress_bar: bool = False,
+    ) -> dict[str, Any]:
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must lie in (0, 1], got {strength}")
+        if num_images_per_prompt < 1:
+            raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
+        seeds = self._seeds(seed, generator, num_images_per_prompt)
+        text = {name: tensor.expand(len(seeds), -1) for name, tensor in inputs["text"].items()}
+        negative = {}
+        if inputs["negative"] is not None:
+            negative = {f"negative_{name}": tensor.expand(len(seeds), -1) for name, tensor in inputs["negative"].items()}
+        for edit in inputs["edits"]:
+            codes = self.model.image_tokenizer.encode(edit["pixel_values"].to(self.model.dtype))
+            mask = self._cells_to_redraw(edit["cells"], codes, inputs["text"], strength)
+            output = self.model.generate(
+                **text,
+                image_codes=codes.expand(len(seeds), -1),
+                image_mask=mask.expand(len(seeds), -1),
+                **negative,
+                num_inference_steps=num_inference_steps,
+                temperature=temperature,
+                guidance_scale=guidance_scale,
+                itm_guidance=itm_guidance,
+                generator=[torch.Generator().manual_seed(each) for each in seeds],
+                callback_on_step_end=callback_on_step_end,
+                progress_bar=progress_bar,
+            )
+            decoded = self.model.image_tokenizer.decode(torch.cat([codes, output.codes]))
+            edit["decoded"] = decoded.add(1).div(2).permute(0, 2, 3, 1)
+            edit["match_scores"] = output.match_scores
+            edit["redrawn"] = mask[0]
+        return {**inputs, "seeds": seeds}
+
+    @staticmethod
+    def _seeds(seed: int | None, generator: torch.Generator | None, count: int) -> list[int]:
+        """Candidate j uses seed + j; without a seed it is drawn from the generator, or fresh."""
+        if seed is not None and generator is not None:
+            raise ValueError("give seed or generator, not both")
+        if seed is None:
+            seed = int(torch.randint(2**31, (1,), generator=generator))
+        return [seed + index for index in range(count)]
+
+    def _cells_to_redraw(
+        self, cells: np.ndarray | None, codes: torch.Tensor, text: dict[str, torch.Tensor], strength: float
+    ) -> torch.Tensor:
+        """Cells [1, N] bool: all of the region, or the share `strength` that the match with the prompt depends on most."""
+        if cells is None:
+            region = torch.ones_like(codes, dtype=torch.bool)
+            strength = strength * 0.25  # "auto" is about a part of the face, as the named regions are
+        else:
+            region = torch.from_numpy(cells.reshape(1, -1)).to(codes.device)
+        if strength == 1:
+            return region
+        saliency = self.model.saliency(codes, **text).masked_fill(~region, -1.0)
+        count = max(1, round(strength * int(region.sum())))
+        return torch.zeros_like(region).scatter(1, saliency.topk(count, dim=1).indices, True)
+
+    def postprocess(
+        self, outputs: dict[str, Any], composite: str = "residual", face: str | int = "largest"
+    ) -> list[dict[str, Any]]:
+        grid, size = self.model.config.grid_size, self.face_size
+        photo: Image.Image = outputs["photo"]
+        results = []
+        for index, seed in enumerate(outputs["seeds"]):
+            image, faces, masks = photo, [], []
+            for edit in outputs["edits"]:
+                mask = feather(cells_to_mask(edit["redrawn"].cpu().numpy().reshape(grid, grid), size), FEATHER_RADIUS)
+                if edit["bound"] is not None:
+                    mask = np.minimum(mask, feather(edit["bound"], FEATHER_RADIUS))
+                decoded = edit["decoded"].float().cpu().numpy()
+                image, crop = self._composite(
+                    image, edit["face"], decoded[index + 1], decoded[0], mask, composite, outputs["photo_mask"]
+                )
+                faces.append(crop)
+                masks.append(Image.fromarray(np.rint(mask * 255).astype(np.uint8)))
+            scores = [float(edit["match_scores"][index]) for edit in outputs["edits"]]
+            boxes = [edit["face"].box for edit in outputs["edits"]]
+            single = face != "all"
+            results.append(
+                {
+                    "image": image,
+                    "face": faces[0] if single else faces,
+                    "mask": masks[0] if single else masks,
+                    "match_score": float(np.mean(scores)),
+                    "box": boxes[0] if single else boxes,
+                    "seed": seed,
+                }
+            )
+        return sorted(results, key=lambda result: -result["match_score"])
+
+    def _composite(
+        self,
+        photo: Image.Image,
+        face: AlignedFace,
+        edited: np.ndarray,
+        reconstruction: np.ndarray,
+        mask: np.ndarray,
+        mode: str,
+        photo_mask: np.ndarray | None,
+    ) -> tuple[Image.Image, Image.Image]:
+        """The photo and the crop with the edit in them."""
+        original = np.asarray(face.crop, dtype=np.float32) / 255
+        crop = composite_crop(original, edited, mask, mode, reconstruction)
+        crop_image = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
+        # an aligned input of another size is a photo whose crop is all of it
+        scale = self.face_size / np.array(photo.size, dtype=np.float64)
+        matrix = face.matrix if face.matrix is not None else np.array([[scale[0], 0, 0], [0, scale[1], 0]])
+        pasted = paste_back(photo, edited, mask, matrix, mode, reconstruction, photo_mask)
+        return pasted, crop_image

@@ -1,0 +1,306 @@
+"""Masks, and how edited pixels of the crop get back into the photo.
+
+Conventions of this file: a crop is float `[S, S, 3]` in [0, 1]; a mask is float32 `[H, W]` in [0, 1], 1 where pixels may
+change; photos are PIL images. Where a mask is 0 the result is the input, bit for bit.
+"""
+
+import math
+import os
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from .alignment import apply, compose, corners, inverse, scale_of, translation, warp
+from .image_loading import load_image
+
+CompositeMode = Literal["residual", "replace"]
+Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
+
+_NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
+
+
+def cells_to_mask(cells: ArrayLike, size: int) -> np.ndarray:
+    """Enlarge a grid of cells bool `[G, G]` to a mask float32 `[size, size]` of zeros and ones."""
+    cells = np.asarray(cells, dtype=bool)
+    rows, columns = (np.arange(size) * count // size for count in cells.shape)
+    return cells[np.ix_(rows, columns)].astype(np.float32)
+
+
+def mask_to_cells(mask: ArrayLike, grid: int, threshold: float = 0.1) -> np.ndarray:
+    """The cells that a mask touches.
+
+    Args:
+        mask: `[H, W]` in [0, 1].
+        grid: Number of cells along a side.
+        threshold: A pixel counts if its value is above this; what resampling leaves around an edge stays below.
+
+    Returns:
+        bool `[grid, grid]`, True where any counting pixel lies in the cell, be it partly.
+    """
+    touched = np.asarray(mask) > threshold
+    for _ in range(2):  # Rows, then, transposed, columns.
+        length = len(touched)
+        bounds = [(i * length // grid, -(-(i + 1) * length // grid)) for i in range(grid)]
+        touched = np.stack([touched[start:end].any(axis=0) for start, end in bounds], axis=1)
+    return touched
+
+
+def feather(mask: ArrayLike, radius: float) -> np.ndarray:
+    """Soften the edge of a mask inwards.
+
+    The weight rises from the edge to full strength `radius` pixels inside; outside the mask it stays exactly 0. In a
+    mask that is nowhere `radius` deep (a thin stroke) it rises faster, so that the middle still has full strength. The
+    border of the picture is no edge.
+
+    Args:
+        mask: `[H, W]` in [0, 1].
+        radius: Pixels, ≥ 0; 0 changes nothing.
+
+    Returns:
+        float32 `[H, W]`, nowhere above `mask`.
+    """
+    mask = np.asarray(mask, dtype=np.float32)
+    if radius <= 0 or not mask.any() or mask.all():
+        return mask.copy()
+    reach = int(np.ceil(radius))
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    window = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
+    depth = _depth(mask[window] > 0, reach)
+    weight = np.clip(depth / min(radius + 1.0, float(depth.max())), 0.0, 1.0)
+    result = np.zeros_like(mask)
+    # Smoothstep: no crease where the ramp begins and ends.
+    result[window] = mask[window] * (weight * weight * (3.0 - 2.0 * weight))
+    return result
+
+
+def _depth(inside: np.ndarray, reach: int) -> np.ndarray:
+    """Euclidean distance of every pixel to the nearest one outside, at most `reach + 1`; float32 `[H, W]`."""
+    limit = reach + 1
+    # First along columns (any distance beyond `limit` is cut), then the lower envelope of parabolas along rows.
+    position = np.arange(inside.shape[0], dtype=np.int64)[:, None]
+    before = np.maximum.accumulate(np.where(inside, -limit, position), axis=0)
+    after = np.minimum.accumulate(np.where(inside, inside.shape[0] + limit, position)[::-1], axis=0)[::-1]
+    vertical = np.minimum(np.minimum(position - before, after - position), limit).astype(np.float32) ** 2
+    squared = vertical.copy()
+    for shift in range(1, min(limit, inside.shape[1])):
+        squared[:, shift:] = np.minimum(squared[:, shift:], vertical[:, :-shift] + shift**2)
+        squared[:, :-shift] = np.minimum(squared[:, :-shift], vertical[:, shift:] + shift**2)
+    return np.sqrt(squared)
+
+
+def normalize_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
+    """Bring a user's mask into one form.
+
+    Args:
+        mask: White or 1 marks what may change. A PIL image, path, URL, bytes or file as for `load_image`; or a numpy
+            array or torch tensor `[H, W]`, `[H, W, 1]` or `[1, H, W]` of bool, integers (0/1 or 0…255) or float in
+            [0, 1]. Of a colour picture the strongest channel counts, so that a mask painted in red works.
+            Transparency is ignored, unless the colour is the same everywhere: then opacity is the mask.
+        size: (width, height) of the picture that the mask belongs to; a mask of another size is resized, with a
+            warning.
+
+    Returns:
+        float32 `[height, width]` in [0, 1].
+
+    Raises:
+        ValueError: An empty mask, another shape, values out of range, or an unreadable picture (`ImageInputError`).
+    """
+    if isinstance(mask, (Image.Image, str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(mask, "read"):
+        mask = _mask_from_picture(load_image(mask, name="mask_image"))
+    values = _mask_from_array(mask)
+    if (values.shape[1], values.shape[0]) != tuple(size):
+        warnings.warn(
+            f"the mask has {values.shape[1]}×{values.shape[0]} pixels, the picture {size[0]}×{size[1]}: "
+            "the mask is resized",
+            stacklevel=2,
+        )
+        values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR)).clip(0.0, 1.0)
+    if not values.any():
+        raise ValueError("the mask is empty: mark what may change with white (1), the rest with black (0)")
+    return values
+
+
+def _mask_from_picture(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
+    colour = pixels[:, :, :3]
+    if image.mode == "RGBA" and (colour == colour[0, 0]).all() and (pixels[:, :, 3] != 255).any():
+        return pixels[:, :, 3]
+    return colour.max(axis=2)
+
+
+def _mask_from_array(mask: Any) -> np.ndarray:
+    if hasattr(mask, "detach"):  # A torch tensor, which may need a gradient or live on another device.
+        mask = mask.detach().cpu().numpy()
+    values = np.asarray(mask)
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values[:, :, 0] if values.shape[2] == 1 else values[0]
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "biuf":
+        raise ValueError(f"a mask is one array [H, W] of numbers, not shape {values.shape} of type {values.dtype}")
+    low, high = float(values.min()), float(values.max())
+    limit = 1.0 if values.dtype.kind in "bf" or high <= 1 else 255.0
+    if not (low >= 0 and high <= limit):  # Also true of NaN.
+        raise ValueError(f"mask values go from {low:g} to {high:g}: use bool, integers 0…255 or float in [0, 1]")
+    return values.astype(np.float32) / np.float32(limit)
+
+
+def composite_crop(
+    original: ArrayLike,
+    edited: ArrayLike,
+    mask: ArrayLike,
+    mode: CompositeMode = "residual",
+    reconstruction: ArrayLike | None = None,
+) -> np.ndarray:
+    """Put the edit into the crop.
+
+    Args:
+        original: The crop before the edit, float `[H, W, 3]` in [0, 1].
+        edited: Decoded edited codes, the same shape and range.
+        mask: `[H, W]` in [0, 1].
+        mode: `"residual"`: original + mask · (edited − reconstruction), which keeps detail that the image tokenizer
+            cannot express. `"replace"`: mask · edited + (1 − mask) · original.
+        reconstruction: Decoded codes of the original; `"residual"` needs it.
+
+    Returns:
+        float32 `[H, W, 3]` in [0, 1], equal to `original` wherever `mask` is 0.
+    """
+    base = _crop_array(original, "original")
+    change = _layer(edited, mode, reconstruction) - (base if mode == "replace" else 0)
+    weight = np.asarray(mask, dtype=np.float32)[:, :, None]
+    return np.where(weight > 0, np.clip(base + weight * change, 0.0, 1.0), base)
+
+
+def _layer(edited: ArrayLike, mode: str, reconstruction: ArrayLike | None) -> np.ndarray:
+    """What is laid into the picture: the edited pixels, or the difference that the edit made."""
+    if mode == "replace":
+        return _crop_array(edited, "edited")
+    if mode != "residual":
+        raise ValueError(f'composite mode must be "residual" or "replace", not {mode!r}')
+    if reconstruction is None:
+        raise ValueError('composite mode "residual" needs the reconstruction: the decoded codes before the edit')
+    return _crop_array(edited, "edited") - _crop_array(reconstruction, "reconstruction")
+
+
+def _crop_array(values: ArrayLike, name: str) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind != "f":
+        raise ValueError(f"{name} must be float [H, W, 3] in [0, 1], not {array.dtype} {array.shape}")
+    # A decoder may overshoot a little; pixels in 0…255 and NaN are mistakes.
+    if not (array.min() >= -1 and array.max() <= 2):
+        raise ValueError(f"{name} must lie in [0, 1], but goes from {array.min():g} to {array.max():g}")
+    return array.astype(np.float32)
+
+
+def warp_mask(mask: ArrayLike, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The weight that every pixel of the photo gets from a mask of the crop.
+
+    Args:
+        mask: `[S, S]` in [0, 1].
+        matrix: `[2, 3]` from photo to crop.
+        size: (width, height) of the photo.
+
+    Returns:
+        float32 `[height, width]`, 0 outside the crop. Where the mask reaches an edge of the crop that lies inside the
+        photo, it fades out over the last sixteenth of the crop, so that no seam shows.
+    """
+    result = np.zeros((size[1], size[0]), dtype=np.float32)
+    box, weight = _weight_in_photo(np.asarray(mask, dtype=np.float32), matrix, size)
+    result[box[1] : box[3], box[0] : box[2]] = weight
+    return result
+
+
+def paste_back(
+    photo: Image.Image,
+    edited: ArrayLike,
+    mask: ArrayLike,
+    matrix: np.ndarray,
+    mode: CompositeMode = "residual",
+    reconstruction: ArrayLike | None = None,
+    photo_mask: ArrayLike | None = None,
+) -> Image.Image:
+    """Put the edited crop back into the photo, at the photo's resolution.
+
+    In mode `"residual"` only the difference that the edit made is enlarged, and added to the sharp pixels of the photo.
+
+    Args:
+        photo: Mode RGB or RGBA, as `load_image` returns it.
+        edited: Decoded edited codes, float `[S, S, 3]` in [0, 1].
+        mask: `[S, S]` in [0, 1], best with a feathered edge.
+        matrix: `[2, 3]` from photo to crop.
+        mode: As for `composite_crop`.
+        reconstruction: Decoded codes of the original crop, as `edited`; `"residual"` needs it.
+        photo_mask: `[height, width]` in [0, 1] in pixels of the photo: an upper bound of the weight, for a mask that
+            the user drew on the photo and that the crop's pixels are too coarse to follow.
+
+    Returns:
+        A new image of the photo's mode, size, transparency and ICC profile. Pixels where `warp_mask` (or `photo_mask`)
+        is 0 are those of the photo.
+    """
+    if photo.mode not in ("RGB", "RGBA"):
+        raise ValueError(f"photo must have mode RGB or RGBA, as load_image returns it, not {photo.mode}")
+    layer = _layer(edited, mode, reconstruction)
+    box, weight = _weight_in_photo(np.asarray(mask, dtype=np.float32), matrix, photo.size)
+    result = photo.copy()
+    if not weight.any():
+        return result
+    if photo_mask is not None:
+        bound = np.asarray(photo_mask, dtype=np.float32)
+        if bound.shape != (photo.height, photo.width):
+            raise ValueError(
+                f"photo_mask must have the photo's shape {(photo.height, photo.width)}, not {bound.shape}"
+            )
+        weight = np.minimum(weight, bound[box[1] : box[3], box[0] : box[2]])
+    pixels = np.array(photo.crop(box))
+    base = pixels[:, :, :3].astype(np.float32) / 255
+    change = _warp_channels(layer, matrix, box) - (base if mode == "replace" else 0)
+    blended = np.rint(np.clip(base + weight[:, :, None] * change, 0.0, 1.0) * 255)
+    pixels[:, :, :3] = np.where(weight[:, :, None] > 0, blended, pixels[:, :, :3])
+    result.paste(Image.fromarray(pixels), box[:2])
+    return result
+
+
+def _warp_channels(crop: np.ndarray, matrix: np.ndarray, box: Box) -> np.ndarray:
+    """Resample `[S, S, C]` of the crop into the rectangle `box` of the photo."""
+    to_box = compose(inverse(matrix), translation(-box[0], -box[1]))
+    size = (box[2] - box[0], box[3] - box[1])
+    channels = [np.asarray(warp(Image.fromarray(channel), to_box, size)) for channel in np.moveaxis(crop, 2, 0)]
+    return np.stack(channels, axis=2)
+
+
+def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[Box, np.ndarray]:
+    """The rectangle of the photo that a mask can reach, and the weights float32 `[H, W]` in it."""
+    # Beyond the crop the mask goes on as its edge, and the fade decides whether that counts.
+    frame = 4 + 2 * math.ceil(scale_of(matrix))
+    to_framed = compose(matrix, translation(frame, frame))
+    framed = np.pad(mask, frame, mode="edge") * _edge_fade(mask.shape, frame, matrix, size)
+    rows, columns = (np.flatnonzero(framed.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return _NOWHERE
+    # Bicubic interpolation reaches two pixels, of the crop or of the photo, whichever is coarser.
+    touched = np.array([[x, y] for x in (columns[0] - 2, columns[-1] + 3) for y in (rows[0] - 2, rows[-1] + 3)])
+    quad = apply(inverse(to_framed), touched)
+    low = np.maximum(np.floor(quad.min(axis=0)).astype(int) - 2, 0)
+    high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + 2, size)
+    if (high <= low).any():
+        return _NOWHERE
+    box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    weight = _warp_channels(framed[:, :, None], to_framed, box)[:, :, 0]
+    # Bicubic interpolation overshoots: what is left of a zero is cut off, so that those pixels stay as they are.
+    return box, np.where(weight > 1 / 512, np.minimum(weight, 1.0), 0.0).astype(np.float32)
+
+
+def _edge_fade(shape: tuple[int, ...], frame: int, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Weights for a crop of `shape` with `frame` pixels around it: 0 beyond those edges that lie inside the photo."""
+    height, width = shape
+    quad = apply(inverse(matrix), corners(width, height))
+    fade = np.ones((height + 2 * frame, width + 2 * frame), dtype=np.float32)
+    x = (np.arange(width + 2 * frame) - frame + 0.5) / width
+    y = (np.arange(height + 2 * frame) - frame + 0.5)[:, None] / height
+    for index, distance in enumerate((y, 1 - x, 1 - y, x)):  # From the top, right, bottom and left edge.
+        ends = quad[[index, (index + 1) % 4]]
+        outside = (ends <= 0.5).all(axis=0) | (ends >= np.array(size) - 0.5).all(axis=0)
+        if not outside.any():
+            fade *= np.clip(distance * 16, 0.0, 1.0)
+    return fade

@@ -1,0 +1,203 @@
+"""Named regions of the aligned face crop, and which of them a prompt talks about.
+
+All crops share one alignment, so a region is a fixed shape, laid out around the landmarks of `CROP_LANDMARKS`.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .alignment import CROP_LANDMARKS, CROP_SIZE
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A box or an ellipse, in fractions of the crop's side: centre and half extents."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+    round: bool
+
+    def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Which points, in fractions of the crop's side, lie inside; bool of the common shape of `x` and `y`."""
+        u, v = np.abs(x - self.x) / self.half_width, np.abs(y - self.y) / self.half_height
+        return u * u + v * v <= 1 if self.round else (u <= 1) & (v <= 1)
+
+
+@dataclass(frozen=True)
+class Region:
+    """The union of the shapes in `include` without those in `exclude`."""
+
+    include: tuple[Shape, ...]
+    exclude: tuple[Shape, ...] = ()
+
+    def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """As `Shape.contains`."""
+        inside = np.any([shape.contains(x, y) for shape in self.include], axis=0)
+        return inside & ~np.any([shape.contains(x, y) for shape in self.exclude], axis=0) if self.exclude else inside
+
+
+def _ellipse(x: float, y: float, half_width: float, half_height: float) -> Shape:
+    """An ellipse in pixels of the 128-pixel crop."""
+    return Shape(x / CROP_SIZE, y / CROP_SIZE, half_width / CROP_SIZE, half_height / CROP_SIZE, round=True)
+
+
+def _box(x0: float, y0: float, x1: float, y1: float) -> Shape:
+    """A box in pixels of the 128-pixel crop."""
+    centre_x, centre_y, scale = (x0 + x1) / 2, (y0 + y1) / 2, CROP_SIZE
+    return Shape(centre_x / scale, centre_y / scale, (x1 - x0) / 2 / scale, (y1 - y0) / 2 / scale, round=False)
+
+
+_LEFT_EYE, _RIGHT_EYE, _NOSE, _LEFT_MOUTH, _RIGHT_MOUTH = (tuple(point) for point in CROP_LANDMARKS.tolist())
+_MIDDLE = (_LEFT_EYE[0] + _RIGHT_EYE[0]) / 2
+_MOUTH_Y = _LEFT_MOUTH[1]
+_BROW_Y = _LEFT_EYE[1] - 13
+
+_MOUTH = _ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
+_CHEEKS = (_ellipse(_LEFT_EYE[0] - 5, _NOSE[1] + 3, 16, 16), _ellipse(_RIGHT_EYE[0] + 5, _NOSE[1] + 3, 16, 16))
+_CHIN = _ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
+_FACE = _ellipse(_MIDDLE, _NOSE[1] - 8, 42, 54)
+_FOREHEAD = _box(30, 14, 98, _BROW_Y)
+_TOP = _box(0, 0, CROP_SIZE, _BROW_Y - 2)
+
+REGIONS: dict[str, Region] = {
+    "mouth": Region((_MOUTH,)),
+    "smile": Region((_MOUTH, *_CHEEKS)),
+    "eyes": Region((_ellipse(*_LEFT_EYE, 15, 9), _ellipse(*_RIGHT_EYE, 15, 9))),
+    "brows": Region((_box(26, _BROW_Y - 6, 60, _BROW_Y + 6), _box(68, _BROW_Y - 6, 102, _BROW_Y + 6))),
+    "nose": Region((_ellipse(_MIDDLE, _NOSE[1] - 7, 14, 20),)),
+    "cheeks": Region(_CHEEKS),
+    "chin": Region((_CHIN,)),
+    "beard": Region((_MOUTH, _CHIN, _ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))),
+    "lower_face": Region((_box(20, _LEFT_EYE[1] + 10, 108, CROP_SIZE),)),
+    "upper_face": Region((_box(20, 12, 108, _LEFT_EYE[1] + 10),)),
+    "forehead": Region((_FOREHEAD,)),
+    "bangs": Region((_FOREHEAD, _box(16, 0, 112, 16))),
+    # Whatever frames the face, less the neck.
+    "hair": Region(
+        (_box(0, 0, CROP_SIZE, CROP_SIZE),), (_ellipse(_MIDDLE, _NOSE[1] - 6, 36, 50), _box(36, 100, 92, CROP_SIZE))
+    ),
+    "hat": Region((_TOP,)),
+    "glasses": Region((_box(18, _BROW_Y - 4, 110, _LEFT_EYE[1] + 16),)),
+    "ears": Region((_box(8, _LEFT_EYE[1] - 8, 28, _MOUTH_Y), _box(100, _LEFT_EYE[1] - 8, 120, _MOUTH_Y))),
+    "face": Region((_FACE,)),
+    "all": Region((_box(0, 0, CROP_SIZE, CROP_SIZE),)),
+}
+
+# A cell belongs to a region that covers this much of it.
+_MINIMAL_COVER = 1 / 3
+_SAMPLES = 8
+
+
+def region_cells(name: str | Iterable[str], grid: int) -> np.ndarray:
+    """The cells of one region, or of several together.
+
+    Args:
+        name: Key of `REGIONS`, or several. Case does not matter, and `"lower face"` or `"lower-face"` will do.
+        grid: Number of cells along a side of the crop.
+
+    Returns:
+        bool `[grid, grid]`, at least one True for every region.
+
+    Raises:
+        ValueError: An unknown name, or none.
+    """
+    names = [name] if isinstance(name, str) else list(name)
+    if not names:
+        raise ValueError(f"name at least one region: {', '.join(REGIONS)}")
+    return np.any([_cells(_lookup(each), grid) for each in names], axis=0)
+
+
+def _lookup(name: str) -> Region:
+    key = "_".join(re.split(r"[\s_-]+", str(name).strip().lower()))
+    if key not in REGIONS:
+        raise ValueError(f"unknown region {name!r}; known are: {', '.join(REGIONS)}")
+    return REGIONS[key]
+
+
+def _cells(region: Region, grid: int) -> np.ndarray:
+    points = (np.arange(grid * _SAMPLES) + 0.5) / (grid * _SAMPLES)
+    inside = region.contains(points[None, :], points[:, None])
+    cover = inside.reshape(grid, _SAMPLES, grid, _SAMPLES).mean(axis=(1, 3))
+    # On a coarse grid no cell may be covered enough: then the best one stands for the region.
+    return cover >= min(_MINIMAL_COVER, float(cover.max()))
+
+
+# What a prompt may say, and the regions that this speaks of. An expression of the whole face names the parts that move;
+# one that may have to undo a smile includes the cheeks.
+_PHRASES: list[tuple[tuple[str, ...], str]] = [
+    (("mouth",), "mouth, lip, lips, tooth, teeth, tongue, lipstick, pout, pouting"),
+    (("mouth", "chin"), "open mouth, mouth open, mouth slightly open, yawn, yawning, shouting, screaming"),
+    (
+        ("smile",),
+        "smile, smiles, smiled, smiling, smiley, unsmiling, grin, grins, grinning, laugh, laughs, laughing, laughter, "
+        "happy, happiness, cheerful, joy, joyful, dimples, frown, frowning",
+    ),
+    (("smile", "eyes"), "neutral, serious, calm, expressionless, bored"),
+    (
+        ("smile", "eyes", "brows"),
+        "sad, sadness, unhappy, crying, angry, anger, annoyed, furious, mad, upset, stern",
+    ),
+    (
+        ("mouth", "eyes", "brows"),
+        "surprise, surprised, astonished, shocked, fear, fearful, afraid, scared, worried",
+    ),
+    (("mouth", "nose", "brows"), "disgust, disgusted, contempt"),
+    (
+        ("eyes",),
+        "eye, eyes, eyed, eyelid, eyelids, eyelashes, eye shadow, eyeshadow, eyeliner, mascara, gaze, blink, blinking, "
+        "wink, winking",
+    ),
+    (("brows",), "brow, brows, eyebrow, eyebrows"),
+    (("nose",), "nose, nostrils"),
+    (("cheeks",), "cheek, cheeks, cheekbones, blush, blushing"),
+    (("cheeks", "chin"), "chubby"),
+    (("chin",), "chin, double chin, jaw, jawline"),
+    (
+        ("beard",),
+        "beard, beards, bearded, beardless, goatee, moustache, moustached, mustache, mustached, stubble, stubbly, "
+        "shaved, shaven, unshaven, clean shaven, whiskers, facial hair, 5 o clock shadow, five o clock shadow",
+    ),
+    (("beard", "ears"), "sideburn, sideburns"),
+    (
+        ("glasses",),
+        "glasses, eyeglasses, eye glasses, sunglasses, sun glasses, spectacles, bespectacled, goggles, eyewear",
+    ),
+    (
+        ("hair",),
+        "hair, hairs, haired, hairstyle, haircut, blond, blonde, brunette, redhead, redheaded, ponytail, curls, curly, "
+        "braids, dreadlocks, afro",
+    ),
+    (("hair", "forehead"), "bald, balding, baldness, hairline, shaved head"),
+    (("bangs",), "bangs, fringe"),
+    (("hat",), "hat, hats, cap, beanie, helmet, hood, turban, headscarf, beret, crown, tiara, headband"),
+    (("forehead",), "forehead"),
+    (("ears",), "ear, ears, earring, earrings"),
+    (("lower_face",), "mask, masked, face mask, facemask"),
+    (
+        ("face",),
+        "makeup, make up, freckles, freckled, tan, tanned, pale, skin, skinned, complexion, wrinkle, wrinkles, wrinkled, "
+        "young, younger, youthful, old, older, elderly, age, aged, aging, ageing, middle aged, oval face, round face",
+    ),
+]
+_REGIONS_OF = {phrase: regions for regions, phrases in _PHRASES for phrase in phrases.split(", ")}
+_ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(_REGIONS_OF, key=len, reverse=True))})\b")
+
+
+def regions_from_prompt(prompt: str) -> list[str]:
+    """The regions that an English prompt speaks of.
+
+    Whole words are looked up in a table, the longest phrase first ("facial hair" is a beard, not hair); case,
+    punctuation, hyphens and underscores do not matter. That something shall not be there ("without glasses") speaks of
+    the same region.
+
+    Returns:
+        Keys of `REGIONS` in the order of their first mention; empty where nothing is recognised.
+    """
+    text = re.sub(r"[\W_]+", " ", prompt.lower())
+    found = [region for match in _ANY_PHRASE.findall(text) for region in _REGIONS_OF[match]]
+    return list(dict.fromkeys(found))
