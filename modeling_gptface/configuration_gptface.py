@@ -20,7 +20,8 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
             `2 ** (len(block_out_channels) - 1)`.
         quantizer (`str`, *optional*, defaults to `"fsq"`):
             `"fsq"`: finite scalar quantization (Mentzer et al. 2023) with `fsq_levels`. `"codebook"`: a learned codebook of
-            `codebook_size` vectors with `codebook_dim` entries (van den Oord et al. 2017).
+            `codebook_size` vectors with `codebook_dim` entries (van den Oord et al. 2017). `"gumbel"`: such a codebook whose
+            codes a linear classifier picks (taming-transformers' `GumbelVQ`).
         latent_channels (`int`, *optional*, defaults to 32):
             Channels between the encoder and the quantizer.
         hidden_channels (`int`, *optional*, defaults to 64):
@@ -61,8 +62,8 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.backbone not in ("compact", "vqgan"):
             raise ValueError(f"backbone must be 'compact' or 'vqgan', got {self.backbone!r}")
-        if self.quantizer not in ("fsq", "codebook"):
-            raise ValueError(f"quantizer must be 'fsq' or 'codebook', got {self.quantizer!r}")
+        if self.quantizer not in ("fsq", "codebook", "gumbel"):
+            raise ValueError(f"quantizer must be 'fsq', 'codebook' or 'gumbel', got {self.quantizer!r}")
         self.fsq_levels = list(self.fsq_levels)
         self.block_out_channels = list(self.block_out_channels)
         self.attention_resolutions = list(self.attention_resolutions)
@@ -87,7 +88,7 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     @property
     def num_codes(self) -> int:
         """Number of different codes K; a code lies in 0…K−1."""
-        if self.quantizer == "codebook":
+        if self.quantizer != "fsq":
             return self.codebook_size
         product = 1
         for levels in self.fsq_levels:
@@ -121,7 +122,10 @@ class GPTFaceConfig(PreTrainedConfig):
             `"sine"` starts the learned positions from 1-D sines (text) and 2-D sines (grid).
         grid_convolution (`bool`, *optional*, defaults to `False`):
             A depthwise 3×3 convolution over the grid of cells in front of each layer (conditional position encoding,
-            Chu et al. 2021).
+            Chu et al. 2021). It sees later cells, so `"prefix"` refuses it.
+        lm_head_transform (`bool`, *optional*, defaults to `True`):
+            Linear layer, activation and norm in front of the decoders over words and codes; `False`: the decoders read the
+            states as they are (the autoregressive sibling).
         heads (`dict`, *optional*):
             Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
             `"single_label_classification"`, `"multi_label_classification"`. A head may carry `"thresholds"` (one for each
@@ -151,6 +155,7 @@ class GPTFaceConfig(PreTrainedConfig):
     code_embedding: str = "free"
     position_init: str = "normal"
     grid_convolution: bool = False
+    lm_head_transform: bool = True
     heads: dict | None = None
     match_trained: bool = False
     text_loss_weight: float | int = 1.0
@@ -173,6 +178,8 @@ class GPTFaceConfig(PreTrainedConfig):
         self._check_choice("position_init", ("normal", "sine"))
         if self.code_embedding == "levels" and self.image_tokenizer_config.quantizer != "fsq":
             raise ValueError("code_embedding='levels' needs an image tokenizer with quantizer='fsq'")
+        if self.attention_pattern == "prefix" and self.grid_convolution:
+            raise ValueError("grid_convolution looks at later cells, which attention_pattern='prefix' must not: use one")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"

@@ -49,7 +49,8 @@ def per_sample_generators(
         if len(generator) != batch:
             raise ValueError(f"{len(generator)} generators for a batch of {batch}: give one for each sample")
         return list(generator)
-    seeds = torch.randint(2**62, (batch,), generator=generator)  # type: ignore[arg-type]
+    device = "cpu" if generator is None else generator.device  # type: ignore[union-attr]
+    seeds = torch.randint(2**62, (batch,), generator=generator, device=device)  # type: ignore[arg-type]
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 

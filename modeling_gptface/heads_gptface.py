@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
@@ -70,13 +71,18 @@ class GPTFaceClassificationOutput(ModelOutput):
 
 
 class GPTFaceLMHead(nn.Module):
-    """States → logits over words or over codes: linear, activation, norm, then each modality's vectors and bias."""
+    """
+    States → logits over words or over codes: linear, activation, norm (these three unless `lm_head_transform` is off), then
+    each modality's vectors and bias.
+    """
 
     def __init__(self, config: GPTFaceConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACT2FN[config.hidden_act]
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.has_transform = config.lm_head_transform
+        if self.has_transform:
+            self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+            self.activation = ACT2FN[config.hidden_act]
+            self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.text_decoder = nn.Linear(config.hidden_size, config.vocab_size)
         # Tied: the code vectors come from the embeddings (with the level vectors), only the bias is the head's own.
         tied = config.tie_word_embeddings
@@ -84,7 +90,7 @@ class GPTFaceLMHead(nn.Module):
         self.image_bias = nn.Parameter(torch.zeros(config.num_codes)) if tied else None
 
     def transform(self, states: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.activation(self.dense(states)))
+        return self.norm(self.activation(self.dense(states))) if self.has_transform else states
 
     def text(self, states: torch.Tensor) -> torch.Tensor:
         """States […, H] → logits over words […, V]."""
@@ -153,12 +159,31 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         self.classifiers = nn.ModuleDict(
             {name: GPTFaceClassifier(config, len(head["labels"])) for name, head in config.heads.items()}
         )
+        self.post_init()
+        self.freeze_unused_parts()
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        # loading makes every parameter trainable again
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+        model.freeze_unused_parts()
+        return loaded
+
+    def freeze_unused_parts(self) -> None:
+        """Freezes the image tokenizer and the heads that this class does not train: they get no gradient from its loss."""
+        self.image_tokenizer.requires_grad_(False)
         for name in {"lm_head", "match_head", "classifiers"} - set(self.trained_heads):
             for key, parameter in getattr(self, name).named_parameters():
                 # the tied decoder weight belongs to the embeddings
                 if key != "text_decoder.weight":
                     parameter.requires_grad_(False)
-        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, GPTFaceLMHead) and module.image_bias is not None:
+            init.zeros_(module.image_bias)
 
     @property
     def image_tokenizer(self):
@@ -171,10 +196,12 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     def set_output_embeddings(self, value: nn.Linear) -> None:
         self.lm_head.text_decoder = value
 
-    def split_states(self, outputs: GPTFaceModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
-        """States of the sequence → (text states [B, T, H], image states [B, N, H])."""
+    def split_states(
+        self, outputs: GPTFaceModelOutput, has_image: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of the sequence → (text states [B, T, H], image states [B, N, H]; N = 0 without a picture)."""
         states = outputs.last_hidden_state
-        cells = self.config.num_image_tokens if states.shape[1] > self.config.num_image_tokens else 0
+        cells = self.config.num_image_tokens if has_image else 0
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
 
 
@@ -209,7 +236,8 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         outputs = self.gptface(
             input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
         )
-        text_states, image_states = self.split_states(outputs)
+        has_image = any(part is not None for part in (pixel_values, image_codes, image_embeds))
+        text_states, image_states = self.split_states(outputs, has_image)
         terms = {}
         # Logits of positions that carry no label would be most of the work of the heads, for nothing.
         if text_labels is not None:
@@ -299,8 +327,11 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         config.problem_type = head["problem_type"]
         self.head_name = name
         super().__init__(config)
+
+    def freeze_unused_parts(self) -> None:
+        super().freeze_unused_parts()
         for other, classifier in self.classifiers.items():
-            if other != name:
+            if other != self.head_name:
                 classifier.requires_grad_(False)
 
     @can_return_tuple

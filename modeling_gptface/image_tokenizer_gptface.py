@@ -11,7 +11,7 @@ from transformers.utils import ModelOutput
 
 from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
-from .quantization import CodebookQuantizer, FiniteScalarQuantizer
+from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
 
 
 def vqgan_backbone(config: GPTFaceImageTokenizerConfig) -> tuple[nn.Module, nn.Module]:
@@ -76,11 +76,11 @@ class GPTFaceImageTokenizer(PreTrainedModel):
             self.decoder = compact_decoder(config.hidden_channels, config.latent_channels, config.num_channels)
         else:
             self.encoder, self.decoder = vqgan_backbone(config)
-        self.quantizer = (
-            FiniteScalarQuantizer(config.fsq_levels, config.latent_channels)
-            if config.quantizer == "fsq"
-            else CodebookQuantizer(config.codebook_size, config.codebook_dim, config.latent_channels)
-        )
+        if config.quantizer == "fsq":
+            self.quantizer = FiniteScalarQuantizer(config.fsq_levels, config.latent_channels)
+        else:
+            learned = CodebookQuantizer if config.quantizer == "codebook" else GumbelQuantizer
+            self.quantizer = learned(config.codebook_size, config.codebook_dim, config.latent_channels)
         self.post_init()
 
     @torch.no_grad()

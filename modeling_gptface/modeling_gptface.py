@@ -59,6 +59,10 @@ def grid_sine_positions(side: int, size: int) -> torch.Tensor:
     return nn.functional.pad(grid, (0, size - grid.shape[1]))
 
 
+class GPTFacePositionEmbedding(nn.Embedding):
+    """Positions of the words, then of the cells; a class of its own, so that `_init_weights` knows it."""
+
+
 class GPTFaceEmbeddings(nn.Module):
     """Words and image codes in one space, plus learned positions and token types."""
 
@@ -71,7 +75,9 @@ class GPTFaceEmbeddings(nn.Module):
         self.level_embeddings = (
             nn.Embedding(sum(levels), config.hidden_size) if config.code_embedding == "levels" else None
         )
-        self.position_embeddings = nn.Embedding(config.max_text_length + config.num_image_tokens, config.hidden_size)
+        self.position_embeddings = GPTFacePositionEmbedding(
+            config.max_text_length + config.num_image_tokens, config.hidden_size
+        )
         self.token_type_embeddings = nn.Embedding(3, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -179,13 +185,20 @@ class GPTFaceFeedForward(nn.Module):
         return self.down(self.activation(self.up(hidden_states)))
 
 
+class GPTFaceDepthwiseConvolution(nn.Conv2d):
+    """3×3, one filter a channel; a class of its own, so that `_init_weights` starts it at zero."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, padding=1, groups=channels)
+
+
 class GPTFaceGridConvolution(nn.Module):
     """Adds a depthwise 3×3 convolution over the grid to the image states (conditional position encoding)."""
 
     def __init__(self, config: GPTFaceConfig):
         super().__init__()
         self.side = config.grid_size
-        self.conv = nn.Conv2d(config.hidden_size, config.hidden_size, 3, padding=1, groups=config.hidden_size)
+        self.conv = GPTFaceDepthwiseConvolution(config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, text_length: int) -> torch.Tensor:
         text, image = hidden_states[:, :text_length], hidden_states[:, text_length:]
@@ -239,16 +252,17 @@ class GPTFacePreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        # Only modules that own parameters come here: transformers leaves the others out for classes outside of it.
         super()._init_weights(module)
-        if isinstance(module, GPTFaceGridConvolution):
+        if isinstance(module, GPTFaceDepthwiseConvolution):
             # starts as the identity: the sum adds nothing until it has learned to
-            init.zeros_(module.conv.weight)
-            init.zeros_(module.conv.bias)
-        elif isinstance(module, GPTFaceEmbeddings) and self.config.position_init == "sine":
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, GPTFacePositionEmbedding) and self.config.position_init == "sine":
             text = sine_positions(self.config.max_text_length, self.config.hidden_size)
             cells = grid_sine_positions(self.config.grid_size, self.config.hidden_size)
             scale = self.config.initializer_range / text.std()
-            init.copy_(module.position_embeddings.weight, torch.cat([text, cells]) * scale)
+            init.copy_(module.weight, torch.cat([text, cells]) * scale)
 
 
 class GPTFaceModel(GPTFacePreTrainedModel):
@@ -260,8 +274,6 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     def __init__(self, config: GPTFaceConfig):
         super().__init__(config)
         self.image_tokenizer = GPTFaceImageTokenizer(config.image_tokenizer_config)
-        # Codes carry no gradient: the tokenizer is trained on its own, then frozen.
-        self.image_tokenizer.requires_grad_(False)
         self.embeddings = GPTFaceEmbeddings(config)
         self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
         pre_norm = config.norm_position == "pre"
@@ -314,6 +326,10 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             raise ValueError("give pixel_values or image_codes, not both")
         if pixel_values is not None:
             image_codes = self.image_tokenizer.encode(pixel_values)
+        if image_codes is not None:
+            self._check_codes(image_codes, image_mask)
+        elif image_embeds is None and image_mask is not None:
+            raise ValueError("image_mask without a picture: give image_codes (or pixel_values) with it")
         if image_embeds is None and image_codes is not None:
             image_embeds = self.embeddings.embed_codes(image_codes, image_mask)
         if image_embeds is not None and image_embeds.shape[1] != self.config.num_image_tokens:
@@ -337,6 +353,16 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         return GPTFaceModelOutput(
             last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0], image_codes=image_codes
         )
+
+    def _check_codes(self, image_codes: torch.Tensor, image_mask: torch.Tensor | None) -> None:
+        if image_mask is not None and image_mask.shape != image_codes.shape:
+            raise ValueError(f"image_mask {list(image_mask.shape)} must have the shape {list(image_codes.shape)}")
+        # Elsewhere than on the CPU the look at the values would wait for the device.
+        if image_codes.device.type != "cpu" or torch.compiler.is_compiling() or image_codes.numel() == 0:
+            return
+        low, high = int(image_codes.min()), int(image_codes.max())
+        if low < 0 or high >= self.config.num_codes:
+            raise ValueError(f"image_codes lie in {low}…{high}, this model's in 0…{self.config.num_codes - 1}")
 
     def _attention_mask(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, text_length: int):
         """Text mask [B, T] or None → what the attention function takes; padding is never a key."""

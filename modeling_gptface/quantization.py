@@ -1,4 +1,4 @@
-"""Quantizers of the image tokenizer: finite scalar quantization and a learned codebook, behind one interface.
+"""Quantizers of the image tokenizer: finite scalar quantization and learned codebooks, behind one interface.
 
 Both map latents [B, C, h, w] to quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents.
 """
@@ -38,8 +38,9 @@ class FiniteScalarQuantizer(nn.Module):
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         integers = self.integers(latents)
         width = self._column([level // 2 for level in self.levels], latents)
-        basis = self._column(self._basis(), latents)
-        codes = ((integers.detach().round() + width) * basis).sum(1).long()
+        # in whole numbers: bfloat16 holds none above 256 exactly
+        basis = torch.tensor(self._basis(), device=latents.device).view(1, -1, 1, 1)
+        codes = ((integers.detach().round() + width).long() * basis).sum(1)
         return self.up(integers / width), codes
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
@@ -48,10 +49,10 @@ class FiniteScalarQuantizer(nn.Module):
         width = self._column([level // 2 for level in self.levels], levels)
         return self.up((levels - width) / width)
 
-    def _basis(self) -> list[float]:
+    def _basis(self) -> list[int]:
         basis, product = [], 1
         for level in self.levels:
-            basis.append(float(product))
+            basis.append(product)
             product *= level
         return basis
 
@@ -86,6 +87,26 @@ class CodebookQuantizer(nn.Module):
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, h, w] → latents [B, C, h, w]."""
         return self.up(self.codebook(codes).movedim(-1, 1))
+
+
+class GumbelQuantizer(CodebookQuantizer):
+    """
+    Learned codebook whose codes a linear classifier picks (Jang et al. 2017, as in taming-transformers' `GumbelVQ`).
+
+    `proj` scores the codes; the likeliest one is taken, without the Gumbel noise of taming's training, so that encoding is
+    repeatable. Gradients pass straight through to the softmax.
+    """
+
+    def __init__(self, codebook_size: int, codebook_dim: int, latent_channels: int):
+        super().__init__(codebook_size, codebook_dim, latent_channels)
+        self.proj = nn.Conv2d(codebook_dim, codebook_size, 1)
+
+    def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.proj(self.down(latents))
+        codes = logits.argmax(1)
+        soft = logits.softmax(1)
+        chosen = nn.functional.one_hot(codes, self.num_codes).movedim(-1, 1) + (soft - soft.detach())
+        return self.up(torch.einsum("bkhw,kd->bdhw", chosen, self.codebook.weight)), codes
 
 
 def code_levels(codes: torch.Tensor, levels: list[int]) -> torch.Tensor:

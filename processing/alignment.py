@@ -140,10 +140,10 @@ def align(image: Image.Image, matrix: np.ndarray, size: int = CROP_SIZE) -> Imag
 def warp(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """Resample `image` through `matrix` (from source to target) into a picture of `size` (width, height).
 
-    Bicubic where the target is as fine as the source or finer. Where it is coarser, the source is averaged down to
-    between two and four times the target's resolution, sampled at that resolution and averaged again, so that no
-    detail aliases. Beyond its edge the source repeats its outermost pixels. Any mode that Pillow can transform,
-    `"F"` included.
+    Bicubic where the target is about as fine as the source or finer. Where it is coarser, the source is averaged down
+    to between two and four times the target's resolution, sampled at that resolution (bilinear suffices there) and
+    averaged again, so that no detail aliases. Beyond its edge the source repeats its outermost pixels. Modes `"L"`,
+    `"RGB"`, `"RGBA"` and `"F"`.
     """
     back = inverse(matrix)
     quad = apply(back, corners(*size))
@@ -159,7 +159,8 @@ def warp(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> Image
     from_grid = np.array([[1 / oversample, 0.0, 0.0], [0.0, 1 / oversample, 0.0]])
     to_part = np.array([[1 / factor, 0.0, -left], [0.0, 1 / factor, -top]])
     lookup = compose(compose(from_grid, back), to_part)
-    result = part.transform(grid, Image.Transform.AFFINE, tuple(lookup.ravel()), Image.Resampling.BICUBIC)
+    kernel = Image.Resampling.BICUBIC if oversample == 1 else Image.Resampling.BILINEAR
+    result = part.transform(grid, Image.Transform.AFFINE, tuple(lookup.ravel()), kernel)
     return result.reduce(oversample) if oversample > 1 else result
 
 

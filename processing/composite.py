@@ -4,7 +4,6 @@ Conventions of this file: a crop is float `[S, S, 3]` in [0, 1]; a mask is float
 change; photos are PIL images. Where a mask is 0 the result is the input, bit for bit.
 """
 
-import math
 import os
 import warnings
 from typing import Any, Literal
@@ -57,7 +56,7 @@ def feather(mask: ArrayLike, radius: float) -> np.ndarray:
 
     Args:
         mask: `[H, W]` in [0, 1].
-        radius: Pixels, ≥ 0; 0 changes nothing.
+        radius: Pixels; 0 changes nothing.
 
     Returns:
         float32 `[H, W]`, nowhere above `mask`.
@@ -65,10 +64,9 @@ def feather(mask: ArrayLike, radius: float) -> np.ndarray:
     mask = np.asarray(mask, dtype=np.float32)
     if radius <= 0 or not mask.any() or mask.all():
         return mask.copy()
-    reach = int(np.ceil(radius))
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     window = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
-    depth = _depth(mask[window] > 0, reach)
+    depth = _depth(mask[window] > 0, int(np.ceil(radius)) + 1)
     weight = np.clip(depth / min(radius + 1.0, float(depth.max())), 0.0, 1.0)
     result = np.zeros_like(mask)
     # Smoothstep: no crease where the ramp begins and ends.
@@ -76,10 +74,9 @@ def feather(mask: ArrayLike, radius: float) -> np.ndarray:
     return result
 
 
-def _depth(inside: np.ndarray, reach: int) -> np.ndarray:
-    """Euclidean distance of every pixel to the nearest one outside, at most `reach + 1`; float32 `[H, W]`."""
-    limit = reach + 1
-    # First along columns (any distance beyond `limit` is cut), then the lower envelope of parabolas along rows.
+def _depth(inside: np.ndarray, limit: int) -> np.ndarray:
+    """Euclidean distance of every pixel to the nearest one outside, at most `limit`; float32 `[H, W]`."""
+    # First along columns, then the lower envelope of parabolas along rows (Felzenszwalb & Huttenlocher 2012).
     position = np.arange(inside.shape[0], dtype=np.int64)[:, None]
     before = np.maximum.accumulate(np.where(inside, -limit, position), axis=0)
     after = np.minimum.accumulate(np.where(inside, inside.shape[0] + limit, position)[::-1], axis=0)[::-1]
@@ -97,8 +94,8 @@ def normalize_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
     Args:
         mask: White or 1 marks what may change. A PIL image, path, URL, bytes or file as for `load_image`; or a numpy
             array or torch tensor `[H, W]`, `[H, W, 1]` or `[1, H, W]` of bool, integers (0/1 or 0…255) or float in
-            [0, 1]. Of a colour picture the strongest channel counts, so that a mask painted in red works.
-            Transparency is ignored, unless the colour is the same everywhere: then opacity is the mask.
+            [0, 1]. Of a colour picture the strongest channel counts: a mask painted in red works. Transparency is
+            ignored, unless the colour is the same everywhere: then opacity is the mask.
         size: (width, height) of the picture that the mask belongs to; a mask of another size is resized, with a
             warning.
 
@@ -117,7 +114,7 @@ def normalize_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
             "the mask is resized",
             stacklevel=2,
         )
-        values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR)).clip(0.0, 1.0)
+        values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
     if not values.any():
         raise ValueError("the mask is empty: mark what may change with white (1), the rest with black (0)")
     return values
@@ -168,7 +165,7 @@ def composite_crop(
     """
     base = _crop_array(original, "original")
     change = _layer(edited, mode, reconstruction) - (base if mode == "replace" else 0)
-    weight = np.asarray(mask, dtype=np.float32)[:, :, None]
+    weight = _mask_array(mask, base.shape[:2], "mask")[:, :, None]
     return np.where(weight > 0, np.clip(base + weight * change, 0.0, 1.0), base)
 
 
@@ -193,6 +190,13 @@ def _crop_array(values: ArrayLike, name: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
+def _mask_array(mask: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
+    array = np.asarray(mask, dtype=np.float32)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+    return array
+
+
 def warp_mask(mask: ArrayLike, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The weight that every pixel of the photo gets from a mask of the crop.
 
@@ -205,8 +209,8 @@ def warp_mask(mask: ArrayLike, matrix: np.ndarray, size: tuple[int, int]) -> np.
         float32 `[height, width]`, 0 outside the crop. Where the mask reaches an edge of the crop that lies inside the
         photo, it fades out over the last sixteenth of the crop, so that no seam shows.
     """
-    result = np.zeros((size[1], size[0]), dtype=np.float32)
     box, weight = _weight_in_photo(np.asarray(mask, dtype=np.float32), matrix, size)
+    result = np.zeros((size[1], size[0]), dtype=np.float32)
     result[box[1] : box[3], box[0] : box[2]] = weight
     return result
 
@@ -220,9 +224,7 @@ def paste_back(
     reconstruction: ArrayLike | None = None,
     photo_mask: ArrayLike | None = None,
 ) -> Image.Image:
-    """Put the edited crop back into the photo, at the photo's resolution.
-
-    In mode `"residual"` only the difference that the edit made is enlarged, and added to the sharp pixels of the photo.
+    """Put the edited crop, or in mode `"residual"` what the edit changed, into the photo at the photo's resolution.
 
     Args:
         photo: Mode RGB or RGBA, as `load_image` returns it.
@@ -231,8 +233,8 @@ def paste_back(
         matrix: `[2, 3]` from photo to crop.
         mode: As for `composite_crop`.
         reconstruction: Decoded codes of the original crop, as `edited`; `"residual"` needs it.
-        photo_mask: `[height, width]` in [0, 1] in pixels of the photo: an upper bound of the weight, for a mask that
-            the user drew on the photo and that the crop's pixels are too coarse to follow.
+        photo_mask: `[height, width]` of the photo, in [0, 1]: an upper bound of the weight, for a mask that the user
+            drew on the photo and that the crop's pixels are too coarse to follow.
 
     Returns:
         A new image of the photo's mode, size, transparency and ICC profile. Pixels where `warp_mask` (or `photo_mask`)
@@ -241,17 +243,13 @@ def paste_back(
     if photo.mode not in ("RGB", "RGBA"):
         raise ValueError(f"photo must have mode RGB or RGBA, as load_image returns it, not {photo.mode}")
     layer = _layer(edited, mode, reconstruction)
-    box, weight = _weight_in_photo(np.asarray(mask, dtype=np.float32), matrix, photo.size)
+    box, weight = _weight_in_photo(_mask_array(mask, layer.shape[:2], "mask"), matrix, photo.size)
+    if photo_mask is not None:
+        bound = _mask_array(photo_mask, (photo.height, photo.width), "photo_mask")
+        weight = np.minimum(weight, bound[box[1] : box[3], box[0] : box[2]])
     result = photo.copy()
     if not weight.any():
         return result
-    if photo_mask is not None:
-        bound = np.asarray(photo_mask, dtype=np.float32)
-        if bound.shape != (photo.height, photo.width):
-            raise ValueError(
-                f"photo_mask must have the photo's shape {(photo.height, photo.width)}, not {bound.shape}"
-            )
-        weight = np.minimum(weight, bound[box[1] : box[3], box[0] : box[2]])
     pixels = np.array(photo.crop(box))
     base = pixels[:, :, :3].astype(np.float32) / 255
     change = _warp_channels(layer, matrix, box) - (base if mode == "replace" else 0)
@@ -265,14 +263,14 @@ def _warp_channels(crop: np.ndarray, matrix: np.ndarray, box: Box) -> np.ndarray
     """Resample `[S, S, C]` of the crop into the rectangle `box` of the photo."""
     to_box = compose(inverse(matrix), translation(-box[0], -box[1]))
     size = (box[2] - box[0], box[3] - box[1])
-    channels = [np.asarray(warp(Image.fromarray(channel), to_box, size)) for channel in np.moveaxis(crop, 2, 0)]
-    return np.stack(channels, axis=2)
+    channels = (Image.fromarray(channel) for channel in np.moveaxis(crop, 2, 0))
+    return np.stack([np.asarray(warp(channel, to_box, size)) for channel in channels], axis=2)
 
 
 def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[Box, np.ndarray]:
     """The rectangle of the photo that a mask can reach, and the weights float32 `[H, W]` in it."""
     # Beyond the crop the mask goes on as its edge, and the fade decides whether that counts.
-    frame = 4 + 2 * math.ceil(scale_of(matrix))
+    frame = 4 + 2 * int(scale_of(matrix) + 1)
     to_framed = compose(matrix, translation(frame, frame))
     framed = np.pad(mask, frame, mode="edge") * _edge_fade(mask.shape, frame, matrix, size)
     rows, columns = (np.flatnonzero(framed.any(axis=axis)) for axis in (1, 0))
@@ -293,11 +291,9 @@ def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
 
 def _edge_fade(shape: tuple[int, ...], frame: int, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Weights for a crop of `shape` with `frame` pixels around it: 0 beyond those edges that lie inside the photo."""
-    height, width = shape
-    quad = apply(inverse(matrix), corners(width, height))
-    fade = np.ones((height + 2 * frame, width + 2 * frame), dtype=np.float32)
-    x = (np.arange(width + 2 * frame) - frame + 0.5) / width
-    y = (np.arange(height + 2 * frame) - frame + 0.5)[:, None] / height
+    quad = apply(inverse(matrix), corners(shape[1], shape[0]))
+    y, x = ((np.arange(length + 2 * frame) - frame + 0.5) / length for length in shape)
+    y, fade = y[:, None], np.ones((len(y), len(x)), dtype=np.float32)
     for index, distance in enumerate((y, 1 - x, 1 - y, x)):  # From the top, right, bottom and left edge.
         ends = quad[[index, (index + 1) % 4]]
         outside = (ends <= 0.5).all(axis=0) | (ends >= np.array(size) - 0.5).all(axis=0)

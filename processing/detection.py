@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .alignment import CROP_SIZE, apply, compose, crop_matrix, inverse, translation, warp
 from .image_loading import to_rgb
 
 # Longest side, in pixels, of the picture that the detector sees. Faces much over 300 pixels and much under 20 escape
@@ -17,10 +18,15 @@ _FIRST_SIDE = 640
 _SMALL_SIDE = 320
 _LARGE_SIDE = 1280
 
-# The second look at a found face: a square this many times the box, seen at this many pixels. Of the scales tried on
-# pictures with known alignment, this one places landmarks best.
-_CLOSE_UP_MARGIN = 2.0
+# Close-ups of a found face: the crop of the alignment, this large, in the middle of a square of that size. The network
+# is best at upright faces, and each look turns the face more upright than the one before.
+_CLOSE_UP_LOOKS = 2
+_CLOSE_UP_CROP = 90
 _CLOSE_UP_SIDE = 160
+
+# Where YuNet sees landmarks, less where CelebA's alignment has them, on average over CelebA's pictures, in pixels of the
+# 128-pixel crop: it puts the eyes a little lower and closer together. Without this, crops come out 3 % too large.
+_LANDMARK_BIAS = np.array([[0.85, 1.65], [-0.85, 1.65], [0.0, -0.4], [0.25, -0.35], [-0.25, -0.35]])
 
 _MIRRORED_ORDER = [1, 0, 2, 4, 3]
 
@@ -70,8 +76,9 @@ class YuNetDetector:
     def detect(self, image: Image.Image) -> list[DetectedFace]:
         """Find the faces of a picture, the largest first; an empty list where there is none.
 
-        Each found face is looked at a second time, close up and with its mirror image, and the landmarks are averaged:
-        small faces of a large photo get landmarks as exact as a portrait's, and left and right are treated alike.
+        Each found face is then aligned and looked at again, a few times and with its mirror image, and the landmarks
+        are averaged: small and tilted faces get landmarks as exact as a portrait's, and left and right are treated
+        alike.
         """
         image = to_rgb(image)
         longest = max(image.size)
@@ -102,29 +109,30 @@ class YuNetDetector:
             float(np.clip(x + width, 0, image.width)),
             float(np.clip(y + height, 0, image.height)),
         )
-        landmarks = self._close_up(image, row)
-        return DetectedFace(box, row[4:14].reshape(5, 2) if landmarks is None else landmarks, float(row[14]))
+        return DetectedFace(box, self._refine(image, row[4:14].reshape(5, 2)), float(row[14]))
 
-    def _close_up(self, image: Image.Image, row: np.ndarray) -> np.ndarray | None:
-        """Landmarks `[5, 2]` from the second look, or None where it loses the face."""
-        x, y, width, height = row[:4]
-        span = max(1, round(_CLOSE_UP_MARGIN * max(width, height)))
-        left, top = round(x + width / 2 - span / 2), round(y + height / 2 - span / 2)
-        size = (_CLOSE_UP_SIDE, _CLOSE_UP_SIDE)
-        square = image.crop((left, top, left + span, top + span))
-        square = square.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        looks = []
-        for mirrored in (False, True):
-            rows = self._run(square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else square)
-            if not len(rows):
-                return None
-            centres = rows[:, :2] + rows[:, 2:4] / 2
-            nearest = np.abs(centres - _CLOSE_UP_SIDE / 2).max(axis=1).argmin()
-            points = rows[nearest, 4:14].reshape(5, 2)
-            if mirrored:
-                points = np.column_stack([_CLOSE_UP_SIDE - points[:, 0], points[:, 1]])[_MIRRORED_ORDER]
-            looks.append(points)
-        return np.mean(looks, axis=0) * (span / _CLOSE_UP_SIDE) + (left, top)
+    def _refine(self, image: Image.Image, landmarks: np.ndarray) -> np.ndarray:
+        """Better landmarks `[5, 2]` from aligned close-ups; those of the last look that still saw the face."""
+        margin = (_CLOSE_UP_SIDE - _CLOSE_UP_CROP) / 2
+        bias = _LANDMARK_BIAS * (_CLOSE_UP_CROP / CROP_SIZE)
+        for _ in range(_CLOSE_UP_LOOKS):
+            matrix = compose(crop_matrix(landmarks, _CLOSE_UP_CROP), translation(margin, margin))
+            square = warp(image, matrix, (_CLOSE_UP_SIDE, _CLOSE_UP_SIDE))
+            direct = self._central_landmarks(square)
+            mirrored = self._central_landmarks(square.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+            if direct is None or mirrored is None:
+                break
+            mirrored = np.column_stack([_CLOSE_UP_SIDE - mirrored[:, 0], mirrored[:, 1]])[_MIRRORED_ORDER]
+            landmarks = apply(inverse(matrix), (direct + mirrored) / 2 - bias)
+        return landmarks
+
+    def _central_landmarks(self, square: Image.Image) -> np.ndarray | None:
+        rows = self._run(square)
+        if not len(rows):
+            return None
+        centres = rows[:, :2] + rows[:, 2:4] / 2
+        central = np.abs(centres - _CLOSE_UP_SIDE / 2).max(axis=1).argmin()
+        return rows[central, 4:14].reshape(5, 2)
 
     def _run(self, image: Image.Image) -> np.ndarray:
         pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])  # OpenCV's networks read BGR.

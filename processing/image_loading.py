@@ -112,9 +112,6 @@ def _describe(source: Any) -> str:
     return f"object of type {type(source).__name__}"
 
 
-# Encoded pictures
-
-
 def _from_path(path: str | bytes, label: str) -> Image.Image:
     try:
         stream = Path(os.fsdecode(path)).expanduser().open("rb")
@@ -190,9 +187,6 @@ def _decode(stream: BinaryIO, label: str) -> Image.Image:
         ) from error
     with image:
         return _to_eight_bit(image, label)
-
-
-# Pixels in memory
 
 
 def _check_size(size: tuple[int, int], label: str) -> None:

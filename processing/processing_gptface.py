@@ -6,6 +6,16 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs
+
+
+class GPTFaceProcessorKwargs(ProcessingKwargs, total=False):
+    """What a call may say, and what holds where it says nothing."""
+
+    _defaults = {
+        "text_kwargs": {"padding": True, "truncation": True},
+        "common_kwargs": {"return_tensors": "pt"},
+    }
 
 
 class GPTFaceProcessor(ProcessorMixin):
@@ -17,6 +27,8 @@ class GPTFaceProcessor(ProcessorMixin):
         tokenizer (`GPTFaceTokenizer`): captions → `input_ids`, `attention_mask`.
     """
 
+    valid_processor_kwargs = GPTFaceProcessorKwargs
+
     def __init__(self, image_processor=None, tokenizer=None, **kwargs):
         super().__init__(image_processor, tokenizer, **kwargs)
 
@@ -24,15 +36,15 @@ class GPTFaceProcessor(ProcessorMixin):
         """
         Aligned faces and captions → `pixel_values` [B, 3, H, W], `input_ids` and `attention_mask` [B, T].
 
-        Captions are padded to the longest and cut at the tokenizer's `model_max_length`.
+        Captions are padded to the longest and cut at the tokenizer's `model_max_length`, unless `padding` and `truncation`
+        say otherwise.
 
         Raises:
             ValueError: where neither is given.
         """
         if images is None and text is None:
             raise ValueError("give images, text or both")
-        kwargs.setdefault("return_tensors", "pt")
-        return super().__call__(images=images, text=text, padding=True, truncation=True, **kwargs)
+        return super().__call__(images=images, text=text, **kwargs)
 
     def pixels_to_pil(self, pixel_values: torch.Tensor) -> list[Image.Image]:
         """Pixels [B, 3, H, W] in [-1, 1] → RGB pictures."""

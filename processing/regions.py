@@ -52,40 +52,35 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Shape:
     return Shape(centre_x / scale, centre_y / scale, (x1 - x0) / 2 / scale, (y1 - y0) / 2 / scale, round=False)
 
 
-_LEFT_EYE, _RIGHT_EYE, _NOSE, _LEFT_MOUTH, _RIGHT_MOUTH = (tuple(point) for point in CROP_LANDMARKS.tolist())
-_MIDDLE = (_LEFT_EYE[0] + _RIGHT_EYE[0]) / 2
-_MOUTH_Y = _LEFT_MOUTH[1]
-_BROW_Y = _LEFT_EYE[1] - 13
+(_LEFT_EYE_X, _EYE_Y), (_RIGHT_EYE_X, _), (_MIDDLE, _NOSE_Y), (_, _MOUTH_Y), _ = CROP_LANDMARKS.tolist()
+_BROW_Y = _EYE_Y - 13
 
 _MOUTH = _ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
-_CHEEKS = (_ellipse(_LEFT_EYE[0] - 5, _NOSE[1] + 3, 16, 16), _ellipse(_RIGHT_EYE[0] + 5, _NOSE[1] + 3, 16, 16))
+_CHEEKS = (_ellipse(_LEFT_EYE_X - 5, _NOSE_Y + 3, 16, 16), _ellipse(_RIGHT_EYE_X + 5, _NOSE_Y + 3, 16, 16))
 _CHIN = _ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
-_FACE = _ellipse(_MIDDLE, _NOSE[1] - 8, 42, 54)
 _FOREHEAD = _box(30, 14, 98, _BROW_Y)
-_TOP = _box(0, 0, CROP_SIZE, _BROW_Y - 2)
+_EVERYTHING = _box(0, 0, CROP_SIZE, CROP_SIZE)
 
 REGIONS: dict[str, Region] = {
     "mouth": Region((_MOUTH,)),
     "smile": Region((_MOUTH, *_CHEEKS)),
-    "eyes": Region((_ellipse(*_LEFT_EYE, 15, 9), _ellipse(*_RIGHT_EYE, 15, 9))),
+    "eyes": Region((_ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), _ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9))),
     "brows": Region((_box(26, _BROW_Y - 6, 60, _BROW_Y + 6), _box(68, _BROW_Y - 6, 102, _BROW_Y + 6))),
-    "nose": Region((_ellipse(_MIDDLE, _NOSE[1] - 7, 14, 20),)),
+    "nose": Region((_ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),)),
     "cheeks": Region(_CHEEKS),
     "chin": Region((_CHIN,)),
     "beard": Region((_MOUTH, _CHIN, _ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))),
-    "lower_face": Region((_box(20, _LEFT_EYE[1] + 10, 108, CROP_SIZE),)),
-    "upper_face": Region((_box(20, 12, 108, _LEFT_EYE[1] + 10),)),
+    "lower_face": Region((_box(20, _EYE_Y + 10, 108, CROP_SIZE),)),
+    "upper_face": Region((_box(20, 12, 108, _EYE_Y + 10),)),
     "forehead": Region((_FOREHEAD,)),
     "bangs": Region((_FOREHEAD, _box(16, 0, 112, 16))),
     # Whatever frames the face, less the neck.
-    "hair": Region(
-        (_box(0, 0, CROP_SIZE, CROP_SIZE),), (_ellipse(_MIDDLE, _NOSE[1] - 6, 36, 50), _box(36, 100, 92, CROP_SIZE))
-    ),
-    "hat": Region((_TOP,)),
-    "glasses": Region((_box(18, _BROW_Y - 4, 110, _LEFT_EYE[1] + 16),)),
-    "ears": Region((_box(8, _LEFT_EYE[1] - 8, 28, _MOUTH_Y), _box(100, _LEFT_EYE[1] - 8, 120, _MOUTH_Y))),
-    "face": Region((_FACE,)),
-    "all": Region((_box(0, 0, CROP_SIZE, CROP_SIZE),)),
+    "hair": Region((_EVERYTHING,), (_ellipse(_MIDDLE, _NOSE_Y - 6, 36, 50), _box(36, 100, 92, CROP_SIZE))),
+    "hat": Region((_box(0, 0, CROP_SIZE, _BROW_Y - 2),)),
+    "glasses": Region((_box(18, _BROW_Y - 4, 110, _EYE_Y + 16),)),
+    "ears": Region((_box(8, _EYE_Y - 8, 28, _MOUTH_Y), _box(100, _EYE_Y - 8, 120, _MOUTH_Y))),
+    "face": Region((_ellipse(_MIDDLE, _NOSE_Y - 8, 42, 54),)),
+    "all": Region((_EVERYTHING,)),
 }
 
 # A cell belongs to a region that covers this much of it.

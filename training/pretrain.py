@@ -16,6 +16,7 @@ from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
+from .captions import EMOTION_PHRASES, emotion_caption
 from .code_dataset import CodeDataset, CodeTable, load_code_table
 from .collator import PreTrainingCollator, TextMaskLaw
 from .masking import MaskLaw, sample_generator
@@ -33,7 +34,7 @@ class PreTrainingConfig:
 
     Args:
         output_dir: where checkpoints and the final model go.
-        train, evaluation: folders that `gptface encode` wrote.
+        train, evaluation: folders that `gptface encode` wrote, or folder → how often its rows count.
         image_tokenizer: folder of the image tokenizer that made the codes (not needed with `start_from`).
         start_from: folder of a model to continue from instead of random weights.
         model: fields of [`GPTFaceConfig`].
@@ -46,8 +47,8 @@ class PreTrainingConfig:
     """
 
     output_dir: str
-    train: list[str]
-    evaluation: list[str] = field(default_factory=list)
+    train: list[str] | dict[str, float]
+    evaluation: list[str] | dict[str, float] = field(default_factory=list)
     image_tokenizer: str | None = None
     start_from: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
@@ -94,11 +95,11 @@ class PreTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         outputs = model(**inputs)
         if not torch.isfinite(outputs.loss):
-            terms = {name: float(getattr(outputs, name)) for name in TERMS}
+            terms = {name: float(getattr(outputs, name).detach()) for name in TERMS}
             raise FloatingPointError(f"the loss is not finite in step {self.state.global_step + 1}: {terms}")
         if model.training:
             for name in TERMS:
-                self._term_sums[name] += float(getattr(outputs, name))
+                self._term_sums[name] += float(getattr(outputs, name).detach())
             self._term_steps += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
@@ -142,22 +143,30 @@ def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def train_vocabulary(table: CodeTable, vocab_size: int, max_length: int, captions: int = 50_000) -> GPTFaceTokenizer:
-    """A WordPiece vocabulary from captions of random rows."""
+    """
+    A WordPiece vocabulary from captions of random rows, and of every expression, whether the rows have them or not: a later
+    phase of training may bring them, and users type them.
+    """
     generator = sample_generator(0, 0, 0)
-    rows = generator.integers(len(table), size=captions)
-    return GPTFaceTokenizer.train((table.caption(int(row), generator).text for row in rows), vocab_size, max_length)
+    texts = [table.caption(int(row), generator).text for row in generator.integers(len(table), size=captions)]
+    texts += [emotion_caption(emotion, generator).text for emotion in EMOTION_PHRASES for _ in range(captions // 50)]
+    return GPTFaceTokenizer.train(texts, vocab_size, max_length)
 
 
-def build_model(config: PreTrainingConfig) -> tuple[GPTFaceForPreTraining, PreTrainedTokenizerBase, CodeTable]:
-    """Model, text tokenizer and training rows of a recipe."""
-    if config.start_from:
-        model = GPTFaceForPreTraining.from_pretrained(config.start_from)
-        table = load_code_table([Path(path) for path in config.train], model.image_tokenizer.fingerprint())
-        return model, GPTFaceTokenizer.from_pretrained(config.start_from), table
+def build_model(
+    config: PreTrainingConfig, checkpoint: str | None = None
+) -> tuple[GPTFaceForPreTraining, PreTrainedTokenizerBase, CodeTable]:
+    """Model, text tokenizer and training rows of a recipe, or of the checkpoint where it is resumed."""
+    # A vocabulary trained again may number its entries otherwise: a resumed run takes the one that it began with.
+    source = checkpoint or config.start_from
+    if source:
+        model = GPTFaceForPreTraining.from_pretrained(source)
+        table = load_code_table(config.train, model.image_tokenizer.fingerprint())
+        return model, GPTFaceTokenizer.from_pretrained(source), table
     if not config.image_tokenizer:
         raise ValueError("a recipe needs image_tokenizer (a folder) or start_from (a model)")
     image_tokenizer = GPTFaceImageTokenizer.from_pretrained(config.image_tokenizer)
-    table = load_code_table([Path(path) for path in config.train], image_tokenizer.fingerprint())
+    table = load_code_table(config.train, image_tokenizer.fingerprint())
     tokenizer = train_vocabulary(table, config.vocab_size, config.model.get("max_text_length", 64))
     model_config = GPTFaceConfig(
         image_tokenizer_config=image_tokenizer.config.to_dict(),
@@ -183,7 +192,8 @@ def pretrain(config: PreTrainingConfig) -> Path:
         **config.arguments,
     )
     set_seed(arguments.seed)
-    model, tokenizer, table = build_model(config)
+    checkpoint = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+    model, tokenizer, table = build_model(config, checkpoint)
     options = {
         "tokenizer": tokenizer,
         "max_text_length": model.config.max_text_length,
@@ -193,7 +203,7 @@ def pretrain(config: PreTrainingConfig) -> Path:
     }
     evaluation = None
     if config.evaluation:
-        evaluation = load_code_table([Path(path) for path in config.evaluation], model.image_tokenizer.fingerprint())
+        evaluation = load_code_table(config.evaluation, model.image_tokenizer.fingerprint())
         evaluation_collator = PreTrainingCollator(evaluation, **options)
 
     class _Trainer(PreTrainer):
@@ -215,7 +225,6 @@ def pretrain(config: PreTrainingConfig) -> Path:
         compute_metrics=pretraining_metrics,
         use_muon=config.optimizer == "muon",
     )
-    checkpoint = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
     trainer.train(resume_from_checkpoint=checkpoint)
     model.config.match_trained = True
     target = Path(config.output_dir) / "final"

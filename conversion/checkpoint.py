@@ -1,0 +1,163 @@
+"""Checkpoint files: read without running foreign code, written tensor by tensor, and as a whole folder or not at all."""
+
+import contextlib
+import json
+import math
+import pickle
+import shutil
+import struct
+import uuid
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from .report import ConversionError
+
+StateDict = dict[str, torch.Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def read_state_dict(path: str | Path) -> StateDict:
+    """
+    Tensors by name out of a `torch.save` or safetensors file; a Lightning checkpoint's `state_dict` is unwrapped. The tensors
+    are mapped from the file, not read into memory, unless it is in torch's old format.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ConversionError: where the file holds anything but named tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise ConversionError(_refused_pickle(path, error), []) from error
+    except (EOFError, RuntimeError, ValueError) as error:
+        raise ConversionError(f"{path} is no checkpoint that torch can read: {_first_line(error)}", []) from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping):
+        raise ConversionError(f"{path} holds a {type(state).__name__}, not a state dict (tensors by name)", [])
+    foreign = [f"{key!r} is a {type(value).__name__}" for key, value in state.items() if not _is_entry(key, value)]
+    if foreign or not state:
+        raise ConversionError(f"{path} is not a state dict (tensors by name)", foreign or ["it is empty"])
+    return dict(state)
+
+
+def _is_entry(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, torch.Tensor)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _refused_pickle(path: Path, error: Exception) -> str:
+    return (
+        f"{path} is no checkpoint of tensors alone, and other objects are not unpickled: they can run code. If it is a training "
+        "checkpoint (of Lightning, for example) that you trust, strip it once:\n"
+        f"  python -c \"import torch; c = torch.load('{path}', map_location='cpu', weights_only=False); "
+        f"torch.save({{'state_dict': c['state_dict']}}, '{path.with_suffix('.stripped' + path.suffix)}')\"\n"
+        f"torch says: {_first_line(error)}"
+    )
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ConversionError(f"{path} is no safetensors file: {_first_line(error)}", []) from error
+
+
+def read_model_folder(folder: str | Path) -> StateDict:
+    """
+    Tensors of a folder that `save_pretrained` wrote, in one file or in shards (or of an older pytorch_model.bin).
+
+    Raises:
+        FileNotFoundError: where the folder holds no weights.
+    """
+    folder = Path(folder)
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+        return {name: tensor for shard in shards for name, tensor in read_state_dict(folder / shard).items()}
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return read_state_dict(folder / name)
+    raise FileNotFoundError(f"{folder} holds no model.safetensors")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A JSON object. Raises `ConversionError` where the file holds something else."""
+    return _read_mapping(Path(path), json.loads, json.JSONDecodeError, "JSON object")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping. Raises `ConversionError` where the file holds something else."""
+    return _read_mapping(Path(path), yaml.safe_load, yaml.YAMLError, "YAML mapping")
+
+
+def _read_mapping(path: Path, parse: Any, parse_error: type[Exception], what: str) -> dict[str, Any]:
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (parse_error, UnicodeDecodeError) as error:
+        raise ConversionError(f"{path} is no {what}: {_first_line(error)}", []) from error
+    if not isinstance(content, dict):
+        raise ConversionError(f"{path} holds a {type(content).__name__}, not a {what}", [])
+    return content
+
+
+def write_safetensors(path: str | Path, shapes: Shapes, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """
+    Writes float32 tensors as they come, so that only one of them is in memory.
+
+    Args:
+        shapes: shape of each tensor by name, in the order of `tensors`.
+        tensors: (name, tensor), on the CPU.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)  # the format aligns the data to 8 bytes
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(encoded)) + encoded)
+        for (name, tensor), expected in zip(tensors, shapes, strict=True):
+            if name != expected or tuple(tensor.shape) != tuple(shapes[name]):
+                raise AssertionError(f"{name} {list(tensor.shape)} came where {expected} was announced")
+            tensor.detach().float().contiguous().numpy().tofile(file)
+
+
+@contextlib.contextmanager
+def staged_folder(target: str | Path) -> Iterator[Path]:
+    """
+    A scratch folder beside `target` that takes its name when the block ends well; after an error nothing is left of it.
+
+    Raises:
+        FileExistsError: where `target` is a file or a folder that is not empty.
+    """
+    target = Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} exists already: name a new or an empty folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    scratch.mkdir()
+    try:
+        yield scratch
+        if target.exists():
+            target.rmdir()
+        scratch.rename(target)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise

@@ -1,0 +1,118 @@
+"""Codes are computed once and read for days: wrong ones void all training on them."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
+from gptface.training import encode
+from gptface.training.code_dataset import load_code_table
+
+
+@pytest.fixture
+def tokenizer():
+    torch.manual_seed(0)
+    config = GPTFaceImageTokenizerConfig(image_size=32, hidden_channels=8, latent_channels=4, fsq_levels=[4, 3])
+    return GPTFaceImageTokenizer(config).eval()
+
+
+def picture(size=(178, 218), seed=0):
+    array = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(array).save(data, "PNG")
+    return data.getvalue()
+
+
+def write(path, pictures):
+    rows = [{"bytes": data, "path": None} for data in pictures]
+    pq.write_table(pa.table({"image": rows, "Smiling": [index % 2 for index in range(len(rows))]}), path)
+
+
+def test_rows_keep_order_and_labels_and_flips_are_of_the_mirrored_picture(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(encode, "ROWS_PER_PART", 2)
+    pictures = [picture(seed=seed) for seed in range(5)]
+    write(tmp_path / "faces.parquet", pictures)
+    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 5
+    assert len(list(encode.code_parts(tmp_path / "codes"))) == 3
+    table = load_code_table([tmp_path / "codes"], tokenizer.fingerprint())
+    assert [row["Smiling"] for row in table.labels] == [0, 1, 0, 1, 0]
+    crop = encode.read_crop(pictures[3], "celeba", 32)
+    mirrored = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    assert np.array_equal(table.codes[3], encode.encode_images(tokenizer, [crop, mirrored]))
+
+
+def test_a_stopped_run_goes_on_behind_the_last_whole_part(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(encode, "ROWS_PER_PART", 2)
+    write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(4)])
+    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
+    first, second = encode.code_parts(tmp_path / "codes")
+    stamp, whole = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    second.with_suffix(".tmp").write_bytes(whole[:20])  # what a kill in the middle of a write leaves
+    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
+    assert first.stat().st_mtime_ns == stamp
+    assert pq.read_table(second).equals(pq.read_table(pa.BufferReader(whole)))
+
+
+def test_rows_that_cannot_be_read_are_left_out_and_said(tmp_path, tokenizer, caplog):
+    write(tmp_path / "faces.parquet", [picture(), b"no picture", picture((50, 60)), picture(seed=2)])
+    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 2
+    assert "row 1 skipped" in caplog.text and "2 rows skipped" in caplog.text
+
+
+def test_codes_of_another_tokenizer_are_refused(tmp_path, tokenizer):
+    write(tmp_path / "faces.parquet", [picture()])
+    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
+    with pytest.raises(ValueError, match="encode the data again"):
+        load_code_table([tmp_path / "codes"], "another")
+    with torch.no_grad():
+        tokenizer.quantizer.down.weight.mul_(2)
+    with pytest.raises(ValueError, match="another image tokenizer"):
+        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
+
+
+def test_weights_of_data_sets_repeat_or_thin_their_rows(tmp_path, tokenizer):
+    write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(4)])
+    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
+    folder, fingerprint = str(tmp_path / "codes"), tokenizer.fingerprint()
+    assert len(load_code_table({folder: 2}, fingerprint)) == 8
+    halved = load_code_table({folder: 0.5}, fingerprint)
+    assert [row["Smiling"] for row in halved.labels] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "size", "problem"),
+    [("celeba", (100, 100), "178×218"), ("aligned", (10, 12), "square"), ("fer48", (48, 40), "square")],
+)
+def test_a_picture_of_another_layout_is_named(layout, size, problem):
+    with pytest.raises(ValueError, match=problem):
+        encode.read_crop(picture(size), layout, 32)
+
+
+def test_small_grey_faces_come_to_the_project_crop():
+    """The eyes of FER2013's median face lie where the crop wants them: row 55 of 128."""
+    grey = np.full((48, 48), 200, np.uint8)
+    for x, y in encode.LAYOUT_LANDMARKS["fer48"][:2]:
+        grey[int(y), int(x)] = 0
+    data = io.BytesIO()
+    Image.fromarray(grey).save(data, "PNG")
+    crop = np.asarray(encode.read_crop(data.getvalue(), "fer48"))[:, :, 0]
+    rows, columns = np.unravel_index(crop.argsort(axis=None)[:4], crop.shape)
+    assert np.abs(rows - 55.5).max() < 4
+    assert all(min(abs(column - 44.5), abs(column - 83.5)) < 4 for column in columns)
+
+
+def test_an_unknown_layout_is_refused(tmp_path, tokenizer):
+    write(tmp_path / "faces.parquet", [picture()])
+    with pytest.raises(ValueError, match="layout must be one of"):
+        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, "lfw")
+
+
+def test_a_folder_without_codes_says_how_to_make_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gptface encode"):
+        list(encode.code_parts(tmp_path))

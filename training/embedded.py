@@ -1,0 +1,120 @@
+"""Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
+
+Stages: image tokenizer, codes, pre-training (two recipes), heads on the frozen backbone, release. Each resumes where it stopped
+and says how long it took. The result lies in WORK_DIR/release.
+"""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
+from gptface.processing.processing_gptface import GPTFaceProcessor
+from gptface.processing.tokenization_gptface import GPTFaceTokenizer
+
+from .captions import EMOTION_PHRASES
+from .code_dataset import CodeTable, load_code_table
+from .encode import encode_parquet
+from .heads import image_states, train_head
+from .pretrain import PreTrainingConfig, pretrain
+from .release import save_release
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).parent / "recipes"
+# file, layout, mirror images too
+DATA_SETS = [
+    ("train/celeba178", "celeba", True),
+    ("validation/celeba178", "celeba", True),
+    ("train/celeba89", "celeba", False),
+    ("train/fer48", "fer48", False),
+    ("validation/fer48", "fer48", False),
+]
+# What annotators and users do not agree on, or what is no property of the face.
+LEFT_OUT_LABELS = {"Attractive", "Blurry"}
+
+
+def make_image_tokenizer(weights: Path, target: Path) -> None:
+    """The prototype tokenizer's file → a folder; weights are rounded to fp16 first, as they are released."""
+    state = load_file(weights / "tokenizer_prototype.safetensors")
+    tokenizer = GPTFaceImageTokenizer(GPTFaceImageTokenizerConfig())
+    tokenizer.load_state_dict({key.replace("fsq.", "quantizer."): value.half().float() for key, value in state.items()})
+    tokenizer.save_pretrained(target)
+
+
+def make_codes(data: Path, work: Path) -> None:
+    """All data sets as codes."""
+    tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "image_tokenizer")
+    for name, layout, flips in DATA_SETS:
+        encode_parquet(data / f"{name}.parquet", work / "codes" / name, tokenizer, layout, flips)
+
+
+def make_heads(model: GPTFaceForPreTraining) -> None:
+    """Attributes from the CelebA sets, expression from FER2013, both on the frozen backbone."""
+    fingerprint = model.image_tokenizer.fingerprint()
+    faces = load_code_table(["codes/train/celeba178", "codes/train/celeba89"], fingerprint)
+    names = [name for name in faces.labels[0] if name not in LEFT_OUT_LABELS]
+    labels = torch.tensor([[row[name] for name in names] for row in faces.labels])
+    both = image_states(model, _both_sides(faces))
+    train_head(model, "attributes", both, labels.repeat(2, 1), names, "multi_label_classification")
+    del both
+    grey = load_code_table(["codes/train/fer48"], fingerprint)
+    emotions = sorted(EMOTION_PHRASES)
+    targets = torch.tensor([emotions.index(str(emotion)) for emotion in grey.emotions])
+    states = image_states(model, grey.codes[:, 0])
+    train_head(model, "expression", states, targets, emotions, "single_label_classification")
+
+
+def _both_sides(table: CodeTable) -> np.ndarray:
+    """Codes [2·rows, N]: all faces, then all mirror images."""
+    return np.concatenate([table.codes[:, 0], table.codes[:, 1]])
+
+
+def timed(name: str, done: Path, stage: Callable[[], object]) -> None:
+    """Runs a stage unless its result is there; says how long it took."""
+    if done.exists():
+        logger.info("%s: done before", name)
+        return
+    start = time.monotonic()
+    stage()
+    logger.info("%s: %.0f s", name, time.monotonic() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with train/ and validation/ parquet files")
+    parser.add_argument("weights", type=Path, help="folder with tokenizer_prototype.safetensors")
+    parser.add_argument("work", type=Path, help="folder for codes, checkpoints and the result")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    data, weights, work = (path.resolve() for path in (options.data, options.weights, options.work))
+    work.mkdir(parents=True, exist_ok=True)
+    os.chdir(work)  # the recipes' paths are relative to it
+
+    timed("image tokenizer", work / "image_tokenizer", lambda: make_image_tokenizer(weights, work / "image_tokenizer"))
+    make_codes(data, work)
+    for recipe in ("embedded_start", "embedded_main"):
+        config = PreTrainingConfig.from_yaml(RECIPES / f"{recipe}.yaml")
+        timed(recipe, Path(config.output_dir) / "final", lambda config=config: pretrain(config))  # type: ignore[misc]
+
+    def heads_and_release() -> None:
+        model = GPTFaceForPreTraining.from_pretrained(work / "main/final")
+        make_heads(model)
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "main/final")
+        save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
+
+    timed("heads and release", work / "release", heads_and_release)
+
+
+if __name__ == "__main__":
+    main()
