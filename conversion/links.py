@@ -1,6 +1,5 @@
 """The tensors of two layouts, linked by name in both directions, and the plan that a conversion checks and then streams."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -57,16 +56,12 @@ def scaled(source: str, target: str, factor: float) -> Link:
 
 def split(source: str, targets: tuple[str, str], rows: int) -> Link:
     """The first `rows` rows of the source are the first target, the others the second."""
-    return Link(
-        (source,), targets, lambda table: (table[:rows], table[rows:]), lambda *parts: (torch.cat(parts),)
-    )
+    return Link((source,), targets, lambda table: (table[:rows], table[rows:]), lambda *parts: (torch.cat(parts),))
 
 
 def pointwise(source: str, target: str) -> Link:
     """A 1×1 convolution [out, in, 1, 1] that the target writes as a linear layer [out, in]."""
-    return Link(
-        (source,), (target,), lambda kernel: (kernel.flatten(1),), lambda weight: (weight[:, :, None, None],)
-    )
+    return Link((source,), (target,), lambda kernel: (kernel.flatten(1),), lambda weight: (weight[:, :, None, None],))
 
 
 class Plan:
@@ -129,6 +124,10 @@ class Plan:
         """Starts a bias or a norm's scale from a constant."""
         self.initialise(name, f"{value:g}", lambda: torch.full(self.shapes[name], value))
 
+    def unplanned(self) -> list[str]:
+        """Target tensors that nothing has been said about yet."""
+        return [name for name in self.shapes if name not in self._builders]
+
     def check(self, what: str) -> None:
         """
         Raises:
@@ -136,9 +135,8 @@ class Plan:
         """
         if self._problems:
             raise ConversionError(f"{what} does not fit its configuration", self._problems)
-        unplanned = self.shapes.keys() - self._builders.keys()
-        if unplanned:
-            raise AssertionError(f"nothing says where these tensors come from: {sorted(unplanned)}")
+        if self.unplanned():
+            raise AssertionError(f"nothing says where these tensors come from: {self.unplanned()}")
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, tensor) in the order of `shapes`, each built when it is asked for."""
@@ -156,11 +154,3 @@ def _misfits(expected: Shapes, source: StateDict) -> Iterator[str]:
             yield f"missing {NamedShape(name, tuple(shape))}"
         elif tuple(source[name].shape) != tuple(shape):
             yield f"shape   {NamedShape(name, tuple(source[name].shape))}, expected {list(shape)}"
-
-
-def norm_factor(size: int) -> float:
-    """
-    Scale between two layer norms of `size` states: the original stack divides by the unbiased standard deviation, torch by the
-    biased one, so that γ_torch = sqrt((size − 1) / size) · γ_original.
-    """
-    return math.sqrt((size - 1) / size)

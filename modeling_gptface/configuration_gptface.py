@@ -130,6 +130,9 @@ class GPTFaceConfig(PreTrainedConfig):
             Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
             `"single_label_classification"`, `"multi_label_classification"`. A head may carry `"thresholds"` (one for each
             label) and `"temperature"`.
+        auxiliary_head (`str`, *optional*):
+            Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long
+            before the captions do.
         match_trained (`bool`, *optional*, defaults to `False`):
             Whether the image-text matching head has been trained. What needs it refuses to run on random weights.
     """
@@ -157,10 +160,12 @@ class GPTFaceConfig(PreTrainedConfig):
     grid_convolution: bool = False
     lm_head_transform: bool = True
     heads: dict | None = None
+    auxiliary_head: str | None = None
     match_trained: bool = False
     text_loss_weight: float | int = 1.0
     image_loss_weight: float | int = 1.0
     match_loss_weight: float | int = 1.0
+    label_loss_weight: float | int = 1.0
     pad_token_id: int | None = 0
     cls_token_id: int = 101
     sep_token_id: int = 102
@@ -188,6 +193,8 @@ class GPTFaceConfig(PreTrainedConfig):
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
+        if self.auxiliary_head is not None and self.auxiliary_head not in self.heads:
+            raise ValueError(f"auxiliary_head {self.auxiliary_head!r} is none of the heads {sorted(self.heads)}")
         # `pipeline()` would ask for trust_remote_code although the installed class is in use; the export writes it back.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)

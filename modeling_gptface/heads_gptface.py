@@ -24,7 +24,8 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
     """
     Args:
         loss (`torch.FloatTensor`, *optional*): weighted sum of the terms below.
-        text_loss, image_loss, match_loss (`torch.FloatTensor`, *optional*): each term, a mean over what it counts.
+        text_loss, image_loss, match_loss, label_loss (`torch.FloatTensor`, *optional*): each term, a mean over what it
+            counts.
         text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with `text_labels`,
             only the rows that count: `(labels that are not −100, vocab_size)`.
         image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_labels` likewise.
@@ -35,6 +36,7 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
     text_loss: torch.FloatTensor | None = None
     image_loss: torch.FloatTensor | None = None
     match_loss: torch.FloatTensor | None = None
+    label_loss: torch.FloatTensor | None = None
     text_logits: torch.FloatTensor | None = None
     image_logits: torch.FloatTensor | None = None
     match_logits: torch.FloatTensor | None = None
@@ -176,7 +178,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         for name in {"lm_head", "match_head", "classifiers"} - set(self.trained_heads):
             for key, parameter in getattr(self, name).named_parameters():
                 # the tied decoder weight belongs to the embeddings
-                if key != "text_decoder.weight":
+                if key != "text_decoder.weight" and key.split(".")[0] != self.config.auxiliary_head:
                     parameter.requires_grad_(False)
 
     @torch.no_grad()
@@ -205,6 +207,17 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
 
 
+    def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Loss of a head by its problem type; labels that are negative or NaN do not count."""
+        if self.config.heads[head]["problem_type"] == "single_label_classification":
+            return masked_mean_cross_entropy(logits, labels)
+        known = labels >= 0
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits.float(), torch.where(known, labels, 0).float(), reduction="none"
+        )
+        return (losses * known).sum() / known.sum().clamp(min=1)
+
+
 class GPTFaceForPreTraining(GPTFaceTaskModel):
     """Masked image and language modelling (MILM) with image-text matching (ITM)."""
 
@@ -223,6 +236,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         text_labels: torch.LongTensor | None = None,
         image_labels: torch.LongTensor | None = None,
         match_labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceForPreTrainingOutput:
         r"""
@@ -232,6 +246,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             text_labels (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): word ids, −100 = ignored.
             image_labels (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes, −100 = ignored.
             match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
+            labels (`torch.Tensor`, *optional*): of the head `config.auxiliary_head`, see [`GPTFaceForImageClassification`].
         """
         outputs = self.gptface(
             input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
@@ -239,6 +254,11 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         has_image = any(part is not None for part in (pixel_values, image_codes, image_embeds))
         text_states, image_states = self.split_states(outputs, has_image)
         terms = {}
+        if labels is not None:
+            head = self.config.auxiliary_head
+            if head is None:
+                raise ValueError("labels need a head: name it in config.auxiliary_head")
+            terms["label_loss"] = self.classification_loss(head, self.classifiers[head](image_states), labels)
         # Logits of positions that carry no label would be most of the work of the heads, for nothing.
         if text_labels is not None:
             counted = text_labels != -100
@@ -356,19 +376,10 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
             raise ValueError("classification needs a picture: give pixel_values or image_codes")
         outputs = self.gptface(input_ids, attention_mask, pixel_values, image_codes, image_mask, **kwargs)
         logits = self.classifiers[self.head_name](self.split_states(outputs)[1])
-        loss = None if labels is None else self._classification_loss(logits, labels)
+        loss = None if labels is None else self.classification_loss(self.head_name, logits, labels)
         return GPTFaceClassificationOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
-
-    def _classification_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if self.config.heads[self.head_name]["problem_type"] == "single_label_classification":
-            return masked_mean_cross_entropy(logits, labels)
-        known = labels >= 0
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits.float(), torch.where(known, labels, 0).float(), reduction="none"
-        )
-        return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 class GPTFaceForFaceAttributeClassification(GPTFaceForImageClassification):

@@ -160,8 +160,18 @@ def warp(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> Image
     to_part = np.array([[1 / factor, 0.0, -left], [0.0, 1 / factor, -top]])
     lookup = compose(compose(from_grid, back), to_part)
     kernel = Image.Resampling.BICUBIC if oversample == 1 else Image.Resampling.BILINEAR
-    result = part.transform(grid, Image.Transform.AFFINE, tuple(lookup.ravel()), kernel)
-    return result.reduce(oversample) if oversample > 1 else result
+    # In float, because Pillow cuts off the fractions of 8-bit results, which darkens them by half a level.
+    bands = [
+        band.convert("F").transform(grid, Image.Transform.AFFINE, tuple(lookup.ravel()), kernel).reduce(oversample)
+        for band in part.split()
+    ]
+    if image.mode == "F":
+        return bands[0]
+    return Image.merge(image.mode, [Image.fromarray(_to_uint8(band)) for band in bands])
+
+
+def _to_uint8(band: Image.Image) -> np.ndarray:
+    return np.rint(np.asarray(band).clip(0.0, 255.0)).astype(np.uint8)
 
 
 def _reduced_part(image: Image.Image, factor: int, box: tuple[int, int, int, int]) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from .alignment import apply, compose, corners, inverse, scale_of, translation, warp
+from .alignment import apply, compose, corners, inverse, translation, warp
 from .image_loading import load_image
 
 CompositeMode = Literal["residual", "replace"]
@@ -69,8 +69,7 @@ def feather(mask: ArrayLike, radius: float) -> np.ndarray:
     depth = _depth(mask[window] > 0, int(np.ceil(radius)) + 1)
     weight = np.clip(depth / min(radius + 1.0, float(depth.max())), 0.0, 1.0)
     result = np.zeros_like(mask)
-    # Smoothstep: no crease where the ramp begins and ends.
-    result[window] = mask[window] * (weight * weight * (3.0 - 2.0 * weight))
+    result[window] = mask[window] * (weight * weight * (3.0 - 2.0 * weight))  # Smoothstep: a ramp without creases.
     return result
 
 
@@ -209,8 +208,8 @@ def warp_mask(mask: ArrayLike, matrix: np.ndarray, size: tuple[int, int]) -> np.
         float32 `[height, width]`, 0 outside the crop. Where the mask reaches an edge of the crop that lies inside the
         photo, it fades out over the last sixteenth of the crop, so that no seam shows.
     """
-    box, weight = _weight_in_photo(np.asarray(mask, dtype=np.float32), matrix, size)
     result = np.zeros((size[1], size[0]), dtype=np.float32)
+    box, weight = _weight_in_photo(np.asarray(mask, dtype=np.float32), matrix, size)
     result[box[1] : box[3], box[0] : box[2]] = weight
     return result
 
@@ -231,14 +230,13 @@ def paste_back(
         edited: Decoded edited codes, float `[S, S, 3]` in [0, 1].
         mask: `[S, S]` in [0, 1], best with a feathered edge.
         matrix: `[2, 3]` from photo to crop.
-        mode: As for `composite_crop`.
-        reconstruction: Decoded codes of the original crop, as `edited`; `"residual"` needs it.
+        mode, reconstruction: As for `composite_crop`.
         photo_mask: `[height, width]` of the photo, in [0, 1]: an upper bound of the weight, for a mask that the user
             drew on the photo and that the crop's pixels are too coarse to follow.
 
     Returns:
-        A new image of the photo's mode, size, transparency and ICC profile. Pixels where `warp_mask` (or `photo_mask`)
-        is 0 are those of the photo.
+        A new image of the photo's mode, size, transparency and ICC profile; where `warp_mask` or `photo_mask` is 0, its
+        pixels are those of the photo.
     """
     if photo.mode not in ("RGB", "RGBA"):
         raise ValueError(f"photo must have mode RGB or RGBA, as load_image returns it, not {photo.mode}")
@@ -269,31 +267,35 @@ def _warp_channels(crop: np.ndarray, matrix: np.ndarray, box: Box) -> np.ndarray
 
 def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[Box, np.ndarray]:
     """The rectangle of the photo that a mask can reach, and the weights float32 `[H, W]` in it."""
-    # Beyond the crop the mask goes on as its edge, and the fade decides whether that counts.
-    frame = 4 + 2 * int(scale_of(matrix) + 1)
-    to_framed = compose(matrix, translation(frame, frame))
-    framed = np.pad(mask, frame, mode="edge") * _edge_fade(mask.shape, frame, matrix, size)
-    rows, columns = (np.flatnonzero(framed.any(axis=axis)) for axis in (1, 0))
+    height, width = mask.shape
+    mask = mask * _edge_fade(width, height, matrix, size)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return _NOWHERE
     # Bicubic interpolation reaches two pixels, of the crop or of the photo, whichever is coarser.
-    touched = np.array([[x, y] for x in (columns[0] - 2, columns[-1] + 3) for y in (rows[0] - 2, rows[-1] + 3)])
-    quad = apply(inverse(to_framed), touched)
+    reach = np.array([[x, y] for x in (columns[0] - 2, columns[-1] + 3) for y in (rows[0] - 2, rows[-1] + 3)])
+    quad = apply(inverse(matrix), reach)
     low = np.maximum(np.floor(quad.min(axis=0)).astype(int) - 2, 0)
     high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + 2, size)
     if (high <= low).any():
         return _NOWHERE
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    weight = _warp_channels(framed[:, :, None], to_framed, box)[:, :, 0]
-    # Bicubic interpolation overshoots: what is left of a zero is cut off, so that those pixels stay as they are.
-    return box, np.where(weight > 1 / 512, np.minimum(weight, 1.0), 0.0).astype(np.float32)
+    weight = _warp_channels(mask[:, :, None], matrix, box)[:, :, 0].clip(0.0, 1.0)
+    # Bicubic interpolation overshoots a little: what is left of a zero is cut off, so that those pixels stay.
+    weight[weight < 1 / 512] = 0
+    # `warp` repeats the outermost pixels, but beyond the crop nothing changes.
+    x, y = np.arange(box[0], box[2]) + 0.5, (np.arange(box[1], box[3]) + 0.5)[:, None]
+    for row, length in zip(matrix, (width, height), strict=True):
+        position = row[0] * x + row[1] * y + row[2]
+        weight[(position < 0) | (position > length)] = 0
+    return box, weight
 
 
-def _edge_fade(shape: tuple[int, ...], frame: int, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Weights for a crop of `shape` with `frame` pixels around it: 0 beyond those edges that lie inside the photo."""
-    quad = apply(inverse(matrix), corners(shape[1], shape[0]))
-    y, x = ((np.arange(length + 2 * frame) - frame + 0.5) / length for length in shape)
-    y, fade = y[:, None], np.ones((len(y), len(x)), dtype=np.float32)
+def _edge_fade(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Weights `[height, width]` that fall to 0 at those edges of the crop that lie inside the photo."""
+    quad = apply(inverse(matrix), corners(width, height))
+    x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, None]
+    fade = np.ones((height, width), dtype=np.float32)
     for index, distance in enumerate((y, 1 - x, 1 - y, x)):  # From the top, right, bottom and left edge.
         ends = quad[[index, (index + 1) % 4]]
         outside = (ends <= 0.5).all(axis=0) | (ends >= np.array(size) - 0.5).all(axis=0)

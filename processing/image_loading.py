@@ -118,7 +118,10 @@ def _from_path(path: str | bytes, label: str) -> Image.Image:
     except FileNotFoundError:
         raise ImageInputError(f"{label} does not exist: pass the path of an image file") from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise ImageInputError(f"{label} cannot be opened ({error}): pass the path of a readable image file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageInputError(
+            f"{label} cannot be opened ({reason}): pass the path of a readable image file"
+        ) from error
     with stream:
         return _decode(stream, label)
 

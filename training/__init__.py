@@ -1,1 +1,1 @@
-"""Training: captions, masking, collators, data sets and the entry points of the Trainer."""
+"""Training: masks, captions, data sets of codes, pre-training, heads, and the recipe of the embedded checkpoint."""

@@ -1,5 +1,6 @@
 """Batches for pre-training: masks, captions and mismatched captions of encoded faces."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from .code_dataset import CodeTable
 from .masking import MaskLaw, image_mask, sample_generator, span_mask
 
 IGNORED = -100
+UNKNOWN = -1
 MASKED, RANDOM, KEPT = 0, 1, 2
 
 
@@ -40,6 +42,7 @@ class PreTrainingCollator:
         counterfactuals: share of those whose caption is their own with one attribute flipped; the others get the caption
             of another face, which contradicts at least one of their labels.
         caption_dropout: share of samples whose caption is dropped; they carry no ITM loss.
+        label_names: labels of the auxiliary head, in its order; none where it is empty.
     """
 
     table: CodeTable
@@ -50,6 +53,7 @@ class PreTrainingCollator:
     match_negatives: float = 0.5
     counterfactuals: float = 0.5
     caption_dropout: float = 0.1
+    label_names: Sequence[str] = ()
     seed: int = 0
 
     def __post_init__(self):
@@ -66,6 +70,9 @@ class PreTrainingCollator:
             for index, row in enumerate(rows):
                 padded[index, : len(row[name])] = row[name]
             batch[name] = torch.from_numpy(padded)
+        if self.label_names:
+            known = [self.table.labels[sample["row"]] for sample in samples]
+            batch["labels"] = torch.tensor([[row.get(name, UNKNOWN) for name in self.label_names] for row in known])
         batch["attention_mask"] = (batch["input_ids"] != self.tokenizer.pad_token_id).long()
         return batch
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,21 @@ import yaml
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining, GPTFaceForPreTrainingOutput
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
-from .captions import EMOTION_PHRASES, emotion_caption
+from .captions import emotion_caption
 from .code_dataset import CodeDataset, CodeTable, load_code_table
 from .collator import PreTrainingCollator, TextMaskLaw
 from .masking import MaskLaw, sample_generator
 from .muon import MuonWithAdamW, parameter_groups
+from .phrases import EMOTION_PHRASES, PHRASES
 
 logger = logging.getLogger(__name__)
 
 TERMS = ("text_loss", "image_loss", "match_loss")
+AUXILIARY_TERM = "label_loss"
 
 
 @dataclass
@@ -37,7 +40,8 @@ class PreTrainingConfig:
         train, evaluation: folders that `gptface encode` wrote, or folder → how often its rows count.
         image_tokenizer: folder of the image tokenizer that made the codes (not needed with `start_from`).
         start_from: folder of a model to continue from instead of random weights.
-        model: fields of [`GPTFaceConfig`].
+        model: fields of [`GPTFaceConfig`]; with `start_from`, those that replace the model's.
+        auxiliary_head: name of a head over the attributes of the captions that is trained along, none by default.
         vocab_size: most entries of the WordPiece vocabulary trained on captions of the training rows.
         image_laws: mixture of [`MaskLaw`].
         text_law: fields of [`TextMaskLaw`].
@@ -52,6 +56,7 @@ class PreTrainingConfig:
     image_tokenizer: str | None = None
     start_from: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
+    auxiliary_head: str | None = None
     vocab_size: int = 2000
     image_laws: list[dict[str, Any]] = field(default_factory=lambda: [{}])
     text_law: dict[str, Any] = field(default_factory=dict)
@@ -74,12 +79,18 @@ class PreTrainingConfig:
         return cls(**values)
 
 
+def loss_terms(outputs: GPTFaceForPreTrainingOutput) -> dict[str, float]:
+    """The terms of the loss that were counted, by name."""
+    values = {name: getattr(outputs, name) for name in (*TERMS, AUXILIARY_TERM)}
+    return {name: float(value.detach()) for name, value in values.items() if value is not None}
+
+
 class PreTrainer(Trainer):
     """Trainer that reports every loss term, stops at a loss that is not finite, and can use Muon."""
 
     def __init__(self, *args, use_muon: bool = True, **kwargs):
         self.use_muon = use_muon
-        self._term_sums = dict.fromkeys(TERMS, 0.0)
+        self._term_sums: Counter[str] = Counter()
         self._term_steps = 0
         super().__init__(*args, **kwargs)
 
@@ -95,18 +106,18 @@ class PreTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         outputs = model(**inputs)
         if not torch.isfinite(outputs.loss):
-            terms = {name: float(getattr(outputs, name).detach()) for name in TERMS}
-            raise FloatingPointError(f"the loss is not finite in step {self.state.global_step + 1}: {terms}")
+            raise FloatingPointError(
+                f"the loss is not finite in step {self.state.global_step + 1}: {loss_terms(outputs)}"
+            )
         if model.training:
-            for name in TERMS:
-                self._term_sums[name] += float(getattr(outputs, name).detach())
+            self._term_sums.update(loss_terms(outputs))
             self._term_steps += 1
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs, start_time=None):
         if "loss" in logs and self._term_steps:
             logs = {**logs, **{name: round(total / self._term_steps, 4) for name, total in self._term_sums.items()}}
-            self._term_sums = dict.fromkeys(TERMS, 0.0)
+            self._term_sums.clear()
             self._term_steps = 0
         super().log(logs, start_time)
 
@@ -159,8 +170,12 @@ def build_model(
     """Model, text tokenizer and training rows of a recipe, or of the checkpoint where it is resumed."""
     # A vocabulary trained again may number its entries otherwise: a resumed run takes the one that it began with.
     source = checkpoint or config.start_from
+    overrides = dict(config.model)
+    if config.auxiliary_head:
+        head = {"labels": list(PHRASES), "problem_type": "multi_label_classification", "trained": False}
+        overrides |= {"heads": {config.auxiliary_head: head}, "auxiliary_head": config.auxiliary_head}
     if source:
-        model = GPTFaceForPreTraining.from_pretrained(source)
+        model = GPTFaceForPreTraining.from_pretrained(source, **({} if checkpoint else overrides))
         table = load_code_table(config.train, model.image_tokenizer.fingerprint())
         return model, GPTFaceTokenizer.from_pretrained(source), table
     if not config.image_tokenizer:
@@ -172,7 +187,7 @@ def build_model(
         image_tokenizer_config=image_tokenizer.config.to_dict(),
         vocab_size=len(tokenizer),
         **{f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "cls", "sep", "mask")},
-        **config.model,
+        **overrides,
     )
     model = GPTFaceForPreTraining(model_config)
     model.image_tokenizer.load_state_dict(image_tokenizer.state_dict())
@@ -199,6 +214,7 @@ def pretrain(config: PreTrainingConfig) -> Path:
         "max_text_length": model.config.max_text_length,
         "image_laws": [MaskLaw(**law) for law in config.image_laws],
         "text_law": TextMaskLaw(**config.text_law),
+        "label_names": list(PHRASES) if config.auxiliary_head else (),
         **config.collator,
     }
     evaluation = None
@@ -227,6 +243,8 @@ def pretrain(config: PreTrainingConfig) -> Path:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     model.config.match_trained = True
+    if config.auxiliary_head:
+        model.config.heads[config.auxiliary_head]["trained"] = True
     target = Path(config.output_dir) / "final"
     trainer.save_model(str(target))
     return target

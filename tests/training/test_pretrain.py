@@ -172,3 +172,17 @@ def test_other_optimizers_of_the_trainer_still_work(recipe):
     config = PreTrainingConfig.from_yaml(recipe, optimizer="adamw_torch", evaluation=[])
     config.arguments |= {"max_steps": 1, "eval_strategy": "no"}
     assert pretrain(config).is_dir()
+
+
+def test_attribute_labels_train_a_head_along(recipe, tmp_path):
+    config = PreTrainingConfig.from_yaml(recipe, auxiliary_head="attributes")
+    model = GPTFaceForPreTraining.from_pretrained(pretrain(config))
+    head = model.config.heads["attributes"]
+    assert head["trained"] and "Smiling" in head["labels"]
+    history = json.loads((tmp_path / "run/checkpoint-6/trainer_state.json").read_text())["log_history"]
+    assert all(entry["label_loss"] > 0 for entry in history if "text_loss" in entry)
+    # an unknown label counts neither way: these rows know six of the labels
+    assert torch.isfinite(model.classifiers["attributes"].output.weight).all()
+    continued = PreTrainingConfig.from_yaml(recipe, start_from=str(tmp_path / "run/final"), auxiliary_head="attributes")
+    continued.output_dir = str(tmp_path / "second")
+    assert GPTFaceForPreTraining.from_pretrained(pretrain(continued)).config.auxiliary_head == "attributes"

@@ -1,0 +1,156 @@
+"""
+Fixtures that all tests share. Everything is tiny and seeded; nothing needs the network.
+
+- `tiny_config(**overrides)` → [`GPTFaceConfig`]: hidden 32, 2 layers, 37 words, 60 codes (FSQ 3·4·5), 24 px, so a grid of 3×3 cells.
+  `image_tokenizer_config={…}` changes single fields of the tiny image tokenizer.
+- `tiny_model(model_class=GPTFaceForPreTraining, **overrides)`: such a model in eval mode. All its parameters are random, also
+  those that start at zero, so that no part of it is without effect.
+- `tiny_inputs(config, batch=2, text_length=5)`: `input_ids`, `attention_mask`, `image_codes` and `image_mask` for `forward`.
+- `tiny_tokenizer`: a trained [`GPTFaceTokenizer`] with at most 16 tokens a caption. Read only.
+- `tiny_processor`: it and an image processor of 64 px.
+- `tiny_checkpoint`: folder of a complete checkpoint that every class and pipeline loads: 64 px, a grid of 8×8 cells, so that named
+  regions have cells; `match_trained`, heads `attributes` (multi-label) and `expression` (7 labels), both `trained`. Its weights are
+  random. Read only: copy it to change it.
+- `face_picture`: an RGB picture of 80×96 px, smooth, in PIL. No detector finds a face in it: use `aligned=True` or `landmarks`.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+if importlib.util.find_spec("gptface") is None:  # a checkout that is not installed
+    sys.path.append(str(Path(__file__).parent.parent))
+
+from gptface import (
+    GPTFaceConfig,
+    GPTFaceForPreTraining,
+    GPTFaceImageProcessor,
+    GPTFaceProcessor,
+    GPTFaceTokenizer,
+)
+
+# More threads only get in each other's way with tensors this small.
+torch.set_num_threads(1)
+
+ATTRIBUTES = ["Blond_Hair", "Eyeglasses", "Male", "Smiling", "Young"]
+EXPRESSIONS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+CAPTIONS = [
+    "a smiling woman with blond hair",
+    "a man without a smile",
+    "a young man with a beard and glasses",
+    "an old woman, not smiling, without glasses",
+    "a sad face",
+    "a happy young person with a mouth mask",
+]
+IMAGE_TOKENIZER = {"image_size": 24, "latent_channels": 5, "hidden_channels": 8, "fsq_levels": [3, 4, 5]}
+TRANSFORMER = {
+    "vocab_size": 37,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 37,
+    "max_text_length": 11,
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+    "mask_token_id": 4,
+}
+
+
+def make_config(image_tokenizer_config: dict | None = None, **overrides) -> GPTFaceConfig:
+    return GPTFaceConfig(
+        image_tokenizer_config={**IMAGE_TOKENIZER, **(image_tokenizer_config or {})}, **{**TRANSFORMER, **overrides}
+    )
+
+
+def randomize(model: torch.nn.Module) -> torch.nn.Module:
+    """Gives all parameters random values of a size at which differences show, and codes that differ from cell to cell."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            spread = 0.6 * parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+            if name.endswith("quantizer.down.weight"):
+                parameter.mul_(8)
+    return model.eval()
+
+
+def make_model(model_class: type = GPTFaceForPreTraining, **overrides) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return randomize(model_class(make_config(**overrides)))
+
+
+def make_inputs(config: GPTFaceConfig, batch: int = 2, text_length: int = 5) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    words = torch.randint(5, config.vocab_size, (batch, text_length), generator=generator)
+    words[:, 0], words[:, -1] = config.cls_token_id, config.sep_token_id
+    shape = (batch, config.num_image_tokens)
+    return {
+        "input_ids": words,
+        "attention_mask": torch.ones_like(words),
+        "image_codes": torch.randint(config.num_codes, shape, generator=generator),
+        "image_mask": torch.rand(shape, generator=generator) < 0.5,
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., GPTFaceConfig]:
+    return make_config
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Callable[..., torch.nn.Module]:
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def tiny_inputs() -> Callable[..., dict[str, torch.Tensor]]:
+    return make_inputs
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> GPTFaceTokenizer:
+    return GPTFaceTokenizer.train(CAPTIONS, vocab_size=300, max_length=16)
+
+
+@pytest.fixture(scope="session")
+def tiny_processor(tiny_tokenizer: GPTFaceTokenizer) -> GPTFaceProcessor:
+    return GPTFaceProcessor(GPTFaceImageProcessor(size={"height": 64, "width": 64}), tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_processor: GPTFaceProcessor) -> Path:
+    tokenizer = tiny_processor.tokenizer
+    model = make_model(
+        image_tokenizer_config={"image_size": 64},
+        vocab_size=len(tokenizer),
+        max_text_length=tokenizer.model_max_length,
+        code_embedding="levels",
+        position_init="sine",
+        grid_convolution=True,
+        match_trained=True,
+        heads={
+            "attributes": {"labels": ATTRIBUTES, "problem_type": "multi_label_classification", "trained": True},
+            "expression": {"labels": EXPRESSIONS, "problem_type": "single_label_classification", "trained": True},
+        },
+        pad_token_id=tokenizer.pad_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        mask_token_id=tokenizer.mask_token_id,
+    )
+    folder = tmp_path_factory.mktemp("tiny-gptface")
+    model.save_pretrained(folder)
+    tiny_processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def face_picture() -> Image.Image:
+    rows, columns = np.mgrid[0:96, 0:80] / 96
+    channels = [np.sin(7 * rows + 3 * columns), np.cos(5 * columns - rows), np.sin(9 * rows * columns + 1)]
+    return Image.fromarray(np.rint((np.stack(channels, -1) + 1) * 127.5).astype(np.uint8))

@@ -1,0 +1,177 @@
+"""What a user of `pipeline("guided-face-editing")` counts on, with a tiny random checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import pipeline
+
+from gptface.processing.regions import REGIONS
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def edit(tiny_checkpoint):
+    return pipeline("guided-face-editing", model=str(tiny_checkpoint), num_inference_steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def face():
+    generator = np.random.default_rng(0)
+    small = Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+    return small.resize((96, 96), Image.Resampling.BICUBIC)
+
+
+def pixels(result):
+    return np.asarray(result["image"])
+
+
+def test_one_picture_gives_a_list_of_candidates_best_first(edit, face):
+    results = edit(face, prompt="smiling", aligned=True, seed=5, num_images_per_prompt=3)
+    assert {result["seed"] for result in results} == {5, 6, 7}
+    scores = [result["match_score"] for result in results]
+    assert scores == sorted(scores, reverse=True)
+    assert all(result["image"].size == face.size for result in results)
+    assert results[0]["face"].size == results[0]["mask"].size == (edit.face_size, edit.face_size)
+    assert results[0]["box"] is None
+
+
+def test_the_same_seed_gives_the_same_picture_alone_and_in_a_batch(edit, face):
+    alone = edit(face, prompt="smiling", aligned=True, seed=3)[0]
+    batch = edit([face.rotate(90), face], prompt=["glasses", "smiling"], aligned=True, seed=3)
+    candidates = edit(face, prompt="smiling", aligned=True, seed=2, num_images_per_prompt=2)
+    again = next(result for result in candidates if result["seed"] == 3)
+    assert np.array_equal(pixels(alone), pixels(batch[1][0]))
+    assert np.array_equal(pixels(alone), pixels(again))
+    assert not np.array_equal(pixels(alone), pixels(edit(face, prompt="smiling", aligned=True, seed=4)[0]))
+
+
+def test_a_generator_takes_the_place_of_a_seed(edit, face):
+    first = edit(face, prompt="smiling", aligned=True, generator=torch.Generator().manual_seed(1))[0]
+    second = edit(face, prompt="smiling", aligned=True, generator=torch.Generator().manual_seed(1))[0]
+    assert np.array_equal(pixels(first), pixels(second))
+    with pytest.raises(ValueError, match="not both"):
+        edit(face, prompt="smiling", aligned=True, seed=1, generator=torch.Generator())
+
+
+def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
+    mask = np.zeros((96, 96), np.uint8)
+    mask[50:80, 20:70] = 255
+    result = edit(face, prompt="smiling", aligned=True, seed=0, mask_image=Image.fromarray(mask))[0]
+    changed = (pixels(result) != np.asarray(face)).any(-1)
+    assert changed.any() and not changed[mask == 0].any()
+
+
+@given(
+    width=st.integers(16, 150),
+    height=st.integers(16, 150),
+    region=st.sampled_from(sorted(REGIONS)),
+    seed=st.integers(0, 2**31),
+    composite=st.sampled_from(["residual", "replace"]),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_size_and_region_keep_size_and_mode(edit, width, height, region, seed, composite):
+    picture = Image.fromarray(
+        np.random.default_rng(seed).integers(0, 255, (height, width, 4), dtype=np.uint8), mode="RGBA"
+    )
+    result = edit(picture, prompt="smiling", aligned=True, seed=seed, region=region, composite=composite)[0]
+    assert result["image"].size == (width, height) and result["image"].mode == "RGBA"
+    assert np.array_equal(pixels(result)[..., 3], np.asarray(picture)[..., 3])
+
+
+def test_strength_redraws_fewer_cells(edit, face):
+    full = edit(face, prompt="smiling", aligned=True, seed=0, region="face")[0]["mask"]
+    part = edit(face, prompt="smiling", aligned=True, seed=0, region="face", strength=0.3)[0]["mask"]
+    assert 0 < np.count_nonzero(part) < np.count_nonzero(full)
+
+
+def test_auto_redraws_a_quarter_of_the_grid(edit, face):
+    mask = edit(face, prompt="smiling", aligned=True, seed=0, region="auto")[0]["mask"]
+    cells = np.asarray(mask).reshape(8, 8, 8, 8).any((1, 3))
+    assert cells.sum() == 16
+
+
+def test_guidance_and_negative_prompt_reach_the_result(edit, face):
+    plain = edit(face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=1)[0]
+    guided = edit(face, prompt="smiling", aligned=True, seed=0, itm_guidance=5.0, guidance_scale=1)[0]
+    free = edit(face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=5.0)[0]
+    negative = edit(
+        face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=5.0, negative_prompt="glasses"
+    )[0]
+    pictures = [pixels(result).tobytes() for result in (plain, guided, free, negative)]
+    assert len(set(pictures)) == 4
+
+
+def test_callback_sees_every_step(edit, face):
+    seen = []
+    edit(
+        face,
+        prompt="smiling",
+        aligned=True,
+        seed=0,
+        num_inference_steps=3,
+        callback_on_step_end=lambda step, state: seen.append((step, int(state["mask"].sum()))),
+    )
+    assert [step for step, _ in seen] == [0, 1, 2]
+    left = [count for _, count in seen]
+    assert left == sorted(left, reverse=True) and left[-1] == 0
+
+
+@pytest.mark.parametrize("prompt", [None, "", "   ", 7])
+def test_a_prompt_without_words_is_refused(edit, face, prompt):
+    with pytest.raises(ValueError, match="prompt must say"):
+        edit(face, prompt=prompt, aligned=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"region": "moth"}, "mouth"),
+        ({"strength": 0.0}, "strength"),
+        ({"strength": 1.5}, "strength"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt"),
+        ({"num_inference_steps": 0}, "num_steps"),
+        ({"composite": "blend"}, "composite"),
+        ({"mask_image": np.zeros((96, 96))}, "empty"),
+        ({"mask_image": np.ones((96, 96)), "region": "mouth"}, "not both"),
+        ({"negative_prompt": "glasses", "guidance_scale": 1}, "guidance_scale"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_named(edit, face, options, message):
+    with pytest.raises(ValueError, match=message):
+        edit(face, prompt="smiling", aligned=True, **options)
+
+
+def test_an_unknown_parameter_is_refused(edit, face):
+    with pytest.raises(TypeError, match="guidence_scale"):
+        edit(face, prompt="smiling", aligned=True, guidence_scale=2)
+
+
+def test_one_bad_input_does_not_stop_the_others(edit, face, tmp_path):
+    broken = tmp_path / "notes.jpg"
+    broken.write_text("this is no picture")
+    results = edit([face, str(broken), face], prompt="smiling", aligned=True, seed=0, on_error="return")
+    assert "notes.jpg" in results[1]["error"]
+    assert np.array_equal(pixels(results[0][0]), pixels(results[2][0]))
+    with pytest.raises(ValueError, match="image 1"):
+        edit([face, str(broken)], prompt="smiling", aligned=True, seed=0)
+
+
+def test_prompts_of_another_number_than_the_images_are_refused(edit, face):
+    with pytest.raises(ValueError, match="2 entries for 1 images"):
+        edit([face], prompt=["smiling", "glasses"], aligned=True)
+
+
+def test_a_matching_head_that_is_not_trained_does_not_guide(edit, face, monkeypatch):
+    monkeypatch.setattr(edit.model.config, "match_trained", False)
+    with pytest.raises(ValueError, match="not trained"):
+        edit(face, prompt="smiling", aligned=True, itm_guidance=1.0)
+
+
+def test_a_photo_without_a_face_says_what_helps(edit):
+    pytest.importorskip("cv2")
+    with pytest.raises(ValueError, match="no face found"):
+        edit(Image.new("RGB", (300, 300), "blue"), prompt="smiling")

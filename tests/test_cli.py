@@ -1,0 +1,86 @@
+"""The command line: exit status, output and files."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gptface.cli import main, save_picture
+
+
+@pytest.fixture
+def face(tmp_path):
+    path = tmp_path / "face.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def model(tiny_checkpoint):
+    return ["--model", str(tiny_checkpoint), "--aligned"]
+
+
+def test_edit_writes_the_picture_and_says_so(face, model, tmp_path, capsys):
+    output = tmp_path / "edited.png"
+    assert main(["edit", face, "smiling", "-o", str(output), "--steps", "2", "--region", "mouth", *model]) == 0
+    assert Image.open(output).size == (64, 64) and "smiling" in capsys.readouterr().out
+    first = output.read_bytes()
+    assert main(["edit", face, "smiling", "-o", str(output), "--steps", "2", "--json", "--region", "mouth", *model]) == 0
+    assert output.read_bytes() == first
+    report = json.loads(capsys.readouterr().out)
+    assert report["output"] == str(output) and report["seed"] == 0
+
+
+def test_classifiers_print_a_line_for_each_photo(face, model, tmp_path, capsys):
+    for command in ("classify", "expression"):
+        assert main([command, face, face, "--json", "--top-k", "2", *model]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["photo"] for line in lines] == [face, face] and len(lines[0]["scores"]) == 2
+    assert main(["classify", str(tmp_path / "missing.png"), face, "--json", *model]) == 2
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "missing.png" in lines[0]["error"] and lines[1]["scores"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{face}", "smiling", "-o", "{tmp}/edited.xyz"], "unknown picture format"),
+        (["{face}", "smiling", "-o", "{tmp}/nowhere/edited.png"], "no folder"),
+        (["{face}", " ", "-o", "{tmp}/edited.png"], "prompt must say"),
+        (["{face}", "smiling", "-o", "{tmp}/edited.png", "--region", "moth"], "mouth"),
+        (["{tmp}/missing.jpg", "smiling", "-o", "{tmp}/edited.png"], "missing.jpg"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_status_2(face, model, tmp_path, capsys, arguments, message):
+    filled = [argument.format(face=face, tmp=tmp_path) for argument in arguments]
+    assert main(["edit", *filled, *model]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert message in lines[-1] and lines[-1].startswith("gptface edit:")
+    assert not (tmp_path / "edited.png").exists()
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "edited.png"
+    path.write_bytes(b"old")
+
+    class Broken:
+        info = {}
+
+        def save(self, *args, **kwargs):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save_picture(Broken(), path)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["edited.png"]
+
+
+def test_colour_profile_is_kept(tmp_path):
+    profile = Image.new("RGB", (1, 1))
+    image = Image.new("RGB", (4, 4))
+    image.info["icc_profile"] = b"profile of the photo"
+    save_picture(image, tmp_path / "edited.jpg")
+    assert Image.open(tmp_path / "edited.jpg").info["icc_profile"] == b"profile of the photo"
+    save_picture(profile, tmp_path / "plain.webp")
+    assert "icc_profile" not in Image.open(tmp_path / "plain.webp").info
