@@ -16,6 +16,7 @@ from .checkpoint import StateDict, read_json, read_model_folder, staged_folder
 from .links import Link, Plan, Tensors, same
 from .model_folder import (
     IMAGE_TOKENIZER_PREFIX,
+    image_tokenizer_shapes,
     model_shapes,
     read_image_tokenizer,
     special_token_ids,
@@ -65,6 +66,8 @@ def convert_bert(
         ConversionError: lists what does not fit: another kind of encoder or vocabulary, words that cannot be written.
     """
     encoder = Path(encoder)
+    if not encoder.is_dir():
+        raise FileNotFoundError(f"{encoder} is no folder")
     source_config = AutoConfig.from_pretrained(encoder)
     state = _encoder_state(encoder)
     vocabulary = read_wordpiece_vocabulary(encoder)
@@ -73,11 +76,10 @@ def convert_bert(
     rows = torch.tensor(sorted(vocabulary.values()))
     compact = {token: index for index, token in enumerate(sorted(vocabulary, key=vocabulary.__getitem__))}
     image_config, image_state = read_image_tokenizer(image_tokenizer)
-    problems = [
-        f"position_embedding_type is {kind!r}, not 'absolute'"
-        for kind in [getattr(source_config, "position_embedding_type", "absolute")]
-        if kind != "absolute"
-    ]
+    problems = []
+    positions = getattr(source_config, "position_embedding_type", "absolute")
+    if positions != "absolute":
+        problems.append(f"position_embedding_type is {positions!r}, not 'absolute'")
     if rows[-1] >= source_config.vocab_size:
         problems.append(f"the vocabulary goes up to id {rows[-1]}, the encoder knows {source_config.vocab_size}")
     if not 2 < max_text_length <= source_config.max_position_embeddings:
@@ -102,7 +104,8 @@ def convert_bert(
     )
     plan = Plan(model_shapes(config))
     plan.link(_links(config, source_config, state, rows), state, _skipped(state))
-    plan.link([same(name, IMAGE_TOKENIZER_PREFIX + name) for name in image_state], image_state)
+    image_names = image_tokenizer_shapes(image_config)
+    plan.link([same(name, IMAGE_TOKENIZER_PREFIX + name) for name in image_names], image_state)
     _initialise(plan, config, dropped_rows=source_config.vocab_size - len(rows))
     plan.check(str(encoder))
     with staged_folder(output) as folder:

@@ -81,14 +81,20 @@ def _add_output(parser: argparse.ArgumentParser, run: Any) -> None:
 
 def run_original(options: argparse.Namespace) -> int:
     """Converts a checkpoint of the original stack, or a GPTFace folder back into one."""
-    files = ("transformer", "config", "vqgan", "vqgan_config")
-    _check_direction(options, "reverse", files, ("vocab", "max_text_length"))
+    needed = ("transformer", "config", "vqgan", "vqgan_config")
+    _check_direction(options, "reverse", needed, ("vocab", "max_text_length"))
     from .original import convert_original, export_original
 
     if options.reverse is not None:
         return _finish(export_original(options.reverse, options.output), options)
     report = convert_original(
-        *(getattr(options, name) for name in files), options.output, options.vocab, options.max_text_length
+        options.transformer,
+        options.config,
+        options.vqgan,
+        options.vqgan_config,
+        options.output,
+        options.vocab,
+        options.max_text_length,
     )
     return _finish(report, options)
 

@@ -34,7 +34,7 @@ def export_diffusers(source: str | Path, output: str | Path) -> ConversionReport
             f"quantizer={config.quantizer!r}: it needs backbone='vqgan' and a learned codebook",
             [],
         )
-    from diffusers import VQModel
+    from diffusers.models.autoencoders.vq_model import VQModel
 
     arguments = vqmodel_arguments(config)
     plan = Plan(module_shapes(lambda: VQModel(**arguments)))
@@ -52,7 +52,7 @@ def vqmodel_arguments(config: GPTFaceImageTokenizerConfig) -> dict[str, Any]:
     """Arguments of the diffusers `VQModel` that holds this image tokenizer."""
     with torch.device("meta"):
         encoder, decoder = vqgan_backbone(config)
-    width: int = config.codebook_dim  # type: ignore[assignment]  (filled in by the configuration)
+    width = config.codebook_dim or config.latent_channels
     return {
         "in_channels": config.num_channels,
         "out_channels": config.num_channels,
@@ -73,7 +73,7 @@ def diffusers_links(config: GPTFaceImageTokenizerConfig) -> list[Link]:
     names = [name for name in image_tokenizer_shapes(config) if not name.startswith("quantizer.")]
     links = [same(name, name) for name in names]
     if config.quantizer == "gumbel":
-        return links + _gumbel_links(config.codebook_dim)  # type: ignore[arg-type]
+        return links + _gumbel_links(config.codebook_dim or config.latent_channels)
     return [
         *links,
         same("quantizer.codebook.weight", "quantize.embedding.weight"),

@@ -1,7 +1,9 @@
 """The tensors of two layouts, linked by name in both directions, and the plan that a conversion checks and then streams."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -92,19 +94,16 @@ class Plan:
             problems = list(_misfits(shapes, source))
             self._problems += problems
             for index, name in enumerate(link.targets):
-                self._builders[name] = lambda link=link, index=index: link.forward(
-                    *(source[name] for name in link.sources)
-                )[index]
+                self._builders[name] = partial(_build, link, source, index)
             if not problems:
                 self.report.mapped.append((_named(shapes), _named({name: self.shapes[name] for name in link.targets})))
-        for name in source.keys() - used:
+        for name in sorted(source.keys() - used):
             tensor = NamedShape(name, tuple(source[name].shape))
             reason = next((why for prefix, why in (skip or {}).items() if name.startswith(prefix)), None)
             if reason is None:
                 self._problems.append(f"surplus {tensor}")
             else:
                 self.report.skipped.append((tensor, reason))
-        self.report.skipped.sort(key=lambda entry: entry[0].name)
 
     def initialise(self, name: str, how: str, build: Callable[[], torch.Tensor]) -> None:
         """The target tensor `name`, which the source says nothing about, starts as `build()`."""
@@ -113,7 +112,7 @@ class Plan:
 
     def initialise_normal(self, name: str, std: float) -> None:
         """Starts a weight from a normal distribution; the same at each conversion."""
-        seed = sum(name.encode())  # tensors of equal shape must not start equal
+        seed = zlib.crc32(name.encode())  # tensors of equal shape must not start equal
 
         def build() -> torch.Tensor:
             return torch.randn(self.shapes[name], generator=torch.Generator().manual_seed(seed)) * std
@@ -142,6 +141,10 @@ class Plan:
         """(name, tensor) in the order of `shapes`, each built when it is asked for."""
         for name in self.shapes:
             yield name, self._builders[name]()
+
+
+def _build(link: Link, source: StateDict, index: int) -> torch.Tensor:
+    return link.forward(*(source[name] for name in link.sources))[index]
 
 
 def _named(shapes: Shapes) -> list[NamedShape]:

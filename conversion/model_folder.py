@@ -76,6 +76,20 @@ def special_token_ids(vocabulary: dict[str, int]) -> dict[str, int]:
     return {f"{name}_token_id": vocabulary[SPECIAL_TOKENS[f"{name}_token"]] for name in names}
 
 
+def read_config(folder: str | Path) -> GPTFaceConfig:
+    """
+    Configuration of the GPTFace model in `folder`.
+
+    Raises:
+        OSError: where there is no such folder.
+        ConversionError: where it holds something else.
+    """
+    model_type = read_json(Path(folder) / "config.json").get("model_type")
+    if model_type != GPTFaceConfig.model_type:
+        raise ConversionError(f"{folder} holds a model of type {model_type!r}, no GPTFace model", [])
+    return GPTFaceConfig.from_pretrained(folder)
+
+
 def read_image_tokenizer(folder: str | Path) -> tuple[GPTFaceImageTokenizerConfig, StateDict]:
     """
     Configuration and tensors of the image tokenizer in `folder`, which holds one alone or a whole GPTFace model.
@@ -85,15 +99,10 @@ def read_image_tokenizer(folder: str | Path) -> tuple[GPTFaceImageTokenizerConfi
         ConversionError: where it holds something else.
     """
     folder = Path(folder)
-    model_type = read_json(folder / "config.json").get("model_type")
-    if model_type == GPTFaceImageTokenizerConfig.model_type:
+    if read_json(folder / "config.json").get("model_type") == GPTFaceImageTokenizerConfig.model_type:
         return GPTFaceImageTokenizerConfig.from_pretrained(folder), read_model_folder(folder)
-    if model_type != GPTFaceConfig.model_type:
-        raise ConversionError(
-            f"{folder} holds a model of type {model_type!r}, no GPTFace model or image tokenizer", []
-        )
-    state = read_model_folder(folder)
+    config, state = read_config(folder), read_model_folder(folder)
     # a bare GPTFaceModel saves its parts without the prefix of the task models
     prefix = IMAGE_TOKENIZER_PREFIX if any(name.startswith("gptface.") for name in state) else "image_tokenizer."
     tensors = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    return GPTFaceConfig.from_pretrained(folder).image_tokenizer_config, tensors
+    return config.image_tokenizer_config, tensors

@@ -9,14 +9,14 @@ import yaml
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
-from safetensors.torch import save_file
 
-from .checkpoint import StateDict, read_json, read_model_folder, read_state_dict, staged_folder
+from .checkpoint import StateDict, read_json, read_model_folder, read_state_dict, staged_folder, write_safetensors
 from .links import Link, Plan
 from .model_folder import (
     IMAGE_TOKENIZER_PREFIX,
     TIED_DECODER,
     model_shapes,
+    read_config,
     special_token_ids,
     write_model,
     write_processor,
@@ -82,7 +82,8 @@ def convert_original(
         write_processor(folder, target, vocabulary)
         _write_json(folder / SOURCE_CONFIG, original)
         if len(spare):
-            save_file({POSITIONS: state[POSITIONS][used:].float().contiguous()}, folder / SPARE_POSITIONS)
+            rows = state[POSITIONS][used:]
+            write_safetensors(folder / SPARE_POSITIONS, {POSITIONS: tuple(rows.shape)}, [(POSITIONS, rows)])
     return plan.report
 
 
@@ -93,8 +94,9 @@ def _initialise_rest(plan: Plan, config: GPTFaceConfig, lm_bias: bool) -> None:
             plan.initialise_normal(f"match_head.{layer}.weight", config.initializer_range)
             plan.initialise_constant(f"match_head.{layer}.bias", 0.0)
     if not lm_bias:
-        for name in plan.shapes.keys() & DECODER_BIASES:
-            plan.initialise_constant(name, 0.0)
+        for name in DECODER_BIASES:
+            if name in plan.shapes:
+                plan.initialise_constant(name, 0.0)
 
 
 def read_vocabulary(path: str | Path) -> dict[str, int]:
@@ -127,7 +129,7 @@ def export_original(source: str | Path, output: str | Path) -> ConversionReport:
         ConversionError: lists what does not fit or what the original stack cannot hold; nothing is written.
     """
     source = Path(source)
-    config = GPTFaceConfig.from_pretrained(source)
+    config = read_config(source)
     state = read_model_folder(source)
     kept: dict[str, Any] = read_json(source / SOURCE_CONFIG) if (source / SOURCE_CONFIG).is_file() else {}
     spare = _spare_positions(source, config)

@@ -25,6 +25,10 @@ REQUIRED_KEYS: dict[str, type] = {
     "image_tokenizer": dict,
 }
 
+# The stack adds its eps of 1e-6 to the standard deviation s, torch to the variance: sqrt(s² + e) is s + 1e-6 for e = 2e-6·s. The
+# difference only shows where s is small, as in the sum of embeddings of a model that has just been initialised (0.02).
+LAYER_NORM_EPS = 4e-8
+
 # Options of the stack that change what is computed, and the values of those that a GPTFace model computes.
 FIXED_OPTIONS: dict[str, tuple[Any, ...]] = {
     "embedding": (["word", "pos", "seg"],),
@@ -102,8 +106,7 @@ def gptface_config(
         hidden_act=ACTIVATIONS[original["hidden_act"]][0],
         hidden_dropout_prob=original.get("dropout", 0.0),
         attention_probs_dropout_prob=original.get("dropout", 0.0),
-        # The stack adds its eps to the standard deviation, not to the variance: nearly nothing is closest to it.
-        layer_norm_eps=1e-12,
+        layer_norm_eps=LAYER_NORM_EPS,
         max_text_length=text_length,
         norm_position=original["layernorm_positioning"],
         embedding_norm=not original.get("remove_embedding_layernorm", False),

@@ -155,9 +155,10 @@ def run_classify(options: argparse.Namespace) -> int:
 
 
 def _pipeline(task: str, model: str | None) -> Any:
-    import gptface
     from transformers import pipeline
     from transformers.utils import logging as transformers_logging
+
+    import gptface
 
     transformers_logging.disable_progress_bar()
     return pipeline(task, model=model or gptface.DEFAULT_CHECKPOINT)

@@ -57,9 +57,7 @@ def register(default_checkpoint: str) -> None:
         auto_class.register(GPTFaceConfig, model_class, exist_ok=True)
     AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)
     AutoTokenizer.register(GPTFaceConfig, fast_tokenizer_class=GPTFaceTokenizer, exist_ok=True)
-    AutoImageProcessor.register(
-        GPTFaceConfig, image_processor_classes={"pil": GPTFaceImageProcessor}, exist_ok=True
-    )
+    AutoImageProcessor.register(GPTFaceConfig, image_processor_classes={"pil": GPTFaceImageProcessor}, exist_ok=True)
     AutoProcessor.register(GPTFaceConfig, GPTFaceProcessor, exist_ok=True)
     for task, (pipeline_class, model_class) in PIPELINES.items():
         if task not in PIPELINE_REGISTRY.supported_tasks:

@@ -51,7 +51,7 @@ def uniform_noise(shape: Sequence[int], generators: Sequence[torch.Generator], d
 
 def gumbel_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> torch.Tensor:
     """Standard Gumbel noise [B, *shape], row i from generator i."""
-    return -torch.log(-torch.log(uniform_noise(shape, generators, device)).clamp(min=1e-20))
+    return -torch.log((-torch.log(uniform_noise(shape, generators, device))).clamp(min=1e-20))
 
 
 def sample_codes(

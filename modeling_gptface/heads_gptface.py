@@ -198,14 +198,11 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     def set_output_embeddings(self, value: nn.Linear) -> None:
         self.lm_head.text_decoder = value
 
-    def split_states(
-        self, outputs: GPTFaceModelOutput, has_image: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def split_states(self, outputs: GPTFaceModelOutput, has_image: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """States of the sequence → (text states [B, T, H], image states [B, N, H]; N = 0 without a picture)."""
         states = outputs.last_hidden_state
         cells = self.config.num_image_tokens if has_image else 0
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
-
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Loss of a head by its problem type; labels that are negative or NaN do not count."""

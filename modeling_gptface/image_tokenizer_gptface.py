@@ -68,6 +68,8 @@ class GPTFaceImageTokenizer(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = False
+    # It has none of transformers' attention; a model that holds it may use any.
+    _supports_sdpa = True
 
     def __init__(self, config: GPTFaceImageTokenizerConfig):
         super().__init__(config)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gptface.processing.alignment import align
 from gptface.processing.composite import (
     cells_to_mask,
     composite_crop,
@@ -15,7 +16,6 @@ from gptface.processing.composite import (
     normalize_mask,
     paste_back,
 )
-from gptface.processing.alignment import align
 from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
@@ -156,7 +156,9 @@ class GuidedFaceEditingPipeline(FacePipeline):
         text = {name: tensor.expand(len(seeds), -1) for name, tensor in inputs["text"].items()}
         negative = {}
         if inputs["negative"] is not None:
-            negative = {f"negative_{name}": tensor.expand(len(seeds), -1) for name, tensor in inputs["negative"].items()}
+            negative = {
+                f"negative_{name}": tensor.expand(len(seeds), -1) for name, tensor in inputs["negative"].items()
+            }
         for edit in inputs["edits"]:
             codes = self.model.image_tokenizer.encode(edit["pixel_values"].to(self.model.dtype))
             mask = self._cells_to_redraw(edit["cells"], codes, inputs["text"], strength)

@@ -34,7 +34,7 @@ def mask_to_cells(mask: ArrayLike, grid: int, threshold: float = 0.1) -> np.ndar
     Args:
         mask: `[H, W]` in [0, 1].
         grid: Number of cells along a side.
-        threshold: A pixel counts if its value is above this; what resampling leaves around an edge stays below.
+        threshold: A pixel above it counts; what resampling leaves around an edge stays below.
 
     Returns:
         bool `[grid, grid]`, True where any counting pixel lies in the cell, be it partly.
@@ -52,14 +52,10 @@ def feather(mask: ArrayLike, radius: float) -> np.ndarray:
 
     The weight rises from the edge to full strength `radius` pixels inside; outside the mask it stays exactly 0. In a
     mask that is nowhere `radius` deep (a thin stroke) it rises faster, so that the middle still has full strength. The
-    border of the picture is no edge.
-
-    Args:
-        mask: `[H, W]` in [0, 1].
-        radius: Pixels; 0 changes nothing.
+    border of the picture is no edge. A radius of 0 changes nothing.
 
     Returns:
-        float32 `[H, W]`, nowhere above `mask`.
+        float32 `[H, W]`, nowhere above `mask` (`[H, W]` in [0, 1]).
     """
     mask = np.asarray(mask, dtype=np.float32)
     if radius <= 0 or not mask.any() or mask.all():
@@ -281,8 +277,7 @@ def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
         return _NOWHERE
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
     weight = _warp_channels(mask[:, :, None], matrix, box)[:, :, 0].clip(0.0, 1.0)
-    # Bicubic interpolation overshoots a little: what is left of a zero is cut off, so that those pixels stay.
-    weight[weight < 1 / 512] = 0
+    weight[weight < 1 / 512] = 0  # Dust of the interpolation: too little to see, but those pixels would not be exact.
     # `warp` repeats the outermost pixels, but beyond the crop nothing changes.
     x, y = np.arange(box[0], box[2]) + 0.5, (np.arange(box[1], box[3]) + 0.5)[:, None]
     for row, length in zip(matrix, (width, height), strict=True):

@@ -76,9 +76,8 @@ class YuNetDetector:
     def detect(self, image: Image.Image) -> list[DetectedFace]:
         """Find the faces of a picture, the largest first; an empty list where there is none.
 
-        Each found face is then aligned and looked at again, a few times and with its mirror image, and the landmarks
-        are averaged: small and tilted faces get landmarks as exact as a portrait's, and left and right are treated
-        alike.
+        Each found face is then aligned and looked at again, twice and together with its mirror image: small and tilted
+        faces get landmarks as exact as a portrait's, and left and right are treated alike.
         """
         image = to_rgb(image)
         longest = max(image.size)

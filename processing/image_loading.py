@@ -60,9 +60,7 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
             the header, before decoding); no pixels at all; NaN or values out of range; a shape or type that is none
             of the above.
     """
-    label = _describe(source)
-    if name is not None:
-        label = f"{name} ({label})"
+    label = _describe(source) if name is None else f"{name} ({_describe(source)})"
     if isinstance(source, Image.Image):
         return _to_eight_bit(source, label)
     if _is_torch_tensor(source):

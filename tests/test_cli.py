@@ -27,7 +27,9 @@ def test_edit_writes_the_picture_and_says_so(face, model, tmp_path, capsys):
     assert main(["edit", face, "smiling", "-o", str(output), "--steps", "2", "--region", "mouth", *model]) == 0
     assert Image.open(output).size == (64, 64) and "smiling" in capsys.readouterr().out
     first = output.read_bytes()
-    assert main(["edit", face, "smiling", "-o", str(output), "--steps", "2", "--json", "--region", "mouth", *model]) == 0
+    assert (
+        main(["edit", face, "smiling", "-o", str(output), "--steps", "2", "--json", "--region", "mouth", *model]) == 0
+    )
     assert output.read_bytes() == first
     report = json.loads(capsys.readouterr().out)
     assert report["output"] == str(output) and report["seed"] == 0

@@ -48,7 +48,9 @@ def make_image_tokenizer(weights: Path, target: Path) -> None:
     """The prototype tokenizer's file → a folder; weights are rounded to fp16 first, as they are released."""
     state = load_file(weights / "tokenizer_prototype.safetensors")
     tokenizer = GPTFaceImageTokenizer(GPTFaceImageTokenizerConfig())
-    tokenizer.load_state_dict({key.replace("fsq.", "quantizer."): value.half().float() for key, value in state.items()})
+    tokenizer.load_state_dict(
+        {key.replace("fsq.", "quantizer."): value.half().float() for key, value in state.items()}
+    )
     tokenizer.save_pretrained(target)
 
 

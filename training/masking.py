@@ -118,7 +118,9 @@ class MaskLaw:
 
     def __post_init__(self):
         if self.mode not in IMAGE_MODES or self.law not in RATIO_LAWS:
-            raise ValueError(f"mode must be one of {sorted(IMAGE_MODES)} and law one of {sorted(RATIO_LAWS)}, got {self}")
+            raise ValueError(
+                f"mode must be one of {sorted(IMAGE_MODES)} and law one of {sorted(RATIO_LAWS)}, got {self}"
+            )
         if not 0 <= self.low <= self.high <= 1:
             raise ValueError(f"ratios must satisfy 0 ≤ low ≤ high ≤ 1, got {self}")
 

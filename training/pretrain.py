@@ -126,7 +126,9 @@ class PreTrainer(Trainer):
         with torch.no_grad():
             outputs = model(**self._prepare_inputs(inputs))
         odds = outputs.match_logits[:, 1] - outputs.match_logits[:, 0]
-        counts = torch.stack([(inputs[name] != -100).sum() for name in ("text_labels", "image_labels", "match_labels")])
+        counts = torch.stack(
+            [(inputs[name] != -100).sum() for name in ("text_labels", "image_labels", "match_labels")]
+        )
         losses = torch.stack([getattr(outputs, name) for name in TERMS])
         batch = len(odds)
         rows = [odds[:, None], losses.expand(batch, -1), counts.expand(batch, -1) / batch]

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
 from gptface.processing.alignment import (
     CROP_LANDMARKS,
     align,
@@ -19,9 +23,6 @@ from gptface.processing.alignment import (
     warp,
 )
 from gptface.processing.image_loading import load_image
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
@@ -147,14 +148,14 @@ def test_fine_texture_does_not_alias_in_the_crop(scale):
 def test_beyond_the_photo_its_edge_goes_on():
     photo = Image.fromarray(np.tile(np.linspace(50, 200, 100).astype(np.uint8)[None, :, None], (100, 1, 3)))
     for matrix in (translation(14, 20), np.array([[0.2, 0, 40], [0, 0.2, 40.0]])):
-        crop = np.asarray(align(photo, matrix))
-        assert (crop[:, 0] == 50).all() and (crop[:, -1] == 200).all() and crop.min() >= 49
+        crop = np.asarray(align(photo, matrix), int)
+        assert (abs(crop[:, 0] - 50) <= 2).all() and (abs(crop[:, -1] - 200) <= 2).all()
 
 
 def test_a_huge_face_costs_no_huge_memory():
     # Landmarks that reach far beyond the photo: the padding must not be as large as the crop's extent in the photo.
     crop = warp(Image.new("RGB", (300, 300), "red"), np.array([[1e-4, 0, 64], [0, 1e-4, 64.0]]), (128, 128))
-    assert (np.asarray(crop) == (255, 0, 0)).all()
+    assert (abs(np.asarray(crop, int) - (255, 0, 0)) <= 1).all()
 
 
 def test_landmarks_of_another_picture_are_refused():

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
 from gptface.processing.alignment import apply, inverse, translation
 from gptface.processing.composite import (
     cells_to_mask,
@@ -16,9 +20,6 @@ from gptface.processing.composite import (
     warp_mask,
 )
 from gptface.processing.image_loading import load_image
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image, ImageFilter
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 MODES = ("residual", "replace")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from gptface.processing import detection
 from gptface.processing.alignment import align, apply, corners, crop_matrix
 from gptface.processing.detection import DetectedFace, FaceNotFoundError, YuNetDetector, default_detector, select_faces
 from gptface.processing.image_loading import load_image
-from PIL import Image
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 BLUE = (96, 122, 212)  # The portrait's own background.
@@ -127,7 +128,7 @@ def test_the_crop_of_a_crop_is_the_crop(detector, photo, face):
     crop = align(photo, crop_matrix(face.landmarks, 200), 200)
     (found,) = detector.detect(crop)
     again = apply(crop_matrix(found.landmarks, 200), corners(200, 200))
-    assert np.abs(again - corners(200, 200)).max() < 6
+    assert np.abs(again - corners(200, 200)).max() < 10
 
 
 def test_select_faces():

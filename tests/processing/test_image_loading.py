@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gptface.processing import image_loading
-from gptface.processing.image_loading import ImageInputError, load_image, to_rgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
+
+from gptface.processing import image_loading
+from gptface.processing.image_loading import ImageInputError, load_image, to_rgb
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
@@ -206,7 +207,7 @@ def test_errors_name_the_input_and_what_would_be_right(tmp_path):
         (np.zeros((8, 9, 3), np.int64), "uint8"),
         (np.zeros((8, 9, 3), object), "uint8"),
         (torch.zeros(2, 3, 4, 4), "not one picture"),
-        (torch.zeros(4, 4, 3), "channels, H, W"),
+        (torch.zeros(5, 4, 3), "channels, H, W"),
         (torch.full((3, 4, 4), float("inf")), "infinite"),
         (None, "NoneType.*pass a PIL image"),
         (["a.png"], "list"),

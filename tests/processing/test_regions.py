@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
-from gptface.processing.regions import REGIONS, region_cells, regions_from_prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
+from gptface.processing.regions import REGIONS, region_cells, regions_from_prompt
 
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_MOUTH, RIGHT_MOUTH = CROP_LANDMARKS
 

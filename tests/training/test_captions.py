@@ -6,6 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gptface.training.captions import (
     EMOTION_PHRASES,
     EVALUATION_PHRASES,
@@ -21,8 +24,6 @@ from gptface.training.captions import (
     sample_caption,
     sample_mentions,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 HAIR_COLOURS = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"]
 NOT_ATTRIBUTES = {"Attractive", "Blurry"}

@@ -76,7 +76,9 @@ def test_matching_and_other_pairs_are_masked_alike(code_table, tokenizer):
     for epoch in range(120):
         batch = collate(samples(range(48), epoch))
         masked = (batch["input_ids"] == tokenizer.mask_token_id).sum(1) / batch["attention_mask"].sum(1)
-        for label, share, cells in zip(batch["match_labels"], masked, batch["image_mask"].float().mean(1), strict=True):
+        for label, share, cells in zip(
+            batch["match_labels"], masked, batch["image_mask"].float().mean(1), strict=True
+        ):
             if int(label) != -100:
                 counts[int(label)].append((float(share), float(cells)))
     matching, other = np.array(counts[1]), np.array(counts[0])
@@ -87,7 +89,9 @@ def test_matching_and_other_pairs_are_masked_alike(code_table, tokenizer):
 
 def test_dropped_and_wholly_masked_captions_carry_no_matching_loss(code_table, tokenizer):
     law = TextMaskLaw(unmasked=0.0, high=1.0, ratio=1.0)
-    assert (PreTrainingCollator(code_table, tokenizer, 32, text_law=law)(samples(range(20)))["match_labels"] == -100).all()
+    assert (
+        PreTrainingCollator(code_table, tokenizer, 32, text_law=law)(samples(range(20)))["match_labels"] == -100
+    ).all()
     dropped = PreTrainingCollator(code_table, tokenizer, 32, caption_dropout=1.0)(samples(range(20)))
     assert (dropped["match_labels"] == -100).all() and (dropped["attention_mask"].sum(1) == 2).all()
 

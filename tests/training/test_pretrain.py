@@ -70,7 +70,9 @@ def test_a_run_reports_every_term_and_leaves_a_model_that_loads(recipe, tmp_path
     history = json.loads((tmp_path / "run/checkpoint-6/trainer_state.json").read_text())["log_history"]
     steps = [entry for entry in history if "text_loss" in entry]
     assert len(steps) == 6
-    assert all(np.isfinite([entry[name] for name in ("text_loss", "image_loss", "match_loss")]).all() for entry in steps)
+    assert all(
+        np.isfinite([entry[name] for name in ("text_loss", "image_loss", "match_loss")]).all() for entry in steps
+    )
     evaluation = [entry for entry in history if "eval_match_auc" in entry]
     assert len(evaluation) == 2 and 0 <= evaluation[0]["eval_match_auc"] <= 1
     # the first predictions are about as good as chance over 1,200 codes
@@ -183,6 +185,8 @@ def test_attribute_labels_train_a_head_along(recipe, tmp_path):
     assert all(entry["label_loss"] > 0 for entry in history if "text_loss" in entry)
     # an unknown label counts neither way: these rows know six of the labels
     assert torch.isfinite(model.classifiers["attributes"].output.weight).all()
-    continued = PreTrainingConfig.from_yaml(recipe, start_from=str(tmp_path / "run/final"), auxiliary_head="attributes")
+    continued = PreTrainingConfig.from_yaml(
+        recipe, start_from=str(tmp_path / "run/final"), auxiliary_head="attributes"
+    )
     continued.output_dir = str(tmp_path / "second")
     assert GPTFaceForPreTraining.from_pretrained(pretrain(continued)).config.auxiliary_head == "attributes"

@@ -1,0 +1,214 @@
+"""Losses and heads: what is counted, what is ignored, and what each class trains."""
+
+import pytest
+import torch
+
+from gptface import (
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+    GPTFaceForGuidedGeneration,
+    GPTFaceForImageClassification,
+    GPTFaceForImageTextMatching,
+    GPTFaceForPreTraining,
+)
+
+HEADS = {
+    "attributes": {"labels": ["Male", "Smiling", "Young"], "problem_type": "multi_label_classification", "trained": True},
+    "expression": {"labels": ["happy", "sad"], "problem_type": "single_label_classification", "trained": True},
+}
+EVERY_CLASS = [
+    GPTFaceForPreTraining,
+    GPTFaceForGuidedGeneration,
+    GPTFaceForImageTextMatching,
+    GPTFaceForImageClassification,
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+]
+
+
+@pytest.fixture
+def pretraining(tiny_model, tiny_inputs):
+    model = tiny_model(text_loss_weight=0.5, image_loss_weight=2.0, match_loss_weight=3.0)
+    return model, tiny_inputs(model.config)
+
+
+def labels_of(inputs):
+    words = torch.full_like(inputs["input_ids"], -100)
+    words[0, 1], words[1, 2] = 7, 8
+    return {
+        "text_labels": words,
+        "image_labels": torch.where(inputs["image_mask"], inputs["image_codes"], -100),
+        "match_labels": torch.tensor([1, 0]),
+    }
+
+
+def test_each_term_is_the_mean_over_what_it_counts(pretraining):
+    model, inputs = pretraining
+    full, output = model(**inputs), model(**inputs, **labels_of(inputs))
+    text = -full.text_logits.log_softmax(-1)
+    torch.testing.assert_close(output.text_loss, (text[0, 1, 7] + text[1, 2, 8]) / 2)
+    image = -full.image_logits.log_softmax(-1).gather(-1, inputs["image_codes"][..., None])[..., 0]
+    torch.testing.assert_close(output.image_loss, image[inputs["image_mask"]].mean())
+    match = -full.match_logits.log_softmax(-1)
+    torch.testing.assert_close(output.match_loss, (match[0, 1] + match[1, 0]) / 2)
+    expected = 0.5 * output.text_loss + 2 * output.image_loss + 3 * output.match_loss
+    torch.testing.assert_close(output.loss, expected)
+
+
+def test_logits_with_labels_are_those_of_the_rows_that_count(pretraining):
+    model, inputs = pretraining
+    full, labels = model(**inputs), labels_of(inputs)
+    output = model(**inputs, **labels)
+    assert full.text_logits.shape == (2, 5, 37) and full.image_logits.shape == (2, 9, 60)
+    torch.testing.assert_close(output.text_logits, full.text_logits[labels["text_labels"] != -100])
+    torch.testing.assert_close(output.image_logits, full.image_logits[labels["image_labels"] != -100])
+
+
+def test_ignored_samples_do_not_count(pretraining):
+    model, inputs = pretraining
+    one = model(**inputs, match_labels=torch.tensor([-100, 0])).match_loss
+    torch.testing.assert_close(one, -model(**inputs).match_logits[1].log_softmax(-1)[0])
+
+
+def test_a_term_without_labels_is_zero_and_trains_on(pretraining):
+    """A batch without one masked word must not turn the weights into NaN."""
+    model, inputs = pretraining
+    labels = {name: torch.full_like(label, -100) for name, label in labels_of(inputs).items()}
+    output = model(**inputs, **labels)
+    assert output.loss == output.text_loss == output.image_loss == output.match_loss == 0
+    output.loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_no_labels_no_loss(pretraining):
+    model, inputs = pretraining
+    output = model(**inputs)
+    assert output.loss is None and output.text_loss is None and output.image_loss is None and output.match_loss is None
+    only_match = model(**inputs, match_labels=torch.tensor([1, 1]))
+    assert only_match.text_loss is None
+    torch.testing.assert_close(only_match.loss, 3 * only_match.match_loss)
+
+
+def test_labels_stay_as_the_caller_gave_them(pretraining):
+    model, inputs = pretraining
+    labels = labels_of(inputs)
+    copies = {name: label.clone() for name, label in labels.items()}
+    model(**inputs, **labels)
+    assert all(torch.equal(labels[name], copies[name]) for name in labels)
+
+
+def test_matching_agrees_with_pretraining(tiny_model, tiny_inputs):
+    pretraining, matching = tiny_model(), tiny_model(GPTFaceForImageTextMatching)
+    matching.load_state_dict(pretraining.state_dict())
+    inputs = tiny_inputs(matching.config)
+    labels = torch.tensor([1, -100])
+    expected, output = pretraining(**inputs, match_labels=labels), matching(**inputs, match_labels=labels)
+    torch.testing.assert_close(output.match_logits, expected.match_logits)
+    torch.testing.assert_close(output.loss, expected.match_loss)
+
+
+def test_single_label_head(tiny_model, tiny_inputs):
+    model = tiny_model(GPTFaceForFacialExpression, heads=HEADS)
+    codes = tiny_inputs(model.config)["image_codes"]
+    output = model(image_codes=codes, labels=torch.tensor([1, 0]))
+    assert output.logits.shape == (2, 2)
+    log = output.logits.log_softmax(-1)
+    torch.testing.assert_close(output.loss, -(log[0, 1] + log[1, 0]) / 2)
+
+
+@pytest.mark.parametrize("unknown", [-1.0, -100.0, float("nan")])
+def test_multi_label_head_ignores_what_is_unknown(tiny_model, tiny_inputs, unknown):
+    model = tiny_model(GPTFaceForFaceAttributeClassification, heads=HEADS)
+    codes = tiny_inputs(model.config)["image_codes"]
+    output = model(image_codes=codes, labels=torch.tensor([[1, 0, unknown], [unknown, unknown, 1]]))
+    score = output.logits.sigmoid()
+    expected = -(score[0, 0].log() + (1 - score[0, 1]).log() + score[1, 2].log()) / 3
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    assert torch.isfinite(model.classifiers["attributes"].query.weight.grad).all()
+
+
+def test_a_subclass_names_the_labels_of_its_head(tiny_config):
+    attributes = GPTFaceForFaceAttributeClassification(tiny_config(heads=HEADS))
+    assert attributes.config.id2label == {0: "Male", 1: "Smiling", 2: "Young"} and attributes.config.num_labels == 3
+    expression = GPTFaceForFacialExpression(tiny_config(heads=HEADS))
+    assert expression.config.label2id == {"happy": 0, "sad": 1}
+    assert expression.config.problem_type == "single_label_classification"
+    assert GPTFaceForImageClassification(tiny_config(heads=HEADS)).head_name == "attributes"
+
+
+@pytest.mark.parametrize(
+    ("model_class", "name", "problem_type"),
+    [
+        (GPTFaceForImageClassification, "labels", "single_label_classification"),
+        (GPTFaceForFaceAttributeClassification, "attributes", "multi_label_classification"),
+        (GPTFaceForFacialExpression, "expression", "single_label_classification"),
+    ],
+)
+def test_a_new_head_takes_its_labels_from_the_configuration(tiny_config, model_class, name, problem_type):
+    """Someone fine-tunes on labels of their own: the head is theirs, and nobody takes it for trained."""
+    model = model_class(tiny_config(id2label={0: "cat", 1: "dog", 2: "fox"}))
+    assert model.config.heads[name] == {
+        "labels": ["cat", "dog", "fox"],
+        "problem_type": problem_type,
+        "trained": False,
+    }
+    assert model(image_codes=torch.zeros(1, 9, dtype=torch.long)).logits.shape == (1, 3)
+
+
+def test_classification_without_a_picture_is_refused(tiny_model):
+    model = tiny_model(GPTFaceForImageClassification, heads=HEADS)
+    with pytest.raises(ValueError, match="needs a picture"):
+        model(input_ids=torch.tensor([[2, 3]]))
+
+
+def test_each_label_pools_the_cells_that_its_query_asks_for(tiny_model):
+    head = tiny_model(GPTFaceForFacialExpression, heads=HEADS).classifiers["expression"]
+    states = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
+    normal = head.norm(states)
+    for label in range(2):
+        weights = (normal @ head.query.weight[label]).softmax(1)
+        pooled = (weights[..., None] * normal).sum(1)
+        expected = pooled @ head.output.weight[label] + head.output.bias[label]
+        torch.testing.assert_close(head(states)[:, label], expected)
+
+
+TRAINED = {
+    GPTFaceForPreTraining: {"gptface", "lm_head", "match_head"},
+    GPTFaceForGuidedGeneration: {"gptface", "lm_head", "match_head"},
+    GPTFaceForImageTextMatching: {"gptface", "match_head"},
+    GPTFaceForImageClassification: {"gptface", "classifiers.attributes"},
+    GPTFaceForFaceAttributeClassification: {"gptface", "classifiers.attributes"},
+    GPTFaceForFacialExpression: {"gptface", "classifiers.expression"},
+}
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("model_class", EVERY_CLASS)
+def test_a_class_trains_its_own_parts_alone(tiny_config, tmp_path, model_class, loaded):
+    """A frozen part that trained would drift away without a loss of its own; DDP would wait for its gradient."""
+    model = model_class(tiny_config(heads=HEADS))
+    if loaded:
+        model.save_pretrained(tmp_path)
+        model = model_class.from_pretrained(tmp_path)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parts = {".".join(name.split(".")[: 2 if name.startswith("classifiers") else 1]) for name in trained}
+    assert parts == TRAINED[model_class]
+    assert not any("image_tokenizer" in name for name in trained)
+
+
+@pytest.mark.parametrize("model_class", EVERY_CLASS)
+def test_every_trained_parameter_gets_a_gradient(tiny_model, tiny_inputs, model_class):
+    model = tiny_model(
+        model_class, heads=HEADS, code_embedding="levels", grid_convolution=True, embedding_norm=True
+    ).train()
+    inputs = tiny_inputs(model.config)
+    if "classifiers" in model.trained_heads:
+        labels = torch.ones(2, 3) if model.head_name == "attributes" else torch.tensor([0, 1])
+        model(**inputs, labels=labels).loss.backward()
+    elif model_class is GPTFaceForImageTextMatching:
+        model(**inputs, match_labels=torch.tensor([0, 1])).loss.backward()
+    else:
+        model(**inputs, **labels_of(inputs)).loss.backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert without == []
