@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig, PreTrainedConfig
+
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.tokenization_gptface import SPECIAL_TOKENS, GPTFaceTokenizer
-from transformers import AutoConfig, PreTrainedConfig
 
 from .checkpoint import StateDict, read_json, read_model_folder, staged_folder
 from .links import Link, Plan, Tensors, same

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import vqgan_backbone
 

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import SPECIAL_TOKENS, GPTFaceTokenizer
-from torch import nn
-from transformers import PreTrainedConfig
 
 from .checkpoint import Shapes, StateDict, read_json, read_model_folder, write_safetensors
 from .links import Plan

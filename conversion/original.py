@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import yaml
+
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
 
 from .links import Link, Tensors, same, scaled, split

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gptface.conversion.cli import add_convert_parser
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status. Errors a user can mend are one line on stderr and status 2."""
@@ -33,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_classifier(commands, "expression", "facial-expression", "facial expression", run_classify)
     _add_encode(commands)
     _add_pretrain(commands)
+    add_convert_parser(commands)
     return parser
 
 
@@ -171,6 +174,7 @@ def _add_encode(commands: Any) -> None:
     parser.add_argument("--image-tokenizer", help="folder of an image tokenizer; the embedded one by default")
     parser.add_argument("--layout", default="celeba", help='"celeba", "aligned", "fer48" or "utkface128"')
     parser.add_argument("--no-flips", action="store_true", help="do not encode mirror images too")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="encode each N-th row only")
     parser.set_defaults(run=run_encode)
 
 
@@ -182,7 +186,7 @@ def run_encode(options: argparse.Namespace) -> int:
         tokenizer = GPTFaceImageTokenizer.from_pretrained(options.image_tokenizer)
     else:
         tokenizer = GPTFaceModel.from_pretrained(DEFAULT_CHECKPOINT).image_tokenizer
-    rows = encode_parquet(options.data, options.output, tokenizer, options.layout, flips=not options.no_flips)
+    rows = encode_parquet(options.data, options.output, tokenizer, options.layout, not options.no_flips, options.every)
     print(f"{options.output}: {rows} rows")
     return 0
 

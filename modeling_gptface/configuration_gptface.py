@@ -184,7 +184,9 @@ class GPTFaceConfig(PreTrainedConfig):
         if self.code_embedding == "levels" and self.image_tokenizer_config.quantizer != "fsq":
             raise ValueError("code_embedding='levels' needs an image tokenizer with quantizer='fsq'")
         if self.attention_pattern == "prefix" and self.grid_convolution:
-            raise ValueError("grid_convolution looks at later cells, which attention_pattern='prefix' must not: use one")
+            raise ValueError(
+                "grid_convolution looks at later cells, which attention_pattern='prefix' must not: use one"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"

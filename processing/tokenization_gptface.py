@@ -39,18 +39,24 @@ class GPTFaceTokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, max_length: int = 64) -> "GPTFaceTokenizer":
-        """Trains a WordPiece vocabulary of at most `vocab_size` entries; every printable ASCII character is in it."""
+        """
+        Trains a WordPiece vocabulary of at most `vocab_size` entries; every printable ASCII character is in it. The same texts
+        give the same vocabulary, on each rank too.
+        """
+        texts = list(texts)
         tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        # The trainer would number the pieces inside words in the order of a hash map, and break ties by these numbers.
         trainer = trainers.WordPieceTrainer(
             vocab_size=vocab_size,
-            special_tokens=list(SPECIAL_TOKENS.values()),
+            special_tokens=[*SPECIAL_TOKENS.values(), *_inner_pieces(tokenizer, texts)],
             initial_alphabet=[chr(code) for code in range(33, 127)],
             show_progress=False,
         )
         tokenizer.train_from_iterator(texts, trainer)
-        return cls._with_conventions(tokenizer, max_length)
+        # Anew from the vocabulary, so that the pieces do not stay special.
+        return cls.from_vocabulary(tokenizer.get_vocab(), max_length)
 
     @classmethod
     def _with_conventions(cls, tokenizer: Tokenizer, max_length: int) -> "GPTFaceTokenizer":
@@ -63,3 +69,13 @@ class GPTFaceTokenizer(PreTrainedTokenizerFast):
             special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls_token, sep_token)],
         )
         return cls(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL_TOKENS)
+
+
+def _inner_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    """`##x` for each character x that stands inside a word of the texts, sorted."""
+    words = {
+        word
+        for text in set(texts)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+    }
+    return sorted({f"##{character}" for word in words for character in word[1:]})

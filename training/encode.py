@@ -79,12 +79,18 @@ def encode_images(tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], b
 
 
 def encode_parquet(
-    source: Path, target: Path, tokenizer: GPTFaceImageTokenizer, layout: str = "celeba", flips: bool = True
+    source: Path,
+    target: Path,
+    tokenizer: GPTFaceImageTokenizer,
+    layout: str = "celeba",
+    flips: bool = True,
+    every: int = 1,
 ) -> int:
     """
     Encodes a parquet file with an `image` column ({"bytes": …}) into the folder `target`; returns the rows written.
 
-    Rows whose picture cannot be read are counted in the log and left out.
+    Rows whose picture cannot be read are counted in the log and left out. `every` = n keeps each n-th row, an even part of
+    a file that is sorted by label.
 
     Raises:
         ValueError: unknown layout, or a target that holds codes of another tokenizer.
@@ -107,6 +113,8 @@ def encode_parquet(
             continue
         images, kept = [], []
         for row, value in enumerate(batch["image"].to_pylist()):
+            if (index * ROWS_PER_PART + row) % every:
+                continue
             try:
                 images.append(read_crop(value["bytes"], layout, tokenizer.config.image_size))
                 kept.append(row)

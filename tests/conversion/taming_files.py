@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from diffusers import VQModel
+from diffusers.models.autoencoders.vq_model import VQModel
 
 IMAGE_SIZE, CHANNELS, MULTIPLES, LATENTS, NUM_CODES, CODE_SIZE = 8, 32, (1, 2), 6, 11, 4
 LEVELS = len(MULTIPLES)
@@ -27,7 +27,10 @@ def diffusers_model(attending: tuple[bool, ...] = (True, False), code_size: int 
         for name, parameter in model.named_parameters():
             if "norm" in name:
                 parameter += 0.2 * torch.randn_like(parameter)
-        model.quantize.embedding.weight.normal_(std=0.3)
+        # the codes of random pictures must differ, or tests would not see which one is taken
+        model.quantize.embedding.weight.normal_(std=0.5)
+        model.quant_conv.weight.normal_()
+        model.quant_conv.bias.zero_()
     return model
 
 
@@ -43,7 +46,11 @@ def attention_names(taming: str, diffusers: str) -> dict[str, str]:
 
 def taming_names() -> dict[str, str]:
     """taming's names of the layers and diffusers'; layers that a model has not are there too."""
-    names = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv", "quantize.embedding": "quantize.embedding"}
+    names = {
+        "quant_conv": "quant_conv",
+        "post_quant_conv": "post_quant_conv",
+        "quantize.embedding": "quantize.embedding",
+    }
     for half, plural, direction, blocks in (("encoder", "down_blocks", "down", 1), ("decoder", "up_blocks", "up", 2)):
         names |= {f"{half}.conv_in": f"{half}.conv_in", f"{half}.conv_out": f"{half}.conv_out"}
         names[f"{half}.norm_out"] = f"{half}.conv_norm_out"
@@ -73,7 +80,9 @@ def taming_state(model: VQModel) -> dict[str, torch.Tensor]:
     return state
 
 
-def taming_config(attention: tuple[int, ...] = (IMAGE_SIZE,), resolution: int = IMAGE_SIZE, gumbel: bool = False) -> dict:
+def taming_config(
+    attention: tuple[int, ...] = (IMAGE_SIZE,), resolution: int = IMAGE_SIZE, gumbel: bool = False
+) -> dict:
     params = {
         "embed_dim": LATENTS if gumbel else CODE_SIZE,
         "n_embed": NUM_CODES,
@@ -101,7 +110,7 @@ def write_vqgan(folder: Path, gumbel: bool = False) -> tuple[VQModel, Path, Path
     if gumbel:
         state["quantize.embed.weight"] = state.pop("quantize.embedding.weight")
         state["quantize.proj.weight"] = torch.randn(NUM_CODES, LATENTS, 1, 1)
-        state["quantize.proj.bias"] = torch.randn(NUM_CODES)
+        state["quantize.proj.bias"] = torch.randn(NUM_CODES) / 8
     return model, *write_files(folder, state, taming_config(gumbel=gumbel))
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import original_stack
 import pytest
 import torch
+from original_stack import CELLS, NUM_CODES, TEXT_LENGTH, VOCABULARY, Variant, write_checkpoint
+
 from gptface import GPTFaceForPreTraining, GPTFaceProcessor
 from gptface.conversion.original import convert_original, export_original
 from gptface.conversion.report import ConversionError
-from original_stack import CELLS, NUM_CODES, TEXT_LENGTH, VOCABULARY, Variant, write_checkpoint
 
 REAL = Path(__file__).parents[3] / "shared" / "conversion" / "tiny_pre_norm"
 VARIANTS = {
@@ -26,7 +27,7 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.fixture(params=list(VARIANTS.values()), ids=list(VARIANTS))
 def variant(request) -> Variant:
     return request.param
 
@@ -69,9 +70,9 @@ def test_converted_model_computes_what_the_original_does(tmp_path, variant):
 def test_round_trip_gives_the_same_tensors(tmp_path, variant):
     export_original(convert(tmp_path, variant), tmp_path / "back")
     source, back = tmp_path / "source", tmp_path / "back"
-    pairs = [(variant.state(), torch.load(back / "transformer.bin", weights_only=True))]
-    pairs.append([torch.load(f / "vqgan.ckpt", weights_only=True)["state_dict"] for f in (source, back)])
-    for expected, found in pairs:
+    image, image_back = (torch.load(f / "vqgan.ckpt", weights_only=True)["state_dict"] for f in (source, back))
+    transformer_back = torch.load(back / "transformer.bin", weights_only=True)
+    for expected, found in ((variant.state(), transformer_back), (image, image_back)):
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():
             rounding = 2e-7 if name.endswith("gamma") else 0
@@ -214,7 +215,9 @@ def test_a_model_that_the_original_stack_cannot_hold_is_refused(tmp_path):
     assert not (tmp_path / "back").exists()
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the checkpoint that the original stack wrote is not beside the repository")
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="the checkpoint that the original stack wrote is not beside the repository"
+)
 def test_a_checkpoint_of_the_stack_itself(tmp_path):
     files = {name: REAL / file for name, file in (("transformer", "transformer.bin"), ("vqgan", "vqgan.ckpt"))}
     files |= {"config": REAL / "transformer_config.json", "vqgan_config": REAL / "vqgan.yaml"}
@@ -231,5 +234,3 @@ def test_a_checkpoint_of_the_stack_itself(tmp_path):
     found = torch.load(tmp_path / "back" / "transformer.bin", weights_only=True)
     for name, tensor in torch.load(files["transformer"], weights_only=True).items():
         torch.testing.assert_close(found[name], tensor, atol=0, rtol=2e-7 * name.endswith("gamma"), msg=name)
-
-

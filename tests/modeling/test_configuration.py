@@ -7,7 +7,9 @@ from gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
 
 
 def test_nested_configuration_survives_saving(tiny_config, tmp_path):
-    heads = {"mood": {"labels": ["up", "down"], "problem_type": "single_label_classification", "thresholds": [0.3, 0.7]}}
+    heads = {
+        "mood": {"labels": ["up", "down"], "problem_type": "single_label_classification", "thresholds": [0.3, 0.7]}
+    }
     config = tiny_config(heads=heads, norm_position="post", match_trained=True)
     config.save_pretrained(tmp_path)
     for loaded in (GPTFaceConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):

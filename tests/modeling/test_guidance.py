@@ -1,6 +1,7 @@
 """Guidance by the gradient of the matching loss: it moves what is masked towards the prompt, and nothing else."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -40,10 +41,12 @@ def test_no_iterations_returns_the_very_tensor(problem):
 def test_match_rises_with_the_step_size(problem):
     logits, mask, match_score, table = problem
     scores = [
-        soft_score(guide_logits(logits, mask, match_score, table, ITMGuidance(step_size=size)), mask, match_score, table)
+        soft_score(
+            guide_logits(logits, mask, match_score, table, ITMGuidance(step_size=size)), mask, match_score, table
+        )
         for size in (0.0, 0.5, 1.0, 2.0)
     ]
-    for lower, higher in zip(scores, scores[1:], strict=False):
+    for lower, higher in itertools.pairwise(scores):
         assert (higher[:2] > lower[:2] + 0.01).all()
 
 
@@ -116,9 +119,7 @@ def test_it_computes_the_equations(problem, guidance):
     guided = guide_logits(logits, mask, match_score, table, guidance)
     expected = slow_guidance(logits, mask, match_score, table, guidance)
     # distributions, since logits are free up to a constant for each cell
-    torch.testing.assert_close(
-        guided.double().softmax(-1)[mask], expected.softmax(-1)[mask], atol=2e-5, rtol=1e-3
-    )
+    torch.testing.assert_close(guided.double().softmax(-1)[mask], expected.softmax(-1)[mask], atol=2e-5, rtol=1e-3)
 
 
 def test_the_step_does_not_depend_on_the_size_of_the_region(problem):

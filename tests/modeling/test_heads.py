@@ -13,7 +13,11 @@ from gptface import (
 )
 
 HEADS = {
-    "attributes": {"labels": ["Male", "Smiling", "Young"], "problem_type": "multi_label_classification", "trained": True},
+    "attributes": {
+        "labels": ["Male", "Smiling", "Young"],
+        "problem_type": "multi_label_classification",
+        "trained": True,
+    },
     "expression": {"labels": ["happy", "sad"], "problem_type": "single_label_classification", "trained": True},
 }
 EVERY_CLASS = [
@@ -210,5 +214,7 @@ def test_every_trained_parameter_gets_a_gradient(tiny_model, tiny_inputs, model_
         model(**inputs, match_labels=torch.tensor([0, 1])).loss.backward()
     else:
         model(**inputs, **labels_of(inputs)).loss.backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    without = [
+        name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
+    ]
     assert without == []

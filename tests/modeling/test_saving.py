@@ -133,7 +133,7 @@ def test_stored_as_fp16_it_opens_as_fp32(tiny_model, tmp_path):
     """Half the download, and no surprise on a CPU, where fp16 is slow or missing."""
     model = tiny_model()
     half = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    model.save_pretrained(tmp_path, state_dict=half)
+    model.save_pretrained(tmp_path, state_dict=dict(half))
     config = json.loads((tmp_path / "config.json").read_text())
     config["dtype"] = config["image_tokenizer_config"]["dtype"] = "float32"
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -116,3 +116,11 @@ def test_an_unknown_layout_is_refused(tmp_path, tokenizer):
 def test_a_folder_without_codes_says_how_to_make_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="gptface encode"):
         list(encode.code_parts(tmp_path))
+
+
+def test_each_nth_row_is_an_even_part_of_the_file(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(encode, "ROWS_PER_PART", 4)
+    write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(7)])
+    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, every=3) == 3
+    table = load_code_table([tmp_path / "codes"], tokenizer.fingerprint())
+    assert [row["Smiling"] for row in table.labels] == [0, 1, 0]
