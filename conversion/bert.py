@@ -28,6 +28,19 @@ from .original import read_vocabulary
 from .report import ConversionError, ConversionReport, NamedShape
 
 WORDS = "embeddings.word_embeddings.weight"
+BERT_SETTINGS = [
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+    "vocab_size",
+    "type_vocab_size",
+    "max_position_embeddings",
+]
 # Letters, digits and signs, at the start of a word and within one: with these a word outside the list can still be spelled.
 SPELLING = {
     prefix + sign for sign in string.ascii_lowercase + string.digits + string.punctuation for prefix in ("", "##")
@@ -69,50 +82,58 @@ def convert_bert(
     encoder = Path(encoder)
     if not encoder.is_dir():
         raise FileNotFoundError(f"{encoder} is no folder")
-    source_config = AutoConfig.from_pretrained(encoder)
+    source = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
+    _check_encoder(encoder, source, max_text_length)
     state = _encoder_state(encoder)
     vocabulary = read_wordpiece_vocabulary(encoder)
     if words is not None:
         vocabulary = pruned_vocabulary(vocabulary, words)
     rows = torch.tensor(sorted(vocabulary.values()))
+    if rows[-1] >= source.vocab_size:
+        raise ConversionError(
+            f"the vocabulary of {encoder} goes up to id {rows[-1]}, its encoder knows {source.vocab_size}", []
+        )
     compact = {token: index for index, token in enumerate(sorted(vocabulary, key=vocabulary.__getitem__))}
     image_config, image_state = read_image_tokenizer(image_tokenizer)
-    problems = []
-    positions = getattr(source_config, "position_embedding_type", "absolute")
-    if positions != "absolute":
-        problems.append(f"position_embedding_type is {positions!r}, not 'absolute'")
-    if rows[-1] >= source_config.vocab_size:
-        problems.append(f"the vocabulary goes up to id {rows[-1]}, the encoder knows {source_config.vocab_size}")
-    if not 2 < max_text_length <= source_config.max_position_embeddings:
-        problems.append(f"max_text_length {max_text_length} is not in 3…{source_config.max_position_embeddings}")
-    if problems:
-        raise ConversionError(f"{encoder} cannot start a GPTFace model", problems)
     config = GPTFaceConfig(
         image_tokenizer_config=image_config.to_dict(),
         vocab_size=len(compact),
-        hidden_size=source_config.hidden_size,
-        num_hidden_layers=source_config.num_hidden_layers,
-        num_attention_heads=source_config.num_attention_heads,
-        intermediate_size=source_config.intermediate_size,
-        hidden_act=source_config.hidden_act,
-        hidden_dropout_prob=source_config.hidden_dropout_prob,
-        attention_probs_dropout_prob=source_config.attention_probs_dropout_prob,
-        layer_norm_eps=source_config.layer_norm_eps,
+        hidden_size=source.hidden_size,
+        num_hidden_layers=source.num_hidden_layers,
+        num_attention_heads=source.num_attention_heads,
+        intermediate_size=source.intermediate_size,
+        hidden_act=source.hidden_act,
+        hidden_dropout_prob=source.hidden_dropout_prob,
+        attention_probs_dropout_prob=source.attention_probs_dropout_prob,
+        layer_norm_eps=source.layer_norm_eps,
         max_text_length=max_text_length,
         norm_position="post",
         embedding_norm=True,
         **special_token_ids(compact),
     )
     plan = Plan(model_shapes(config))
-    plan.link(_links(config, source_config, state, rows), state, _skipped(state))
+    plan.link(str(encoder), _links(config, source, state, rows), state, _skipped(state))
     image_names = image_tokenizer_shapes(image_config)
-    plan.link([same(name, IMAGE_TOKENIZER_PREFIX + name) for name in image_names], image_state)
-    _initialise(plan, config, dropped_rows=source_config.vocab_size - len(rows))
-    plan.check(str(encoder))
+    image_links = [same(name, IMAGE_TOKENIZER_PREFIX + name) for name in image_names]
+    plan.link(str(image_tokenizer), image_links, image_state)
+    _initialise(plan, config, dropped_rows=source.vocab_size - len(rows))
     with staged_folder(output) as folder:
         write_model(folder, config, GPTFaceForPreTraining, plan)
         write_processor(folder, config, compact)
     return plan.report
+
+
+def _check_encoder(folder: Path, source: PreTrainedConfig, max_text_length: int) -> None:
+    """Raises `ConversionError` where the configuration is not that of a BERT, or of one that is too short."""
+    problems = [f"its configuration lacks {name}" for name in BERT_SETTINGS if not hasattr(source, name)]
+    if not problems:
+        kind = getattr(source, "position_embedding_type", "absolute")
+        if kind != "absolute":
+            problems.append(f"position_embedding_type is {kind!r}, not 'absolute'")
+        if not 2 < max_text_length <= source.max_position_embeddings:
+            problems.append(f"max_text_length {max_text_length} is not in 3…{source.max_position_embeddings}")
+    if problems:
+        raise ConversionError(f"{folder} cannot start a GPTFace model", problems)
 
 
 def _encoder_state(folder: Path) -> StateDict:

@@ -116,6 +116,23 @@ def _read_mapping(path: Path, parse: Any, parse_error: type[Exception], what: st
     return content
 
 
+def check_entries(content: Mapping[str, Any], kinds: Mapping[str, type], what: str) -> None:
+    """
+    Checks that a configuration has the entries that are read, each of its type.
+
+    Raises:
+        ConversionError: lists those that are missing or of another type.
+    """
+    problems = [f"missing {key}" for key in kinds if key not in content]
+    problems += [
+        f"{key} is {content[key]!r}, not of type {kind.__name__}"
+        for key, kind in kinds.items()
+        if key in content and not isinstance(content[key], kind)
+    ]
+    if problems:
+        raise ConversionError(what, problems)
+
+
 def write_safetensors(path: str | Path, shapes: Shapes, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
     """
     Writes float32 tensors as they come, so that only one of them is in memory.

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,8 @@ def run_original(options: argparse.Namespace) -> int:
         options.vocab,
         options.max_text_length,
     )
+    if options.vocab is None:
+        print("no --vocab, so the folder has no tokenizer", file=sys.stderr)
     return _finish(report, options)
 
 

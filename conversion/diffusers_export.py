@@ -39,8 +39,7 @@ def export_diffusers(source: str | Path, output: str | Path) -> ConversionReport
 
     arguments = vqmodel_arguments(config)
     plan = Plan(module_shapes(lambda: VQModel(**arguments)))
-    plan.link(diffusers_links(config), state)
-    plan.check(str(source))
+    plan.link(str(source), diffusers_links(config), state)
     with torch.device("meta"):
         model = VQModel(**arguments)
     with staged_folder(output) as folder:

@@ -1,4 +1,4 @@
-"""The tensors of two layouts, linked by name in both directions, and the plan that a conversion checks and then streams."""
+"""The tensors of two layouts, linked by name in both directions, and the plan that a conversion makes, then streams."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -77,33 +77,37 @@ class Plan:
     def __init__(self, shapes: Shapes):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.report = ConversionReport()
-        self._problems: list[str] = []
         self._builders: dict[str, Callable[[], torch.Tensor]] = {}
 
-    def link(self, links: Iterable[Link], source: StateDict, skip: Mapping[str, str] | None = None) -> None:
+    def link(self, what: str, links: Iterable[Link], source: StateDict, skip: Mapping[str, str] | None = None) -> None:
         """
-        Takes targets out of `source`. What does not fit is kept for [`Plan.check`].
+        Takes targets out of `source`.
 
         Args:
+            what: name of the source for messages.
             skip: prefixes of source names that have no place in the target, and why.
+
+        Raises:
+            ConversionError: lists the missing and surplus tensors and the wrong shapes of the source.
         """
         used: set[str] = set()
+        problems: list[str] = []
         for link in links:
             used.update(link.sources)
             shapes = link.source_shapes(self.shapes)
-            problems = list(_misfits(shapes, source))
-            self._problems += problems
+            problems += _misfits(shapes, source)
             for index, name in enumerate(link.targets):
                 self._builders[name] = partial(_build, link, source, index)
-            if not problems:
-                self.report.mapped.append((_named(shapes), _named({name: self.shapes[name] for name in link.targets})))
+            self.report.mapped.append((_named(shapes), _named({name: self.shapes[name] for name in link.targets})))
         for name in sorted(source.keys() - used):
             tensor = NamedShape(name, tuple(source[name].shape))
             reason = next((why for prefix, why in (skip or {}).items() if name.startswith(prefix)), None)
             if reason is None:
-                self._problems.append(f"surplus {tensor}")
+                problems.append(f"surplus {tensor}")
             else:
                 self.report.skipped.append((tensor, reason))
+        if problems:
+            raise ConversionError(f"{what} does not fit its configuration", problems)
 
     def initialise(self, name: str, how: str, build: Callable[[], torch.Tensor]) -> None:
         """The target tensor `name`, which the source says nothing about, starts as `build()`."""
@@ -126,16 +130,6 @@ class Plan:
     def unplanned(self) -> list[str]:
         """Target tensors that nothing has been said about yet."""
         return [name for name in self.shapes if name not in self._builders]
-
-    def check(self, what: str) -> None:
-        """
-        Raises:
-            ConversionError: lists the missing and surplus tensors and the wrong shapes of `what`.
-        """
-        if self._problems:
-            raise ConversionError(f"{what} does not fit its configuration", self._problems)
-        if self.unplanned():
-            raise AssertionError(f"nothing says where these tensors come from: {self.unplanned()}")
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, tensor) in the order of `shapes`, each built when it is asked for."""

@@ -23,7 +23,7 @@ from .model_folder import (
     write_processor,
 )
 from .original_layout import POSITIONS, gptface_config, original_config, original_links
-from .report import ConversionError, ConversionReport
+from .report import ConversionError, ConversionReport, NamedShape
 from .vqgan import read_taming, taming_config, taming_links
 
 # Names of the files that the reverse writes.
@@ -74,10 +74,13 @@ def convert_original(
     lm_bias = target.lm_head_transform or original.get("has_lmtarget_bias", "target.lm.output_layer.bias" in state)
 
     plan = Plan(model_shapes(target))
-    plan.link(original_links(target, spare, lm_bias), state)
-    plan.link(taming_links(target.image_tokenizer_config, IMAGE_TOKENIZER_PREFIX), image.state, image.skip)
+    plan.link(str(transformer), original_links(target, spare, lm_bias), state)
+    image_links = taming_links(target.image_tokenizer_config, IMAGE_TOKENIZER_PREFIX)
+    plan.link(str(vqgan), image_links, image.state, image.skip)
+    if len(spare):
+        behind = NamedShape(f"{POSITIONS}, rows from {used}", tuple(spare.shape))
+        plan.report.skipped.append((behind, f"behind the image; kept in {SPARE_POSITIONS} for the way back"))
     _initialise_rest(plan, target, lm_bias)
-    plan.check(f"{transformer} or {vqgan}")
     with staged_folder(output) as folder:
         write_model(folder, target, GPTFaceForPreTraining, plan)
         write_processor(folder, target, vocabulary)
@@ -145,8 +148,8 @@ def export_original(source: str | Path, output: str | Path) -> ConversionReport:
     plan = Plan(
         {name: s for link in transformer_links + image_links for name, s in link.source_shapes(shapes).items()}
     )
-    plan.link([link.reversed() for link in transformer_links + image_links], state, _no_place(config, lm_bias))
-    plan.check(str(source))
+    reverse = [link.reversed() for link in transformer_links + image_links]
+    plan.link(str(source), reverse, state, _no_place(config, lm_bias))
     tensors = {name: tensor.float().contiguous() for name, tensor in plan.tensors()}
     with staged_folder(output) as folder:
         torch.save(_part(tensors, transformer_links), folder / TRANSFORMER)

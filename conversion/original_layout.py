@@ -7,6 +7,7 @@ import torch
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
 
+from .checkpoint import check_entries
 from .links import Link, Tensors, same, scaled, split
 from .report import ConversionError
 
@@ -68,14 +69,7 @@ def gptface_config(
     Raises:
         ConversionError: lists missing keys, options that a GPTFace model has not, and contradictions to the VQGAN.
     """
-    wrong = [f"missing {key}" for key in REQUIRED_KEYS if key not in original]
-    wrong += [
-        f"{key} is {original[key]!r}, not of type {kind.__name__}"
-        for key, kind in REQUIRED_KEYS.items()
-        if key in original and not isinstance(original[key], kind)
-    ]
-    if wrong:
-        raise ConversionError("this is no configuration of the original stack", wrong)
+    check_entries(original, REQUIRED_KEYS, "this is no configuration of the original stack")
     problems = [
         f"{key} is {original[key]!r}, not {' or '.join(map(repr, values))}"
         for key, values in FIXED_OPTIONS.items()
@@ -86,6 +80,9 @@ def gptface_config(
     targets = sorted(original["target"])
     if targets not in ([MASKED_TARGET], [MASKED_TARGET, MATCH_TARGET], [AUTOREGRESSIVE_TARGET]):
         problems.append(f"target is {original['target']!r}, not ['mlm', 'sp'], ['mlm'] or ['lm']")
+    dropout = original.get("dropout", 0.0)
+    if not isinstance(dropout, int | float):
+        problems.append(f"dropout is {dropout!r}, no number")
     problems += _contradictions(original, image_tokenizer)
     cells = image_tokenizer.grid_size**2
     text_length = original["max_seq_length"] - cells if max_text_length is None else max_text_length
@@ -105,8 +102,8 @@ def gptface_config(
         num_attention_heads=original["heads_num"],
         intermediate_size=original["feedforward_size"],
         hidden_act=ACTIVATIONS[original["hidden_act"]][0],
-        hidden_dropout_prob=original.get("dropout", 0.0),
-        attention_probs_dropout_prob=original.get("dropout", 0.0),
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
         layer_norm_eps=LAYER_NORM_EPS,
         max_text_length=text_length,
         norm_position=original["layernorm_positioning"],
@@ -114,7 +111,7 @@ def gptface_config(
         attention_pattern=MASKS[original["mask"]],
         lm_head_transform=AUTOREGRESSIVE_TARGET not in targets,
         match_trained=MATCH_TARGET in targets,
-        tie_word_embeddings=original.get("tie_weights", False),
+        tie_word_embeddings=bool(original.get("tie_weights", False)),
         **(special_tokens or {}),
     )
 

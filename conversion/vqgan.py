@@ -8,22 +8,18 @@ from typing import Any
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 
-from .checkpoint import Shapes, StateDict, read_state_dict, read_yaml, staged_folder
+from .checkpoint import StateDict, check_entries, read_state_dict, read_yaml, staged_folder
 from .links import Link, Plan, pointwise, same
 from .model_folder import image_tokenizer_shapes, write_model
 from .report import ConversionError, ConversionReport
 
 QUANTIZERS = {"VQModel": "codebook", "GumbelVQ": "gumbel"}
-DDCONFIG_KEYS = (
-    "z_channels",
-    "resolution",
-    "in_channels",
-    "out_ch",
-    "ch",
-    "ch_mult",
-    "num_res_blocks",
-    "attn_resolutions",
-)
+# Entries of the configuration that are read, and their types.
+PARAMS = {"n_embed": int, "embed_dim": int}
+DDCONFIG = {
+    **dict.fromkeys(("z_channels", "resolution", "in_channels", "out_ch", "ch", "num_res_blocks"), int),
+    **dict.fromkeys(("ch_mult", "attn_resolutions"), list),
+}
 
 # Names of the image tokenizer (diffusers' names) as patterns, and what taming calls the same part.
 TAMING_NAMES = [
@@ -127,16 +123,14 @@ def _tokenizer_config(
     params: dict[str, Any], quantizer: str, image_size: int | None, path: str | Path
 ) -> GPTFaceImageTokenizerConfig:
     ddconfig = _section(params, "ddconfig", path)
-    missing = [f"ddconfig.{key}" for key in DDCONFIG_KEYS if key not in ddconfig]
-    missing += [key for key in ("n_embed", "embed_dim") if key not in params]
-    if missing:
-        raise ConversionError(f"{path} lacks entries", missing)
+    check_entries(params, PARAMS, f"{path}, params")
+    check_entries(ddconfig, DDCONFIG, f"{path}, ddconfig")
     unsupported = [
         what
         for what, present in {
             "ddconfig.double_z: a VQGAN has no variance": ddconfig.get("double_z", False),
             "ddconfig.resamp_with_conv: false": not ddconfig.get("resamp_with_conv", True),
-            "ddconfig.ch_mult that does not start with 1": ddconfig["ch_mult"][0] != 1,
+            "ddconfig.ch_mult that does not start with 1": ddconfig["ch_mult"][:1] != [1],
             "ddconfig.in_channels other than out_ch": ddconfig["in_channels"] != ddconfig["out_ch"],
             "remap: a subset of the codes": params.get("remap") is not None,
             "embed_dim other than z_channels in a GumbelVQ": quantizer == "gumbel"
@@ -229,10 +223,8 @@ def convert_vqgan(
         ImportError: where diffusers is missing.
     """
     source = read_taming(vqgan, vqgan_config, image_size)
-    shapes: Shapes = image_tokenizer_shapes(source.config)
-    plan = Plan(shapes)
-    plan.link(taming_links(source.config), source.state, source.skip)
-    plan.check(str(vqgan))
+    plan = Plan(image_tokenizer_shapes(source.config))
+    plan.link(str(vqgan), taming_links(source.config), source.state, source.skip)
     with staged_folder(output) as folder:
         write_model(folder, source.config, GPTFaceImageTokenizer, plan)
     return plan.report

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import PreTrainedModel
 
 if importlib.util.find_spec("gptface") is None:  # a checkout that is not installed
     sys.path.append(str(Path(__file__).parent.parent))
@@ -68,7 +69,7 @@ def make_config(image_tokenizer_config: dict | None = None, **overrides) -> GPTF
     )
 
 
-def randomize(model: torch.nn.Module) -> torch.nn.Module:
+def randomize(model: PreTrainedModel) -> PreTrainedModel:
     """Gives all parameters random values of a size at which differences show, and codes that differ from cell to cell."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -80,7 +81,7 @@ def randomize(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
-def make_model(model_class: type = GPTFaceForPreTraining, **overrides) -> torch.nn.Module:
+def make_model(model_class: type[PreTrainedModel] = GPTFaceForPreTraining, **overrides) -> PreTrainedModel:
     torch.manual_seed(0)
     return randomize(model_class(make_config(**overrides)))
 
@@ -104,7 +105,7 @@ def tiny_config() -> Callable[..., GPTFaceConfig]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> Callable[..., torch.nn.Module]:
+def tiny_model() -> Callable[..., PreTrainedModel]:
     return make_model
 
 

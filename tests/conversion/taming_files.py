@@ -1,5 +1,6 @@
 """A small VQGAN in taming's layout, made by renaming a diffusers `VQModel`: the names are taming's, the pixels diffusers'."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ IMAGE_SIZE, CHANNELS, MULTIPLES, LATENTS, NUM_CODES, CODE_SIZE = 8, 32, (1, 2), 
 LEVELS = len(MULTIPLES)
 
 
+@functools.cache
 def diffusers_model(attending: tuple[bool, ...] = (True, False), code_size: int = CODE_SIZE) -> VQModel:
     """Random weights, norms and codebook included; `attending` says for each level from the finest whether it attends."""
     torch.manual_seed(0)

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+)
 
 from gptface import GPTFaceForPreTraining, GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig, GPTFaceProcessor
 from gptface.conversion.bert import convert_bert
@@ -104,7 +111,7 @@ def test_pruned_vocabulary_splits_its_words_as_before(tmp_path, tokenizer_folder
 def test_words_that_cannot_be_written_are_listed(tmp_path, tokenizer_folder):
     write_encoder(tmp_path / "bert")
     with pytest.raises(ConversionError, match='"ß"'):
-        convert_bert(tmp_path / "bert", tokenizer_folder, tmp_path / "model", ["hair", "ß"])
+        convert_bert(tmp_path / "bert", tokenizer_folder, tmp_path / "model", ["hair", "ß"], max_text_length=12)
     assert not (tmp_path / "model").exists()
 
 
@@ -136,8 +143,13 @@ def test_another_kind_of_encoder_is_refused(tmp_path, tokenizer_folder):
     write_encoder(tmp_path / "bert")
     with pytest.raises(ConversionError, match="max_text_length 64 is not in 3…20"):
         convert_bert(tmp_path / "bert", tokenizer_folder, tmp_path / "model")
-    with pytest.raises(ConversionError, match="no BERT-shaped encoder"):
+    with pytest.raises(ConversionError, match="lacks num_hidden_layers"):
         convert_bert(tokenizer_folder, tokenizer_folder, tmp_path / "model")
+    DistilBertModel(DistilBertConfig(vocab_size=9, dim=6, hidden_dim=7, n_heads=2)).save_pretrained(
+        tmp_path / "distil"
+    )
+    with pytest.raises(ConversionError, match="lacks intermediate_size"):
+        convert_bert(tmp_path / "distil", tokenizer_folder, tmp_path / "model")
     with pytest.raises(ConversionError, match="no GPTFace model"):
         convert_bert(tmp_path / "bert", tmp_path / "bert", tmp_path / "model", max_text_length=12)
     with pytest.raises(FileNotFoundError, match="nowhere"):

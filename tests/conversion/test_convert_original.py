@@ -27,17 +27,18 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(params=list(VARIANTS.values()), ids=list(VARIANTS))
-def variant(request) -> Variant:
-    return request.param
-
-
-def convert(tmp_path: Path, variant: Variant, **options) -> Path:
-    source = tmp_path / "source"
+def convert(folder: Path, variant: Variant, **options) -> Path:
+    source = folder / "source"
     source.mkdir()
     files = write_checkpoint(source, variant)
-    convert_original(**files, output=tmp_path / "model", max_text_length=TEXT_LENGTH, **options)
-    return tmp_path / "model"
+    convert_original(**files, output=folder / "model", max_text_length=TEXT_LENGTH, **options)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module", params=list(VARIANTS.values()), ids=list(VARIANTS))
+def converted(request, tmp_path_factory) -> tuple[Variant, Path]:
+    """A variant and the folder that it was converted into; the files that it came from are beside it, in `source`."""
+    return request.param, convert(tmp_path_factory.mktemp("variant"), request.param)
 
 
 @torch.no_grad()
@@ -56,8 +57,9 @@ def compute(model: GPTFaceForPreTraining, src: torch.Tensor, seg: torch.Tensor) 
     return {"hidden": states, "logits": torch.cat(logits, -1), "match": model.match_head(outputs.pooler_output)}
 
 
-def test_converted_model_computes_what_the_original_does(tmp_path, variant):
-    model = GPTFaceForPreTraining.from_pretrained(convert(tmp_path, variant)).eval()
+def test_converted_model_computes_what_the_original_does(converted):
+    variant, folder = converted
+    model = GPTFaceForPreTraining.from_pretrained(folder).eval()
     src, seg = original_stack.sequences()
     expected = original_stack.forward(variant, variant.state(), src, seg)
     computed = compute(model, src, seg)
@@ -67,9 +69,10 @@ def test_converted_model_computes_what_the_original_does(tmp_path, variant):
     assert model.config.match_trained == ("match" in expected)
 
 
-def test_round_trip_gives_the_same_tensors(tmp_path, variant):
-    export_original(convert(tmp_path, variant), tmp_path / "back")
-    source, back = tmp_path / "source", tmp_path / "back"
+def test_round_trip_gives_the_same_tensors(converted, tmp_path):
+    variant, folder = converted
+    source, back = folder.parent / "source", tmp_path / "back"
+    export_original(folder, back)
     image, image_back = (torch.load(f / "vqgan.ckpt", weights_only=True)["state_dict"] for f in (source, back))
     transformer_back = torch.load(back / "transformer.bin", weights_only=True)
     for expected, found in ((variant.state(), transformer_back), (image, image_back)):
@@ -160,6 +163,7 @@ def test_all_misfits_are_listed_and_nothing_is_written(tmp_path):
         ({"hidden_act": "swish"}, "hidden_act is 'swish', not 'gelu' or 'gelu_fast' or 'relu'"),
         ({"mask": "causal"}, "mask is 'causal'"),
         ({"target": ["mlm", "lm"]}, "target is"),
+        ({"dropout": None}, "dropout is None, no number"),
         ({"target": "mlm"}, "target is 'mlm', not of type list"),
         ({"vocab_size": None}, "vocab_size is None, not of type int"),
         ({"max_seq_length": CELLS}, "a text of 0 and an image of 16 cells do not fit"),

@@ -92,8 +92,7 @@ def test_gumbel_vq_takes_the_likeliest_code(tmp_path):
     assert_same(tokenizer, codes.flatten(1), pixels, pictures())
 
 
-@pytest.mark.parametrize("gumbel", [False, True])
-@pytest.mark.parametrize("inside_model", [False, True])
+@pytest.mark.parametrize(("gumbel", "inside_model"), [(False, True), (True, False)])
 def test_diffusers_opens_the_export_and_gives_the_same_pixels(tmp_path, gumbel, inside_model):
     if inside_model:
         convert_original(**write_checkpoint(tmp_path, Variant(gumbel=gumbel)), output=tmp_path / "source")
@@ -144,8 +143,12 @@ def test_misfits_are_listed_and_nothing_is_written(tmp_path):
     [
         (lambda config: config.pop("model"), "lacks the section 'model'"),
         (lambda config: config["model"].update(target="ldm.models.AutoencoderKL"), "describes a AutoencoderKL"),
-        (lambda config: config["model"]["params"].pop("n_embed"), "n_embed"),
-        (lambda config: config["model"]["params"]["ddconfig"].pop("ch"), "ddconfig.ch"),
+        (lambda config: config["model"]["params"].pop("n_embed"), "missing n_embed"),
+        (lambda config: config["model"]["params"]["ddconfig"].pop("ch"), "missing ch"),
+        (
+            lambda config: config["model"]["params"]["ddconfig"].update(ch_mult="1,2"),
+            "ch_mult is '1,2', not of type list",
+        ),
         (lambda config: config["model"]["params"]["ddconfig"].update(double_z=True), "double_z"),
         (lambda config: config["model"]["params"].update(remap="subset.npy"), "remap"),
     ],
