@@ -21,8 +21,8 @@ class GPTFaceGenerationOutput(ModelOutput):
         match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and result match.
     """
 
-    codes: torch.LongTensor | None = None
-    match_scores: torch.FloatTensor | None = None
+    codes: torch.Tensor | None = None
+    match_scores: torch.Tensor | None = None
 
 
 def as_guidance(value: "ITMGuidance | dict | float | None") -> ITMGuidance:
@@ -78,7 +78,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         return score
 
     def saliency(
-        self, image_codes: torch.LongTensor, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None
+        self, image_codes: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """How much each cell moves the match with the caption [B, N], ≥ 0: the norm of the gradient of the log-odds."""
         self._check_match_head()
@@ -90,14 +90,14 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     @torch.no_grad()
     def generate(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        image_codes: torch.LongTensor | None = None,
-        image_mask: torch.BoolTensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
         *,
-        negative_input_ids: torch.LongTensor | None = None,
+        negative_input_ids: torch.Tensor | None = None,
         negative_attention_mask: torch.Tensor | None = None,
-        source_input_ids: torch.LongTensor | None = None,
+        source_input_ids: torch.Tensor | None = None,
         source_attention_mask: torch.Tensor | None = None,
         num_inference_steps: int = 12,
         temperature: float = 1.0,

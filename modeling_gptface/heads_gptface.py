@@ -32,16 +32,16 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
         match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match.
     """
 
-    loss: torch.FloatTensor | None = None
-    text_loss: torch.FloatTensor | None = None
-    image_loss: torch.FloatTensor | None = None
-    match_loss: torch.FloatTensor | None = None
-    label_loss: torch.FloatTensor | None = None
-    text_logits: torch.FloatTensor | None = None
-    image_logits: torch.FloatTensor | None = None
-    match_logits: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    text_loss: torch.Tensor | None = None
+    image_loss: torch.Tensor | None = None
+    match_loss: torch.Tensor | None = None
+    label_loss: torch.Tensor | None = None
+    text_logits: torch.Tensor | None = None
+    image_logits: torch.Tensor | None = None
+    match_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -52,10 +52,10 @@ class GPTFaceMatchingOutput(ModelOutput):
         match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match.
     """
 
-    loss: torch.FloatTensor | None = None
-    match_logits: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    match_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -66,10 +66,10 @@ class GPTFaceClassificationOutput(ModelOutput):
         logits (`torch.FloatTensor` of shape `(batch, num_labels)`): scores before softmax or sigmoid.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class GPTFaceLMHead(nn.Module):
@@ -223,16 +223,16 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        image_codes: torch.LongTensor | None = None,
-        image_mask: torch.BoolTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        image_embeds: torch.FloatTensor | None = None,
-        text_labels: torch.LongTensor | None = None,
-        image_labels: torch.LongTensor | None = None,
-        match_labels: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
+        text_labels: torch.Tensor | None = None,
+        image_labels: torch.Tensor | None = None,
+        match_labels: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceForPreTrainingOutput:
@@ -294,14 +294,14 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        image_codes: torch.LongTensor | None = None,
-        image_mask: torch.BoolTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        image_embeds: torch.FloatTensor | None = None,
-        match_labels: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
+        match_labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceMatchingOutput:
         r"""
@@ -354,11 +354,11 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.FloatTensor | None = None,
-        image_codes: torch.LongTensor | None = None,
-        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        image_mask: torch.BoolTensor | None = None,
+        image_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceClassificationOutput:

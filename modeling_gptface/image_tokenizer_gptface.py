@@ -52,9 +52,9 @@ class GPTFaceImageTokenizerOutput(ModelOutput):
         latents (`torch.FloatTensor` of shape `(batch, latent_channels, h, w)`): encoder output before the quantizer.
     """
 
-    reconstruction: torch.FloatTensor | None = None
-    codes: torch.LongTensor | None = None
-    latents: torch.FloatTensor | None = None
+    reconstruction: torch.Tensor | None = None
+    codes: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
 
 
 class GPTFaceImageTokenizer(PreTrainedModel):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from .captions import Caption, emotion_caption, emotion_labels, sample_caption
+from .captions import Caption, emotion_caption, emotion_labels, render, sample_mentions
 from .encode import FINGERPRINT_KEY, code_parts
 
 CODE_COLUMNS = ("codes", "codes_flipped")
@@ -29,10 +29,13 @@ class CodeTable:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def caption(self, row: int, generator: np.random.Generator) -> Caption:
-        """A true caption of a row, drawn anew for each generator."""
+    def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5) -> Caption:
+        """A true caption of a row with at most `max_mentions` attributes, drawn anew for each generator."""
         emotion = self.emotions[row]
-        return sample_caption(self.labels[row], generator) if emotion is None else emotion_caption(emotion, generator)
+        if emotion is not None:
+            return emotion_caption(emotion, generator)
+        mentions = sample_mentions(self.labels[row], generator, max_mentions)
+        return Caption(render(mentions, generator), mentions)
 
 
 def load_code_table(folders: Mapping[str, float] | Sequence[str | Path], fingerprint: str) -> CodeTable:

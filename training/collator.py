@@ -39,8 +39,9 @@ class PreTrainingCollator:
     Args:
         image_laws: mixture of mask laws for the grid.
         match_negatives: share of samples whose caption is not theirs.
-        counterfactuals: share of those whose caption is their own with one attribute flipped; the others get the caption
-            of another face, which contradicts at least one of their labels.
+        counterfactuals: share of those whose caption is their own with up to half of its attributes flipped; the others
+            get the caption of another face, which contradicts at least one of their labels.
+        max_mentions: most attributes that a caption names. Words are cheap beside the cells: long captions teach more a step.
         caption_dropout: share of samples whose caption is dropped; they carry no ITM loss.
         label_names: labels of the auxiliary head, in its order; none where it is empty.
     """
@@ -52,6 +53,7 @@ class PreTrainingCollator:
     text_law: TextMaskLaw = field(default_factory=TextMaskLaw)
     match_negatives: float = 0.5
     counterfactuals: float = 0.5
+    max_mentions: int = 5
     caption_dropout: float = 0.1
     label_names: Sequence[str] = ()
     seed: int = 0
@@ -99,19 +101,26 @@ class PreTrainingCollator:
 
     def _caption(self, row: int, generator: np.random.Generator) -> tuple[str, bool]:
         """A caption and whether it matches the picture."""
-        own = self.table.caption(row, generator)
+        own = self.table.caption(row, generator, self.max_mentions)
         if generator.random() >= self.match_negatives:
             return own.text, True
         if generator.random() < self.counterfactuals:
-            flipped = counterfactual(own.mentions, generator)
-            if flipped is not None:
+            flipped = self._flip(own.mentions, generator)
+            if contradicts(flipped, self.table.labels[row]):
                 return render(flipped, generator), False
         # ten other faces are enough: few captions are true of all of them
         for _ in range(10):
-            other = self.table.caption(int(generator.integers(len(self.table))), generator)
+            other = self.table.caption(int(generator.integers(len(self.table))), generator, self.max_mentions)
             if contradicts(other.mentions, self.table.labels[row]):
                 return other.text, False
         return own.text, True
+
+    @staticmethod
+    def _flip(mentions: dict[str, int], generator: np.random.Generator) -> dict[str, int]:
+        """Mentions with one to half of them flipped; as they are where none can be."""
+        for _ in range(int(generator.integers(1, max(1, len(mentions) // 2) + 1))):
+            mentions = counterfactual(mentions, generator) or mentions
+        return mentions
 
     def _mask_words(self, input_ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Ids with special tokens at both ends → (masked ids, labels), special tokens never masked."""
