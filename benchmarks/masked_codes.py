@@ -45,7 +45,9 @@ def main() -> None:
         image_mask = torch.from_numpy(mask).expand(len(rows), -1)
         with torch.no_grad():
             labels = torch.where(image_mask, rows, -100)
-            losses.append(float(model(image_codes=rows, image_mask=image_mask, image_labels=labels).image_loss) * len(rows))
+            losses.append(
+                float(model(image_codes=rows, image_mask=image_mask, image_labels=labels).image_loss) * len(rows)
+            )
     report = {"mouth_loss": sum(losses) / len(codes), "per_cell_unigram": float(per_cell), "images": len(codes)}
     print(json.dumps(report))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ def write_processor(folder: Path, config: GPTFaceConfig, vocabulary: dict[str, i
     GPTFaceProcessor(image_processor=image_processor, tokenizer=tokenizer).save_pretrained(folder)
 
 
-def special_token_ids(vocabulary: dict[str, int]) -> dict[str, int]:
+def special_token_ids(vocabulary: dict[str, int]) -> dict[str, Any]:
     """
     `pad_token_id` and so on, as [`GPTFaceConfig`] takes them.
 

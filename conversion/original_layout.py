@@ -54,7 +54,7 @@ def gptface_config(
     original: dict[str, Any],
     image_tokenizer: GPTFaceImageTokenizerConfig,
     max_text_length: int | None = None,
-    special_tokens: dict[str, int] | None = None,
+    special_tokens: dict[str, Any] | None = None,
 ) -> GPTFaceConfig:
     """
     The configuration of the GPTFace model that computes what `original` describes.

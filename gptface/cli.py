@@ -164,7 +164,7 @@ def _pipeline(task: str, model: str | None) -> Any:
     import gptface
 
     transformers_logging.disable_progress_bar()
-    return pipeline(task, model=model or gptface.DEFAULT_CHECKPOINT)
+    return pipeline(task, model=model or gptface.DEFAULT_CHECKPOINT)  # type: ignore[call-overload]
 
 
 def _add_encode(commands: Any) -> None:

@@ -1,5 +1,8 @@
 """Configurations of the GPTFace image tokenizer and of the GPTFace model."""
 
+from dataclasses import field
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -140,7 +143,8 @@ class GPTFaceConfig(PreTrainedConfig):
     model_type = "gptface"
     sub_configs = {"image_tokenizer_config": GPTFaceImageTokenizerConfig}
 
-    image_tokenizer_config: dict | PreTrainedConfig | None = None
+    # A `GPTFaceImageTokenizerConfig` from __post_init__ on, whatever was given.
+    image_tokenizer_config: Any = None
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -159,7 +163,7 @@ class GPTFaceConfig(PreTrainedConfig):
     position_init: str = "normal"
     grid_convolution: bool = False
     lm_head_transform: bool = True
-    heads: dict | None = None
+    heads: dict[str, Any] = field(default_factory=dict)
     auxiliary_head: str | None = None
     match_trained: bool = False
     text_loss_weight: float | int = 1.0
@@ -177,6 +181,11 @@ class GPTFaceConfig(PreTrainedConfig):
             self.image_tokenizer_config = GPTFaceImageTokenizerConfig()
         elif isinstance(self.image_tokenizer_config, dict):
             self.image_tokenizer_config = GPTFaceImageTokenizerConfig(**self.image_tokenizer_config)
+        elif not isinstance(self.image_tokenizer_config, PreTrainedConfig):
+            raise TypeError(
+                "image_tokenizer_config must be a GPTFaceImageTokenizerConfig or a dict, got "
+                f"{type(self.image_tokenizer_config).__name__}"
+            )
         self._check_choice("norm_position", ("pre", "post"))
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))
         self._check_choice("code_embedding", ("free", "levels"))
@@ -191,7 +200,6 @@ class GPTFaceConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
             )
-        self.heads = self.heads or {}
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")

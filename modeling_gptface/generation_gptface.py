@@ -21,7 +21,7 @@ class GPTFaceGenerationOutput(ModelOutput):
         match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and result match.
     """
 
-    codes: torch.Tensor | None = None
+    codes: torch.Tensor
     match_scores: torch.Tensor | None = None
 
 
@@ -66,7 +66,11 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         return logits[:, 1] - logits[:, 0]
 
     def _match_score(
-        self, prompt: dict[str, torch.Tensor], source: dict[str, torch.Tensor] | None, known: torch.Tensor, mask
+        self,
+        prompt: dict[str, torch.Tensor | None],
+        source: dict[str, torch.Tensor | None] | None,
+        known: torch.Tensor,
+        mask: torch.Tensor,
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Score of a grid's vectors under the prompt; with a source caption, the difference to the source's score."""
 

@@ -5,7 +5,7 @@ parts that a class does not train are frozen.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_gptface import GPTFaceConfig
+from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .modeling_gptface import GPTFaceEmbeddings, GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
 
 
@@ -188,7 +189,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
             init.zeros_(module.image_bias)
 
     @property
-    def image_tokenizer(self):
+    def image_tokenizer(self) -> GPTFaceImageTokenizer:
         """The image tokenizer inside the model."""
         return self.gptface.image_tokenizer
 
@@ -329,13 +330,14 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     """
 
     trained_heads = ("classifiers",)
-    head_name: str | None = None
+    head_name: str = ""
     default_problem_type = "single_label_classification"
 
     def __init__(self, config: GPTFaceConfig):
         name = self.head_name or next(iter(config.heads), "labels")
         if name not in config.heads:
-            labels = [config.id2label[index] for index in range(config.num_labels)]
+            id2label: dict[Any, str] = config.id2label or {}
+            labels = [id2label[index] for index in sorted(id2label)]
             problem_type = config.problem_type or self.default_problem_type
             config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
         head = config.heads[name]

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -13,8 +14,11 @@ from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
 from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
 
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.vae import Decoder, Encoder
 
-def vqgan_backbone(config: GPTFaceImageTokenizerConfig) -> tuple[nn.Module, nn.Module]:
+
+def vqgan_backbone(config: GPTFaceImageTokenizerConfig) -> "tuple[Encoder, Decoder]":
     """Encoder and decoder of diffusers' `VQModel`. Raises `ImportError` where diffusers is missing."""
     try:
         from diffusers.models.autoencoders.vae import Decoder, Encoder
@@ -22,7 +26,7 @@ def vqgan_backbone(config: GPTFaceImageTokenizerConfig) -> tuple[nn.Module, nn.M
         raise ImportError('backbone="vqgan" needs diffusers: pip install "gptface[vqgan]"') from error
     resolutions = [config.image_size // 2**stage for stage in range(len(config.block_out_channels))]
     attends = [resolution in config.attention_resolutions for resolution in resolutions]
-    shared = {
+    shared: dict[str, Any] = {
         "block_out_channels": tuple(config.block_out_channels),
         "layers_per_block": config.layers_per_block,
         "norm_num_groups": config.norm_num_groups,
@@ -66,23 +70,28 @@ class GPTFaceImageTokenizer(PreTrainedModel):
     config_class = GPTFaceImageTokenizerConfig
     base_model_prefix = "image_tokenizer"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = "image"
     supports_gradient_checkpointing = False
     # It has none of transformers' attention; a model that holds it may use any.
     _supports_sdpa = True
 
     def __init__(self, config: GPTFaceImageTokenizerConfig):
         super().__init__(config)
+        self.encoder: nn.Module
+        self.decoder: nn.Module
         if config.backbone == "compact":
             self.encoder = compact_encoder(config.hidden_channels, config.latent_channels, config.num_channels)
             self.decoder = compact_decoder(config.hidden_channels, config.latent_channels, config.num_channels)
         else:
             self.encoder, self.decoder = vqgan_backbone(config)
         if config.quantizer == "fsq":
-            self.quantizer = FiniteScalarQuantizer(config.fsq_levels, config.latent_channels)
+            self.quantizer: FiniteScalarQuantizer | CodebookQuantizer = FiniteScalarQuantizer(
+                config.fsq_levels, config.latent_channels
+            )
         else:
             learned = CodebookQuantizer if config.quantizer == "codebook" else GumbelQuantizer
-            self.quantizer = learned(config.codebook_size, config.codebook_dim, config.latent_channels)
+            dimension = config.codebook_dim or config.latent_channels
+            self.quantizer = learned(config.codebook_size, dimension, config.latent_channels)
         self.post_init()
 
     @torch.no_grad()

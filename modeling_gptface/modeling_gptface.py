@@ -37,7 +37,7 @@ class GPTFaceModelOutput(ModelOutput):
         hidden_states, attentions: those of each layer, where asked for.
     """
 
-    last_hidden_state: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor
     pooler_output: torch.Tensor | None = None
     image_codes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -242,7 +242,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
     config_class = GPTFaceConfig
     base_model_prefix = "gptface"
     main_input_name = "input_ids"
-    input_modalities = ("text", "image")
+    input_modalities = ["text", "image"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer"]
     _supports_sdpa = True
@@ -257,7 +257,8 @@ class GPTFacePreTrainedModel(PreTrainedModel):
         if isinstance(module, GPTFaceDepthwiseConvolution):
             # starts as the identity: the sum adds nothing until it has learned to
             init.zeros_(module.weight)
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, GPTFacePositionEmbedding) and self.config.position_init == "sine":
             text = sine_positions(self.config.max_text_length, self.config.hidden_size)
             cells = grid_sine_positions(self.config.grid_size, self.config.hidden_size)
@@ -284,7 +285,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:  # type: ignore[override]
         self.embeddings.word_embeddings = value
 
     def empty_caption(self, batch: int) -> torch.Tensor:

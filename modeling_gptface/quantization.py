@@ -3,6 +3,8 @@
 Both map latents [B, C, h, w] to quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -15,7 +17,7 @@ class FiniteScalarQuantizer(nn.Module):
     integers divided by L_j//2 go through `up`. Gradients pass the rounding straight through.
     """
 
-    def __init__(self, levels: list[int], latent_channels: int):
+    def __init__(self, levels: Sequence[int], latent_channels: int):
         super().__init__()
         self.levels = [int(level) for level in levels]
         self.down = nn.Conv2d(latent_channels, len(levels), 1)
@@ -109,7 +111,7 @@ class GumbelQuantizer(CodebookQuantizer):
         return self.up(torch.einsum("bkhw,kd->bdhw", chosen, self.codebook.weight)), codes
 
 
-def code_levels(codes: torch.Tensor, levels: list[int]) -> torch.Tensor:
+def code_levels(codes: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
     """FSQ codes […] (long) → level indices […, D], index j in 0…L_j−1; the inverse of the mixed-radix sum."""
     digits = []
     for level in levels:

@@ -4,12 +4,15 @@ from typing import Any
 
 import torch
 
+from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
+
 from .face_pipeline import FacePipeline
 
 
 class FaceClassificationPipeline(FacePipeline):
     """Common part of the two classifiers: one list of scores for each face."""
 
+    model: GPTFaceForImageClassification
     head_name: str
 
     def __init__(self, *args: Any, **kwargs: Any):

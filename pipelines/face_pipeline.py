@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 from transformers import Pipeline
 
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.detection import FaceNotFoundError, default_detector, select_faces
 from gptface.processing.image_loading import load_image, to_rgb
+from gptface.processing.processing_gptface import GPTFaceProcessor
 
 
 @dataclass
@@ -37,10 +39,12 @@ class FacePipeline(Pipeline):
     `{"error": message}` and the others go on.
     """
 
-    _load_processor = True
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    model: GPTFaceTaskModel
+    processor: GPTFaceProcessor
+
+    # The base class declares them as None where it means a bool.
+    _load_processor = True  # type: ignore[assignment]
+    _load_image_processor = _load_feature_extractor = _load_tokenizer = False  # type: ignore[assignment]
 
     # parameters that may be given once for each input of a list
     per_input: tuple[str, ...] = ("landmarks",)
@@ -106,7 +110,9 @@ class FacePipeline(Pipeline):
             return [AlignedFace(crop, None, None)]
         if landmarks is not None:
             points = np.asarray(landmarks, dtype=np.float64)
-            located = [(each, None) for each in (points if points.ndim == 3 else points[None])]
+            located: list[tuple[np.ndarray, Any]] = [
+                (each, None) for each in (points if points.ndim == 3 else points[None])
+            ]
         else:
             faces = select_faces(default_detector().detect(photo), face)
             located = [(found.landmarks, found.box) for found in faces]

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.processing.alignment import align
 from gptface.processing.composite import (
+    CompositeMode,
     cells_to_mask,
     composite_crop,
     feather,
@@ -56,6 +58,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
     `match_score`, `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
     """
 
+    model: GPTFaceForGuidedGeneration
     per_input = ("landmarks", "prompt", "negative_prompt", "mask_image")
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -206,7 +209,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         return torch.zeros_like(region).scatter(1, saliency.topk(count, dim=1).indices, True)
 
     def postprocess(
-        self, outputs: dict[str, Any], composite: str = "residual", face: str | int = "largest"
+        self, outputs: dict[str, Any], composite: CompositeMode = "residual", face: str | int = "largest"
     ) -> list[dict[str, Any]]:
         grid, size = self.model.config.grid_size, self.face_size
         photo: Image.Image = outputs["photo"]
@@ -245,7 +248,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         edited: np.ndarray,
         reconstruction: np.ndarray,
         mask: np.ndarray,
-        mode: str,
+        mode: CompositeMode,
         photo_mask: np.ndarray | None,
     ) -> tuple[Image.Image, Image.Image]:
         """The photo and the crop with the edit in them."""

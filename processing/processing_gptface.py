@@ -12,7 +12,7 @@ from transformers.processing_utils import ProcessingKwargs
 class GPTFaceProcessorKwargs(ProcessingKwargs, total=False):
     """What a call may say, and what holds where it says nothing."""
 
-    _defaults = {
+    _defaults = {  # type: ignore[misc]
         "text_kwargs": {"padding": True, "truncation": True},
         "common_kwargs": {"return_tensors": "pt"},
     }

@@ -75,8 +75,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
-            state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            by_shape[parameter.shape].append((parameter, parameter.grad.lerp(state["momentum"], group["momentum"])))
+            gradient = _gradient(parameter)
+            state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            by_shape[parameter.shape].append((parameter, gradient.lerp(state["momentum"], group["momentum"])))
         # one batched product for all matrices of a shape instead of many small ones
         for shape, pairs in by_shape.items():
             updates = orthogonalize(torch.stack([update for _, update in pairs]))
@@ -93,11 +94,18 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 state["mean"] = torch.zeros_like(parameter)
                 state["square"] = torch.zeros_like(parameter)
             state["step"] += 1
-            state["mean"].lerp_(parameter.grad, 1 - beta1)
-            state["square"].lerp_(parameter.grad.square(), 1 - beta2)
+            gradient = _gradient(parameter)
+            state["mean"].lerp_(gradient, 1 - beta1)
+            state["square"].lerp_(gradient.square(), 1 - beta2)
             scale = (1 - beta2 ** state["step"]) ** 0.5
             denominator = (state["square"].sqrt() / scale).add_(group["eps"])
             parameter.addcdiv_(state["mean"], denominator, value=-group["lr"] / (1 - beta1 ** state["step"]))
+
+
+def _gradient(parameter: nn.Parameter) -> torch.Tensor:
+    """Its gradient; `step` leaves parameters without one out."""
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

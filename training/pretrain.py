@@ -98,6 +98,7 @@ class PreTrainer(Trainer):
         if not self.use_muon:
             return super().create_optimizer(model)
         if self.optimizer is None:
+            assert self.model is not None
             groups = parameter_groups(self.model, self.args.weight_decay)
             betas = (self.args.adam_beta1, self.args.adam_beta2)
             self.optimizer = MuonWithAdamW(groups, lr=self.args.learning_rate, betas=betas)
@@ -200,13 +201,13 @@ def pretrain(config: PreTrainingConfig) -> Path:
     """Runs a recipe, resuming from the last checkpoint in `output_dir` if there is one; returns the model's folder."""
     from transformers.trainer_utils import get_last_checkpoint, set_seed
 
+    optimizer: dict[str, Any] = {} if config.optimizer == "muon" else {"optim": config.optimizer}
     arguments = TrainingArguments(
         output_dir=config.output_dir,
         remove_unused_columns=False,
         label_names=["text_labels", "image_labels", "match_labels"],
         report_to=config.arguments.pop("report_to", "none"),
-        **({} if config.optimizer == "muon" else {"optim": config.optimizer}),
-        **config.arguments,
+        **{**optimizer, **config.arguments},
     )
     set_seed(arguments.seed)
     checkpoint = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
