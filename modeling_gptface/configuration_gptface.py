@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 @strict
@@ -131,7 +131,7 @@ class GPTFaceConfig(PreTrainedConfig):
             states as they are (the autoregressive sibling).
         heads (`dict`, *optional*):
             Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
-            `"single_label_classification"`, `"multi_label_classification"`. A head may carry `"thresholds"` (one for each
+            `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry `"thresholds"` (one for each
             label) and `"temperature"`.
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long

@@ -206,9 +206,17 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Loss of a head by its problem type; labels that are negative or NaN do not count."""
-        if self.config.heads[head]["problem_type"] == "single_label_classification":
+        """
+        Loss of a head by its problem type; labels that are negative or NaN do not count (in a regression only NaN: there are
+        negative values).
+        """
+        problem_type = self.config.heads[head]["problem_type"]
+        if problem_type == "single_label_classification":
             return masked_mean_cross_entropy(logits, labels)
+        if problem_type == "regression":
+            labels = labels.reshape(logits.shape).float()
+            known = ~labels.isnan()
+            return ((logits.float() - torch.where(known, labels, 0)).square() * known).sum() / known.sum().clamp(min=1)
         known = labels >= 0
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits.float(), torch.where(known, labels, 0).float(), reduction="none"
@@ -325,19 +333,29 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     """
     Named classification heads over the states of the picture.
 
-    `head_name` picks the head; the base class takes the first one of `config.heads`, or makes one out of `config.id2label`
-    where there is none.
+    `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these labels,
+    and makes one named `"labels"` where they are nobody's; without them it takes the first head. The subclasses take the head of
+    their name, with new labels where others were asked for (which needs `ignore_mismatched_sizes=True` in `from_pretrained`).
     """
 
     trained_heads = ("classifiers",)
+    main_input_name = "pixel_values"
     head_name: str = ""
     default_problem_type = "single_label_classification"
 
     def __init__(self, config: GPTFaceConfig):
-        name = self.head_name or next(iter(config.heads), "labels")
-        if name not in config.heads:
-            id2label: dict[Any, str] = config.id2label or {}
-            labels = [id2label[index] for index in sorted(id2label)]
+        id2label: dict[Any, str] = config.id2label or {}
+        labels = [id2label[index] for index in sorted(id2label)]
+        known = [name for name, head in config.heads.items() if list(head["labels"]) == labels]
+        # a configuration that nobody gave labels has these two
+        asked = bool(labels) and not known and labels != ["LABEL_0", "LABEL_1"]
+        if self.head_name:
+            name = self.head_name
+        elif known:
+            name = known[0]
+        else:
+            name = "labels" if asked else next(iter(config.heads), "labels")
+        if asked or name not in config.heads:
             problem_type = config.problem_type or self.default_problem_type
             config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
         head = config.heads[name]
@@ -361,6 +379,7 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceClassificationOutput:
@@ -369,11 +388,14 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
 
         Args:
             labels (`torch.LongTensor` of shape `(batch,)` or `torch.FloatTensor` of shape `(batch, num_labels)`,
-                *optional*): class indices, or 0/1 for each label of a multi-label head (negative or NaN = ignored).
+                *optional*): class indices, or 0/1 for each label of a multi-label head (negative or NaN = ignored), or values
+                for a regression.
         """
         if pixel_values is None and image_codes is None:
             raise ValueError("classification needs a picture: give pixel_values or image_codes")
-        outputs = self.gptface(input_ids, attention_mask, pixel_values, image_codes, image_mask, **kwargs)
+        outputs = self.gptface(
+            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, **kwargs
+        )
         logits = self.classifiers[self.head_name](self.split_states(outputs)[1])
         loss = None if labels is None else self.classification_loss(self.head_name, logits, labels)
         return GPTFaceClassificationOutput(

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
 
 from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
@@ -143,14 +145,14 @@ class GPTFaceImageTokenizer(PreTrainedModel):
         pixels = self.decoder(latents)
         return pixels * 2 - 1 if self.config.backbone == "compact" else pixels
 
+    @can_return_tuple
     def forward(
-        self, pixel_values: torch.Tensor, return_dict: bool | None = None
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> GPTFaceImageTokenizerOutput | tuple:
         """Pixels [B, 3, H, W] in [-1, 1] → reconstruction, codes and latents; gradients pass the quantizer."""
         latents = self.latents(pixel_values)
         quantized, codes = self.quantizer(latents)
-        output = GPTFaceImageTokenizerOutput(self.decode_latents(quantized), codes.flatten(1), latents)
-        return output.to_tuple() if return_dict is False else output
+        return GPTFaceImageTokenizerOutput(self.decode_latents(quantized), codes.flatten(1), latents)
 
     def fingerprint(self) -> str:
         """Hash of the weights that decide the codes, as fp16: codes of one tokenizer must not be read with another."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
+from transformers.image_utils import ImageInput
 from transformers.processing_utils import ProcessingKwargs
 
 
@@ -32,7 +33,9 @@ class GPTFaceProcessor(ProcessorMixin):
     def __init__(self, image_processor=None, tokenizer=None, **kwargs):
         super().__init__(image_processor, tokenizer, **kwargs)
 
-    def __call__(self, images=None, text: str | Sequence[str] | None = None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, images: ImageInput | None = None, text: str | Sequence[str] | None = None, **kwargs
+    ) -> BatchFeature:
         """
         Aligned faces and captions → `pixel_values` [B, 3, H, W], `input_ids` and `attention_mask` [B, T].
 

@@ -29,6 +29,7 @@ __all__ = [
     "emotion_labels",
     "phrase_for",
     "render",
+    "render_plainly",
     "sample_caption",
     "sample_mentions",
 ]
@@ -200,6 +201,17 @@ def phrase_for(attribute: str, value: int) -> str:
         raise KeyError(
             f"No phrase for {attribute!r} = {value}; attributes with phrases: {', '.join(PHRASES)}."
         ) from None
+
+
+def render_plainly(mentions: Mapping[str, int], rng: np.random.Generator) -> str:
+    """Says the mentions as a list of their committed phrases in random order, such as "eyeglasses, smiling, no beard".
+
+    Raises:
+        KeyError: if a mention has no phrases.
+    """
+    names = list(mentions)
+    rng.shuffle(names)
+    return ", ".join(phrase_for(name, mentions[name]) for name in names)
 
 
 # "No_Beard" is negative in CelebA: its positive, "no beard", is what an editing prompt says.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from .captions import Caption, emotion_caption, emotion_labels, render, sample_mentions
+from .captions import Caption, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
 from .encode import FINGERPRINT_KEY, code_parts
 
 CODE_COLUMNS = ("codes", "codes_flipped")
@@ -29,13 +29,17 @@ class CodeTable:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5) -> Caption:
-        """A true caption of a row with at most `max_mentions` attributes, drawn anew for each generator."""
+    def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5, plain: float = 0.0) -> Caption:
+        """
+        A true caption of a row with at most `max_mentions` attributes, drawn anew for each generator; a share `plain` are
+        lists of committed phrases.
+        """
         emotion = self.emotions[row]
         if emotion is not None:
             return emotion_caption(emotion, generator)
         mentions = sample_mentions(self.labels[row], generator, max_mentions)
-        return Caption(render(mentions, generator), mentions)
+        say = render_plainly if mentions and generator.random() < plain else render
+        return Caption(say(mentions, generator), mentions)
 
 
 def load_code_table(folders: Mapping[str, float] | Sequence[str | Path], fingerprint: str) -> CodeTable:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .captions import contradicts, counterfactual, render
+from .captions import contradicts, counterfactual, render, render_plainly
 from .code_dataset import CodeTable
 from .masking import MaskLaw, image_mask, sample_generator, span_mask
 
@@ -42,6 +42,8 @@ class PreTrainingCollator:
         counterfactuals: share of those whose caption is their own with up to half of its attributes flipped; the others
             get the caption of another face, which contradicts at least one of their labels.
         max_mentions: most attributes that a caption names. Words are cheap beside the cells: long captions teach more a step.
+        plain_captions: share of captions that list committed phrases ("smiling, eyeglasses"): with one wording for each
+            attribute its meaning is learned from far fewer pairs.
         caption_dropout: share of samples whose caption is dropped; they carry no ITM loss.
         label_names: labels of the auxiliary head, in its order; none where it is empty.
     """
@@ -54,6 +56,7 @@ class PreTrainingCollator:
     match_negatives: float = 0.5
     counterfactuals: float = 0.5
     max_mentions: int = 5
+    plain_captions: float = 0.0
     caption_dropout: float = 0.1
     label_names: Sequence[str] = ()
     seed: int = 0
@@ -101,16 +104,22 @@ class PreTrainingCollator:
 
     def _caption(self, row: int, generator: np.random.Generator) -> tuple[str, bool]:
         """A caption and whether it matches the picture."""
-        own = self.table.caption(row, generator, self.max_mentions)
+        own = self.table.caption(row, generator, self.max_mentions, self.plain_captions)
         if generator.random() >= self.match_negatives:
             return own.text, True
         if generator.random() < self.counterfactuals:
             flipped = self._flip(own.mentions, generator)
             if contradicts(flipped, self.table.labels[row]):
-                return render(flipped, generator), False
+                say = (
+                    render_plainly
+                    if generator.random() < self.plain_captions and self.table.emotions[row] is None
+                    else render
+                )
+                return say(flipped, generator), False
         # ten other faces are enough: few captions are true of all of them
         for _ in range(10):
-            other = self.table.caption(int(generator.integers(len(self.table))), generator, self.max_mentions)
+            stranger = int(generator.integers(len(self.table)))
+            other = self.table.caption(stranger, generator, self.max_mentions, self.plain_captions)
             if contradicts(other.mentions, self.table.labels[row]):
                 return other.text, False
         return own.text, True

@@ -1,6 +1,6 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
-Stages: image tokenizer, codes, pre-training (two recipes), heads on the frozen backbone, release. Each resumes where it stopped
+Stages: image tokenizer, codes, pre-training (three recipes), heads on the frozen backbone, release. Each resumes where it stopped
 and says how long it took. The result lies in WORK_DIR/release.
 """
 
@@ -105,14 +105,14 @@ def main() -> None:
 
     timed("image tokenizer", work / "image_tokenizer", lambda: make_image_tokenizer(weights, work / "image_tokenizer"))
     make_codes(data, work)
-    for recipe in ("embedded_start", "embedded_main"):
+    for recipe in ("embedded_start", "embedded_main", "embedded_captions"):
         config = PreTrainingConfig.from_yaml(RECIPES / f"{recipe}.yaml")
         timed(recipe, Path(config.output_dir) / "final", lambda config=config: pretrain(config))  # type: ignore[misc]
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "main/final")
+        model = GPTFaceForPreTraining.from_pretrained(work / "captions/final")
         make_heads(model)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "main/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "captions/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release", heads_and_release)
