@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gptface.conversion.cli import add_convert_parser
+from gptface.modeling_gptface.guidance import GuidanceError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
     try:
         return options.run(options)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, GuidanceError) as error:
         print(f"gptface {options.command}: {error}", file=sys.stderr)
         return 2
 

@@ -200,6 +200,9 @@ class GPTFaceConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
             )
+        if self.id2label is None and kwargs.get("num_labels") is None:
+            # Not the two labels that transformers gives by default: one must see whether somebody asked for labels.
+            self.id2label, self.label2id = {}, {}
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")

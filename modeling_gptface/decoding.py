@@ -28,8 +28,11 @@ class DecodingSchedule:
     def __post_init__(self):
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
-        if self.temperature < 0 or self.confidence_temperature < 0:
-            raise ValueError("temperatures must not be negative")
+        if not (0 <= self.temperature < math.inf and 0 <= self.confidence_temperature < math.inf):
+            raise ValueError(
+                "temperatures must be finite and not negative, "
+                f"got temperature={self.temperature} and confidence_temperature={self.confidence_temperature}"
+            )
 
     def masked_after(self, step: int, total: torch.Tensor) -> torch.Tensor:
         """How many of `total` [B] masked cells are still masked after `step` (0-based): the cosine schedule."""

@@ -130,7 +130,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
 
         Raises:
             ValueError: shapes that do not fit, or a guidance that was asked for and cannot act.
-            FloatingPointError: where logits or gradients are not finite.
+            FloatingPointError: where logits, gradients or match scores are not finite; names the step.
         """
         config = self.config
         batch, cells = input_ids.shape[0], config.num_image_tokens
@@ -161,16 +161,22 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             logits = self._image_logits(prompt, codes, mask)
             if guidance_scale != 1:
                 logits = classifier_free(logits, self._image_logits(negative, codes, mask), guidance_scale)
-            if guidance.iterations:
-                known = self.gptface.embeddings.embed_codes(codes)
-                score = self._match_score(prompt, source, known, mask)
-                logits = guide_logits(logits, mask, score, self.gptface.embeddings.code_table(), guidance)
-            codes, mask = parallel_step(logits, codes, mask, step, total, schedule, generators)
+            try:
+                if guidance.iterations:
+                    known = self.gptface.embeddings.embed_codes(codes)
+                    score = self._match_score(prompt, source, known, mask)
+                    logits = guide_logits(logits, mask, score, self.gptface.embeddings.code_table(), guidance)
+                codes, mask = parallel_step(logits, codes, mask, step, total, schedule, generators)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"decoding step {step + 1} of {num_inference_steps}: {error}") from error
             if callback_on_step_end is not None:
                 callback_on_step_end(step, {"codes": codes, "mask": mask})
             if not mask.any():
                 break
-        return GPTFaceGenerationOutput(codes, self.match_log_odds(**prompt, image_codes=codes))
+        match_scores = self.match_log_odds(**prompt, image_codes=codes)
+        if not torch.isfinite(match_scores).all():
+            raise FloatingPointError("after the last decoding step: the match scores are not finite")
+        return GPTFaceGenerationOutput(codes, match_scores)
 
     def _image_logits(self, caption: dict[str, torch.Tensor | None], codes: torch.Tensor, mask: torch.Tensor):
         """Logits over codes [B, N, K] in float32; a caption without ids is the empty one."""

@@ -1,9 +1,14 @@
 """Guidance by the gradient of the image-text matching loss (plug-and-play, Dathathri et al. 2020, on masked cells)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+
+class GuidanceError(RuntimeError):
+    """Guidance was asked for and cannot act."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,9 @@ class ITMGuidance:
     temperature: float = 1.0
 
     def __post_init__(self):
+        numbers = (self.step_size, self.gradient_power, self.kl_weight, self.fusion, self.temperature)
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"guidance needs finite numbers, got {self}")
         if self.iterations < 0 or self.step_size < 0 or self.temperature <= 0 or not 0 <= self.fusion <= 1:
             raise ValueError(f"need iterations ≥ 0, step_size ≥ 0, temperature > 0 and 0 ≤ fusion ≤ 1, got {self}")
 
@@ -63,7 +71,7 @@ def guide_logits(
 
     Raises:
         FloatingPointError: where the gradient is not finite.
-        RuntimeError: where there is something to guide and the gradient is zero for every sample: guidance cannot act.
+        GuidanceError: where there is something to guide and the gradient is zero for every sample: guidance cannot act.
     """
     if guidance.iterations == 0 or not mask.any():
         return logits
@@ -92,18 +100,26 @@ def guide_logits(
         square = gradient.square().sum(-1)
         norm = (square.new_zeros(len(mask)).index_add(0, batch_index, square) / cells).sqrt()
         if not (norm > 0).any():
-            raise RuntimeError("the matching head gives no gradient for the masked cells: guidance cannot act")
+            raise GuidanceError("the matching head gives no gradient for the masked cells: guidance cannot act")
         scale = norm.pow(guidance.gradient_power).clamp(min=1e-12)[batch_index, None]
         delta = delta.detach() - guidance.step_size * spread * gradient / scale
     return logits.masked_scatter(mask[..., None], masked_logits + guidance.fusion * delta)
 
 
 def cell_saliency(match_score: Callable[[torch.Tensor], torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
-    """Norm [B, N] of the gradient of the match log-odds with respect to each cell's vector [B, N, H]."""
+    """
+    Norm [B, N] of the gradient of the match log-odds with respect to each cell's vector [B, N, H].
+
+    Raises:
+        FloatingPointError: where it is not finite.
+    """
     with torch.enable_grad():
         vectors = vectors.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(match_score(vectors).sum(), vectors)
-    return gradient.norm(dim=-1)
+    saliency = gradient.norm(dim=-1)
+    if not torch.isfinite(saliency).all():
+        raise FloatingPointError("the gradient of the match is not finite")
+    return saliency
 
 
 def classifier_free(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:

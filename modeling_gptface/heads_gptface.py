@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -153,6 +154,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     # The Trainer must divide the loss by the accumulation steps: the model does not take `num_items_in_batch`.
     accepts_loss_kwargs = False
     trained_heads: ClassVar[tuple[str, ...]] = ()
+    #: Names of the parameters that `from_pretrained` did not find and drew at random.
+    missing_weights: frozenset[str] = frozenset()
 
     def __init__(self, config: GPTFaceConfig):
         super().__init__(config)
@@ -166,12 +169,38 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         self.freeze_unused_parts()
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """
+        As in transformers, except that pickles are not opened (unless `use_safetensors=False` asks for it) and that a head
+        whose weights are missing counts as not trained, whatever the configuration says.
+
+        Raises:
+            OSError: no safetensors file, or a damaged one.
+        """
+        kwargs.setdefault("use_safetensors", True)
+        try:
+            loaded: Any = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise OSError(
+                f"the weights in {pretrained_model_name_or_path} are truncated or damaged ({error}): fetch them again"
+            ) from error
+        model, info = loaded
+        mismatched = {name for name, *_ in info["mismatched_keys"]}
+        model.missing_weights = frozenset(info["missing_keys"]) | mismatched
+        model.distrust_missing_heads()
         # loading makes every parameter trainable again
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
         model.freeze_unused_parts()
-        return loaded
+        return (model, info) if output_loading_info else model
+
+    def distrust_missing_heads(self) -> None:
+        """Marks the heads as not trained whose weights were not in the checkpoint."""
+        if any(name.startswith("match_head.") for name in self.missing_weights):
+            self.config.match_trained = False
+        for head in self.config.heads:
+            if any(name.startswith(f"classifiers.{head}.") for name in self.missing_weights):
+                self.config.heads[head] = {**self.config.heads[head], "trained": False}
 
     def freeze_unused_parts(self) -> None:
         """Freezes the image tokenizer and the heads that this class does not train: they get no gradient from its loss."""
@@ -346,9 +375,12 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     def __init__(self, config: GPTFaceConfig):
         id2label: dict[Any, str] = config.id2label or {}
         labels = [id2label[index] for index in sorted(id2label)]
-        known = [name for name, head in config.heads.items() if list(head["labels"]) == labels]
-        # a configuration that nobody gave labels has these two
-        asked = bool(labels) and not known and labels != ["LABEL_0", "LABEL_1"]
+        known = [
+            name
+            for name, head in config.heads.items()
+            if list(head["labels"]) == labels and config.problem_type in (None, head["problem_type"])
+        ]
+        asked = bool(labels) and not known
         if self.head_name:
             name = self.head_name
         elif known:
@@ -356,6 +388,7 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         else:
             name = "labels" if asked else next(iter(config.heads), "labels")
         if asked or name not in config.heads:
+            labels = labels or ["LABEL_0", "LABEL_1"]  # the default of transformers
             problem_type = config.problem_type or self.default_problem_type
             config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
         head = config.heads[name]

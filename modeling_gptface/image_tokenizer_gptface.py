@@ -120,6 +120,7 @@ class GPTFaceImageTokenizer(PreTrainedModel):
 
         Raises:
             ValueError: where the shape is not that of a square picture of `config.image_size`.
+            FloatingPointError: where pixels or weights are not finite; any code would be a plausible one.
         """
         size = self.config.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (self.config.num_channels, size, size):
@@ -127,7 +128,12 @@ class GPTFaceImageTokenizer(PreTrainedModel):
                 f"pixel_values must have shape [B, {self.config.num_channels}, {size}, {size}], "
                 f"got {list(pixel_values.shape)}"
             )
-        return self.quantizer(self.latents(pixel_values))[1].flatten(1)
+        latents = self.latents(pixel_values)
+        if not torch.compiler.is_compiling() and not torch.isfinite(latents).all():
+            raise FloatingPointError(
+                "the latents of the picture are not finite: the pixels or the weights are damaged"
+            )
+        return self.quantizer(latents)[1].flatten(1)
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, N] → quantized latents [B, C, h, w] for a square grid of N cells."""

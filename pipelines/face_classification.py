@@ -59,6 +59,8 @@ class FaceClassificationPipeline(FacePipeline):
         multi_label = head["problem_type"] == "multi_label_classification"
         logits = outputs["logits"].float() / head.get("temperature", 1.0)
         scores = logits.sigmoid() if multi_label else logits.softmax(-1)
+        if not torch.isfinite(scores).all():
+            raise FloatingPointError("the scores are not finite: the head's temperature is damaged")
         results = []
         for row, box in zip(scores.tolist(), outputs["boxes"], strict=True):
             entries = [{"label": label, "score": score} for label, score in zip(head["labels"], row, strict=True)]

@@ -8,11 +8,15 @@ import numpy as np
 from PIL import Image
 from transformers import Pipeline
 
+from gptface.modeling_gptface.guidance import GuidanceError
 from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.detection import FaceNotFoundError, default_detector, select_faces
-from gptface.processing.image_loading import load_image, to_rgb
+from gptface.processing.image_loading import ImageInputError, label_of, load_image, to_rgb
 from gptface.processing.processing_gptface import GPTFaceProcessor
+
+#: Pixels on a side below which a picture shows no face that could be edited or judged.
+MIN_SIDE = 16
 
 
 @dataclass
@@ -48,6 +52,19 @@ class FacePipeline(Pipeline):
 
     # parameters that may be given once for each input of a list
     per_input: tuple[str, ...] = ("landmarks",)
+    # parts of the model that give a result; the heads say in the configuration whether they are trained
+    required_parts: tuple[str, ...] = ("gptface.",)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.model, GPTFaceTaskModel):
+            raise ValueError(f"this pipeline needs a GPTFace checkpoint, not one of a {type(self.model).__name__}")
+        missing = sorted(name for name in self.model.missing_weights if name.startswith(self.required_parts))
+        if missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(missing)} weights that this pipeline needs, {missing[0]} the first: it was "
+                "saved by a class without them, or is not complete"
+            )
 
     def __call__(self, images: Any, on_error: str = "raise", **kwargs: Any) -> Any:
         if on_error not in ("raise", "return"):
@@ -74,11 +91,12 @@ class FacePipeline(Pipeline):
         name = None if index is None else f"image {index}"
         try:
             return super().__call__({"image": image, "name": name}, **kwargs)
-        except (ValueError, OSError, FloatingPointError) as error:
+        except (ValueError, OSError, FloatingPointError, GuidanceError) as error:
+            message = str(error) if name is None or name in str(error) else f"{name}: {error}"
             if on_error == "return":
-                return {"error": str(error)}
-            if name is not None and name not in str(error):
-                raise type(error)(f"{name}: {error}") from error
+                return {"error": message}
+            if message != str(error):
+                raise type(error)(message) from error
             raise
 
     @property
@@ -123,8 +141,19 @@ class FacePipeline(Pipeline):
         return aligned_faces
 
     def load(self, inputs: dict[str, Any]) -> Image.Image:
-        """Loads the picture of one input; its error names it."""
-        return load_image(inputs["image"], name=inputs["name"])
+        """
+        Loads the picture of one input.
+
+        Raises:
+            ImageInputError: names the input; it is no picture, or too small to show a face.
+        """
+        image = load_image(inputs["image"], name=inputs["name"])
+        if min(image.size) < MIN_SIDE:
+            raise ImageInputError(
+                f"{label_of(inputs['image'], inputs['name'])} has {image.width}×{image.height} pixels: a face needs at "
+                f"least {MIN_SIDE} on a side"
+            )
+        return image
 
     def require_head(self, name: str) -> None:
         """Raises `ValueError` where the model's head `name` is not trained: no result comes from random weights."""

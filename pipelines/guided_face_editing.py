@@ -1,11 +1,13 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import BatchFeature
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.processing.alignment import align
@@ -60,6 +62,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
 
     model: GPTFaceForGuidedGeneration
     per_input = ("landmarks", "prompt", "negative_prompt", "mask_image")
+    required_parts = ("gptface.", "lm_head.")
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         names = {
@@ -93,7 +96,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
         region: str | list[str] | None = None,
         **find: Any,
     ) -> dict[str, Any]:
-        prompt = self._checked_prompt(prompt)
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ValueError(f'prompt must say what the face should be, for example "smiling"; got {prompt!r}')
         photo = self.load(inputs)
         if mask_image is not None and region is not None:
             raise ValueError("give mask_image or region, not both")
@@ -101,15 +105,30 @@ class GuidedFaceEditingPipeline(FacePipeline):
         faces = self.find_faces(photo, **find)
         photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
         edits = [self._prepare(face, cells, photo_mask) for face in faces]
-        text = self.processor(text=[prompt])
-        negative = None if negative_prompt is None else self.processor(text=[negative_prompt])
+        text = self._tokens("prompt", prompt)
+        negative = None if negative_prompt is None else self._tokens("negative_prompt", negative_prompt)
         return {"photo": photo, "photo_mask": photo_mask, "edits": edits, "text": text, "negative": negative}
 
-    @staticmethod
-    def _checked_prompt(prompt: str | None) -> str:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise ValueError(f'prompt must say what the face should be, for example "smiling"; got {prompt!r}')
-        return prompt
+    def _tokens(self, name: str, text: str) -> BatchFeature:
+        """Ids and attention mask of one text; says so where it is cut, and refuses one of which nothing is understood."""
+        tokenizer = self.processor.tokenizer
+        if not isinstance(text, str):
+            raise ValueError(f"{name} must be a text, got {text!r}")
+        shown = repr(text if len(text) <= 80 else text[:79] + "…")
+        try:
+            ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        except (TypeError, UnicodeError) as error:  # a lone surrogate
+            raise ValueError(f"{name} {shown} is not valid Unicode") from error
+        if text.strip() and not set(ids) - {tokenizer.unk_token_id}:
+            raise ValueError(
+                f"{name} {shown} has no word that this checkpoint knows: describe the face in plain English"
+            )
+        room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+        if len(ids) > room:
+            warnings.warn(
+                f"{name} has {len(ids)} tokens and this checkpoint reads {room}: the rest is ignored", stacklevel=2
+            )
+        return self.processor(text=[text])
 
     def _named_cells(self, prompt: str, region: str | list[str] | None) -> np.ndarray | None:
         """Cells [G, G] bool of the named regions, or of those that the prompt's words name; None for `"auto"`."""
@@ -179,6 +198,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 progress_bar=progress_bar,
             )
             decoded = self.model.image_tokenizer.decode(torch.cat([codes, output.codes]))
+            if not torch.isfinite(decoded).all():
+                raise FloatingPointError("the decoded pixels are not finite: the checkpoint is damaged")
             edit["decoded"] = decoded.add(1).div(2).permute(0, 2, 3, 1)
             edit["match_scores"] = output.match_scores
             edit["redrawn"] = mask[0]

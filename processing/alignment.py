@@ -19,6 +19,9 @@ CROP_SIZE = 128
 CROP_LANDMARKS = np.array([[44.5, 55.5], [83.5, 55.5], [64.0, 80.0], [48.0, 96.0], [80.0, 96.0]])
 CROP_LANDMARKS.flags.writeable = False
 
+# Far beyond any picture; the squares of much larger numbers would overflow.
+_LARGEST_COORDINATE = 1e100
+
 # The same crop as a square of CelebA's aligned pictures (178×218), which all share one alignment.
 _CELEBA_SIZE = (178, 218)
 _CELEBA_BOX = (25, 56, 153, 184)
@@ -44,7 +47,7 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> np.ndarray:
         raise ValueError(
             f"points must be two arrays of one shape [N, 2] with N of at least 2, not {source.shape} and {target.shape}"
         )
-    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+    if not (np.abs(np.concatenate([source, target])) < _LARGEST_COORDINATE).all():  # Also true of NaN.
         raise ValueError("points must be finite")
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     # As complex numbers a similarity is z' = c·z + t, and c is an ordinary least-squares slope.

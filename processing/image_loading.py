@@ -5,12 +5,10 @@ import binascii
 import io
 import os
 import sys
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,9 +30,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-# `warnings.catch_warnings` swaps process-wide state: threads must not interleave inside it.
-_open_lock = threading.Lock()
 
 
 class ImageInputError(ValueError):
@@ -60,7 +55,7 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
             the header, before decoding); no pixels at all; NaN or values out of range; a shape or type that is none
             of the above.
     """
-    label = _describe(source) if name is None else f"{name} ({_describe(source)})"
+    label = label_of(source, name)
     if isinstance(source, Image.Image):
         return _to_eight_bit(source, label)
     if _is_torch_tensor(source):
@@ -81,6 +76,11 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
         f"{label} is not a picture: pass a PIL image, a path, an http(s) or data URL, bytes, a binary file, a numpy "
         "array or a torch tensor"
     )
+
+
+def label_of(source: Any, name: str | None = None) -> str:
+    """How an error message calls a picture: its place in a list, if any, and what was given."""
+    return _describe(source) if name is None else f"{name} ({_describe(source)})"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -176,11 +176,10 @@ def _download(url: str, label: str) -> bytes:
 
 def _decode(stream: BinaryIO, label: str) -> Image.Image:
     try:
-        with _open_lock, warnings.catch_warnings():
-            # Pillow's own bound warns from 89 million pixels on; ours is lower and raises.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(stream)
-    except Image.DecompressionBombError as error:
+        # Pillow's own bound may warn first. Silencing it would take `warnings.catch_warnings`, which is no matter of one
+        # thread and makes Python forget which warnings a user has seen.
+        image = Image.open(stream)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageInputError(f"{label} is too large ({error}): resize it first") from None
     except Exception as error:  # A damaged header can raise nearly anything inside a decoder.
         raise ImageInputError(

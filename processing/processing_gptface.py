@@ -50,7 +50,14 @@ class GPTFaceProcessor(ProcessorMixin):
         return super().__call__(images=images, text=text, **kwargs)
 
     def pixels_to_pil(self, pixel_values: torch.Tensor) -> list[Image.Image]:
-        """Pixels [B, 3, H, W] in [-1, 1] → RGB pictures."""
+        """
+        Pixels [B, 3, H, W] in [-1, 1] → RGB pictures.
+
+        Raises:
+            FloatingPointError: where there is a NaN or infinity, which would become a plausible grey or black.
+        """
+        if not torch.isfinite(pixel_values).all():
+            raise FloatingPointError("pixel_values are not finite: no picture can be made of them")
         array = pixel_values.detach().float().clamp(-1, 1).add(1).mul(127.5).round().byte()
         return [Image.fromarray(np.asarray(picture)) for picture in array.permute(0, 2, 3, 1).cpu()]
 

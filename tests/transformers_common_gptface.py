@@ -4,7 +4,11 @@ The classes that put GPTFace under the common tests of transformers; `run_transf
 Whatever is left out or written anew stands here with its reason.
 """
 
+import os
+import tempfile
 import unittest
+from pathlib import Path
+from unittest import mock
 
 import tests.test_modeling_common as common
 import torch
@@ -236,6 +240,14 @@ class GPTFaceImageProcessingTester(ImageProcessingTester):
 
 class GPTFaceImageProcessingTest(ImageProcessingTestMixin, unittest.TestCase):
     image_processor_tester_class = GPTFaceImageProcessingTester
+
+    def test_pil_can_run_without_torchvision(self):
+        """The common test starts a Python that knows transformers alone; the Auto class knows GPTFace after its import."""
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "sitecustomize.py").write_text("import gptface\n")
+            path = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
+            with mock.patch.dict(os.environ, {"PYTHONPATH": path}):
+                super().test_pil_can_run_without_torchvision()
 
     @unittest.skip(
         reason="A rule for models that live in transformers. GPTFace has one backend on purpose: torchvision resizes otherwise, "

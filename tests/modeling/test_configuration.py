@@ -53,7 +53,7 @@ def test_defaults_are_the_base_of_the_lineage():
         ({"code_embedding": "levels", "image_tokenizer_config": {"quantizer": "codebook"}}, "fsq"),
         ({"attention_pattern": "prefix", "grid_convolution": True}, "later cells"),
         ({"heads": {"mood": {"labels": [], "problem_type": "single_label_classification"}}}, "mood"),
-        ({"heads": {"mood": {"labels": ["up", "down"], "problem_type": "regression"}}}, "mood"),
+        ({"heads": {"mood": {"labels": ["up", "down"], "problem_type": "ranking"}}}, "mood"),
         ({"image_tokenizer_config": {"backbone": "vae"}}, "backbone"),
         ({"image_tokenizer_config": {"quantizer": "lookup"}}, "quantizer"),
         ({"image_tokenizer_config": {"image_size": 30}}, "multiple"),

@@ -218,3 +218,41 @@ def test_every_trained_parameter_gets_a_gradient(tiny_model, tiny_inputs, model_
         name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
     ]
     assert without == []
+
+
+def test_the_base_class_takes_the_head_of_the_labels_asked_for(tiny_config):
+    """`num_labels` and `id2label` mean what every fine-tuning script of transformers takes them for."""
+    expression = GPTFaceForImageClassification(tiny_config(heads=HEADS, id2label={0: "happy", 1: "sad"}))
+    assert expression.head_name == "expression"
+    own = GPTFaceForImageClassification(tiny_config(heads=HEADS, num_labels=2))
+    assert own.head_name == "labels" and own.config.heads["labels"]["labels"] == ["LABEL_0", "LABEL_1"]
+    assert not own.config.heads["labels"]["trained"] and own.config.heads.keys() == {"labels", *HEADS}
+    regression = tiny_config(heads=HEADS, id2label={0: "happy", 1: "sad"}, problem_type="regression")
+    assert GPTFaceForImageClassification(regression).head_name == "labels"
+
+
+def test_a_subclass_gives_its_head_new_labels(tiny_config):
+    model = GPTFaceForFacialExpression(tiny_config(heads=HEADS, id2label={0: "calm", 1: "tense", 2: "tired"}))
+    assert model.config.heads["expression"]["labels"] == ["calm", "tense", "tired"]
+    assert not model.config.heads["expression"]["trained"] and model.config.heads["attributes"]["trained"]
+    assert model(image_codes=torch.zeros(1, 9, dtype=torch.long)).logits.shape == (1, 3)
+
+
+def test_labels_of_another_head_do_not_touch_this_one(tiny_config):
+    """A folder that was saved by one subclass names its labels; the other subclass must keep its own head."""
+    config = tiny_config(heads=HEADS)
+    GPTFaceForFaceAttributeClassification(config)
+    assert config.num_labels == 3
+    assert GPTFaceForFacialExpression(config).config.heads == HEADS
+
+
+def test_regression_head(tiny_model, tiny_inputs):
+    """An age or a pose: squared error, and what is not known is NaN, since values may be negative."""
+    model = tiny_model(GPTFaceForImageClassification, id2label={0: "yaw", 1: "pitch"}, problem_type="regression")
+    codes = tiny_inputs(model.config)["image_codes"]
+    output = model(image_codes=codes, labels=torch.tensor([[-3.0, 1.0], [float("nan"), 2.0]]))
+    logits = output.logits
+    expected = ((logits[0, 0] + 3) ** 2 + (logits[0, 1] - 1) ** 2 + (logits[1, 1] - 2) ** 2) / 3
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    assert torch.isfinite(model.classifiers["labels"].query.weight.grad).all()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForImageClassification
 
 from gptface import (
     GPTFaceConfig,
@@ -178,6 +178,21 @@ def test_a_head_of_ones_own_on_a_trained_backbone(tiny_checkpoint):
     model, info = load(GPTFaceForImageClassification, tiny_checkpoint, config=config)
     assert {name.split(".")[1] for name in info["missing_keys"]} == {"mood"}
     assert model.head_name == "mood" and model(image_codes=torch.zeros(1, 64, dtype=torch.long)).logits.shape == (1, 2)
+
+
+@pytest.mark.parametrize("auto", [False, True])
+def test_num_labels_on_a_trained_backbone(tiny_checkpoint, tmp_path, auto):
+    """The usual start of a fine-tuning script: labels of one's own beside the heads that are there, and found again."""
+    source = AutoModelForImageClassification if auto else GPTFaceForImageClassification
+    model = source.from_pretrained(tiny_checkpoint, num_labels=4)
+    assert model.head_name == "labels" and model.config.num_labels == 4
+    model.save_pretrained(tmp_path)
+    again, info = load(GPTFaceForImageClassification, tmp_path)
+    assert again.head_name == "labels" and not info["missing_keys"]
+    assert_same_weights(model, again)
+    assert GPTFaceForFacialExpression.from_pretrained(tmp_path).config.heads["expression"]["trained"]
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint, num_labels=4)
 
 
 def test_the_image_tokenizer_inside_is_the_one_that_was_saved(tiny_checkpoint, tmp_path):

@@ -97,9 +97,9 @@ def test_auto_redraws_a_quarter_of_the_grid(edit, face):
 def test_guidance_and_negative_prompt_reach_the_result(edit, face):
     plain = edit(face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=1)[0]
     guided = edit(face, prompt="smiling", aligned=True, seed=0, itm_guidance=5.0, guidance_scale=1)[0]
-    free = edit(face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=5.0)[0]
+    free = edit(face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=100.0)[0]
     negative = edit(
-        face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=5.0, negative_prompt="glasses"
+        face, prompt="smiling", aligned=True, seed=0, itm_guidance=0, guidance_scale=100.0, negative_prompt="glasses"
     )[0]
     pictures = [pixels(result).tobytes() for result in (plain, guided, free, negative)]
     assert len(set(pictures)) == 4

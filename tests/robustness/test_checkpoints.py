@@ -1,0 +1,121 @@
+"""Checkpoints that were cut off, mixed up, stripped or poisoned: an error at load or at the first result, never a picture."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import pipeline
+
+from gptface import GPTFaceForGuidedGeneration, GPTFaceForPreTraining, GPTFaceModel
+from gptface.cli import main
+
+TASKS = ["guided-face-editing", "face-attribute-classification", "facial-expression"]
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint, tmp_path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "damaged"))
+
+
+def change_weights(folder, change):
+    """Writes the tensors anew; `change` maps (name, tensor) to a tensor, or to None where it is dropped."""
+    weights = {name: change(name, tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
+    kept = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("length", [0, 100, 20_000])
+def test_truncated_weights_say_which_folder_to_fetch_again(checkpoint, length, face_picture, tmp_path, capsys):
+    """A download that broke off is the commonest damage; the parser's own error names no file."""
+    os.truncate(checkpoint / "model.safetensors", length)
+    with pytest.raises(OSError, match=r"damaged are truncated or damaged .*fetch them again"):
+        GPTFaceForGuidedGeneration.from_pretrained(checkpoint)
+    with pytest.raises((ValueError, OSError), match="truncated or damaged"):
+        pipeline("facial-expression", model=str(checkpoint))
+    face_picture.save(tmp_path / "face.png")
+    arguments = ["expression", str(tmp_path / "face.png"), "--aligned", "--model", str(checkpoint)]
+    assert main(arguments) == 2 and "truncated or damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", TASKS[:2])
+def test_the_configuration_of_another_model_is_refused(checkpoint, task):
+    """transformers would load it as a BERT with random weights, and the first call would end in an AttributeError."""
+    other = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "num_hidden_layers": 1}
+    sizes = {"num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 200}
+    (checkpoint / "config.json").write_text(json.dumps({**other, **sizes}))
+    with pytest.raises(ValueError, match="needs a GPTFace checkpoint, not one of a BertModel"):
+        pipeline(task, model=str(checkpoint))
+
+
+@pytest.mark.parametrize("task", TASKS[:2])
+def test_a_backbone_without_its_weights_is_refused(checkpoint, task):
+    """Layers drawn at random give plausible scores and pictures."""
+    change_weights(checkpoint, lambda name, tensor: None if ".layers.1." in name else tensor)
+    with pytest.raises(ValueError, match=r"lacks \d+ weights .*layers\.1"):
+        pipeline(task, model=str(checkpoint))
+
+
+def test_a_head_that_is_missing_counts_as_not_trained(checkpoint, face_picture):
+    """The configuration still says "trained"; believed, the scores would come from random weights."""
+    prefixes = ("classifiers.expression.", "match_head.")
+    change_weights(checkpoint, lambda name, tensor: None if name.startswith(prefixes) else tensor)
+    with pytest.raises(ValueError, match=r"'expression' of this checkpoint is not trained; .*\['attributes'\]"):
+        pipeline("facial-expression", model=str(checkpoint))
+    assert pipeline("face-attribute-classification", model=str(checkpoint))(face_picture, aligned=True)
+    edit = pipeline("guided-face-editing", model=str(checkpoint))
+    with pytest.raises(ValueError, match="matching head of this checkpoint is not trained"):
+        edit(face_picture, prompt="smiling", aligned=True)
+
+
+def test_a_folder_of_the_bare_model_does_not_make_pictures(tiny_checkpoint, tiny_processor, tmp_path):
+    """`GPTFaceModel.save_pretrained` leaves the heads out: what follows would be drawn from a random output layer."""
+    GPTFaceModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
+    tiny_processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"lacks .* lm_head"):
+        pipeline("guided-face-editing", model=str(tmp_path))
+    assert GPTFaceForPreTraining.from_pretrained(tmp_path).config.match_trained is False
+
+
+@pytest.mark.parametrize(
+    ("part", "task"),
+    [
+        ("gptface.image_tokenizer.encoder", "guided-face-editing"),
+        ("gptface.image_tokenizer.decoder", "guided-face-editing"),
+        ("gptface.layers.0", "guided-face-editing"),
+        ("lm_head", "guided-face-editing"),
+        ("match_head", "guided-face-editing"),
+        ("gptface.layers.0", "facial-expression"),
+        ("classifiers.expression", "facial-expression"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_an_error_at_the_first_result(checkpoint, face_picture, part, task):
+    """A diverged or overflowed training must not show as a grey picture or as equal scores."""
+    change_weights(
+        checkpoint, lambda name, tensor: torch.full_like(tensor, torch.nan) if name.startswith(part) else tensor
+    )
+    options = {"prompt": "smiling", "num_inference_steps": 2} if task == "guided-face-editing" else {}
+    call = pipeline(task, model=str(checkpoint), aligned=True, **options)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        call(face_picture)
+    assert "not finite" in call([face_picture], on_error="return")[0]["error"]
+
+
+def test_a_pickle_is_not_opened(checkpoint):
+    """Opening a pickle runs whatever its author put into it."""
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(checkpoint / "sprung"),)
+
+    (checkpoint / "model.safetensors").unlink()
+    torch.save({"weight": Trap()}, checkpoint / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        GPTFaceForGuidedGeneration.from_pretrained(checkpoint)
+    with pytest.raises((OSError, ValueError), match="safetensors"):
+        pipeline("guided-face-editing", model=str(checkpoint))
+    assert not (checkpoint / "sprung").exists()
