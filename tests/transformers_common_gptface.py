@@ -122,7 +122,6 @@ class GPTFaceModelTest(ModelTesterMixin, unittest.TestCase):
         GPTFaceForFaceAttributeClassification,
         GPTFaceForFacialExpression,
     )
-    _is_composite = True
     test_can_init_all_missing_weights_before_2023 = True
     additional_model_inputs = ["pixel_values"]
 
@@ -153,7 +152,12 @@ class GPTFaceModelTest(ModelTesterMixin, unittest.TestCase):
 
 
 class GPTFaceOptionsModelTest(GPTFaceModelTest):
-    """The same with every option that changes the modules."""
+    """
+    The same with every option that changes the modules; and as a composite model, which some common tests take otherwise (it is
+    one by its nested configuration, but both its modalities go through one transformer).
+    """
+
+    _is_composite = True
 
     def setUp(self):
         super().setUp()

@@ -96,6 +96,8 @@ def train_head(
         **model.config.heads,
         name: {"labels": names, "problem_type": problem_type, "trained": True},
     }
+    # the labels that a classification class last put there may be another head's
+    model.config.id2label, model.config.label2id = {}, {}
     return history
 
 

@@ -191,8 +191,18 @@ def test_num_labels_on_a_trained_backbone(tiny_checkpoint, tmp_path, auto):
     assert again.head_name == "labels" and not info["missing_keys"]
     assert_same_weights(model, again)
     assert GPTFaceForFacialExpression.from_pretrained(tmp_path).config.heads["expression"]["trained"]
+
+
+def test_a_head_with_other_labels_is_new_and_the_rest_is_kept(tiny_checkpoint):
     with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
         GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint, num_labels=4)
+    model = GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint, num_labels=4, ignore_mismatched_sizes=True)
+    old = GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint).state_dict()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, old[name])}
+    head = "classifiers.expression."
+    assert changed == {head + "query.weight", head + "output.weight", head + "output.bias"}
+    assert model(image_codes=torch.zeros(1, 64, dtype=torch.long)).logits.shape == (1, 4)
+    assert not model.config.heads["expression"]["trained"]
 
 
 def test_the_image_tokenizer_inside_is_the_one_that_was_saved(tiny_checkpoint, tmp_path):
