@@ -90,7 +90,9 @@ def guide_logits(
             delta.requires_grad_(True)
             log_q = ((masked_logits + delta) / guidance.temperature).log_softmax(-1)
             q = log_q.exp()
-            vectors = table.new_zeros(*mask.shape, table.shape[1]).masked_scatter(mask[..., None], q @ table)
+            vectors = table.new_zeros(*mask.shape, table.shape[1]).masked_scatter(
+                mask[..., None], (q @ table.float()).to(table.dtype)
+            )
             divergence = (q * (log_q - reference)).sum(-1)
             mean_divergence = divergence.new_zeros(len(mask)).index_add(0, batch_index, divergence) / cells
             loss = -torch.nn.functional.logsigmoid(match_score(vectors)) + guidance.kl_weight * mean_divergence

@@ -352,7 +352,11 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
             input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
         )
         logits = self.match_head(outputs.pooler_output)
-        loss = None if match_labels is None else masked_mean_cross_entropy(logits, match_labels)
+        loss = None
+        if match_labels is not None:
+            loss = masked_mean_cross_entropy(logits, match_labels)
+            if self.training and not torch.compiler.is_compiling():
+                self.config.match_trained = True
         return GPTFaceMatchingOutput(
             loss=loss, match_logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -430,7 +434,11 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
             input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, **kwargs
         )
         logits = self.classifiers[self.head_name](self.split_states(outputs)[1])
-        loss = None if labels is None else self.classification_loss(self.head_name, logits, labels)
+        loss = None
+        if labels is not None:
+            loss = self.classification_loss(self.head_name, logits, labels)
+            if self.training and not torch.compiler.is_compiling():
+                self.config.heads[self.head_name]["trained"] = True
         return GPTFaceClassificationOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -81,7 +81,8 @@ class FacePipeline(Pipeline):
 
     def _spread(self, name: str, value: Any, count: int) -> list[Any]:
         """One value for each input: a list must be as long as the inputs, anything else is repeated."""
-        if not isinstance(value, list | tuple):
+        one_set = name == "landmarks" and np.ndim(value) == 2  # five points, not a list of them
+        if one_set or not isinstance(value, list | tuple):
             return [value] * count
         if len(value) != count:
             raise ValueError(f"{name} has {len(value)} entries for {count} images: give one, or one for each image")

@@ -211,6 +211,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
         """Candidate j uses seed + j; without a seed it is drawn from the generator, or fresh."""
         if seed is not None and generator is not None:
             raise ValueError("give seed or generator, not both")
+        if isinstance(generator, list | tuple):
+            raise ValueError("give one generator: candidate j uses the seed drawn from it + j")
         if seed is None:
             seed = int(torch.randint(2**31, (1,), generator=generator))
         return [seed + index for index in range(count)]

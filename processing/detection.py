@@ -139,7 +139,9 @@ class YuNetDetector:
             self._network.setInputSize(image.size)
             _, rows = self._network.detect(pixels)
         rows = np.zeros((0, 15)) if rows is None else rows.astype(np.float64)
-        return rows[np.isfinite(rows).all(axis=1)]
+        # On pictures that are all noise or nearly one line the network can answer with points far outside of them.
+        near = np.abs(rows[:, :14]).max(axis=1, initial=0) < 4 * max(image.size)
+        return rows[np.isfinite(rows).all(axis=1) & near]
 
 
 def _load_yunet(score_threshold: float) -> Any:

@@ -1,6 +1,6 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
-Stages: image tokenizer, codes, pre-training (three recipes), heads on the frozen backbone, release. Each resumes where it stopped
+Stages: image tokenizer, codes, pre-training (three recipes), expression head on the frozen backbone, release. Each resumes where it stopped
 and says how long it took. The result lies in WORK_DIR/release.
 """
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -23,7 +22,7 @@ from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .captions import EMOTION_PHRASES
-from .code_dataset import CodeTable, load_code_table
+from .code_dataset import load_code_table
 from .encode import encode_parquet
 from .heads import image_states, train_head
 from .pretrain import PreTrainingConfig, pretrain
@@ -40,8 +39,6 @@ DATA_SETS = [
     ("train/fer48", "fer48", False, 4),
     ("validation/fer48", "fer48", False, 4),
 ]
-# What annotators and users do not agree on, or what is no property of the face.
-LEFT_OUT_LABELS = {"Attractive", "Blurry"}
 
 
 def make_image_tokenizer(weights: Path, target: Path) -> None:
@@ -62,24 +59,12 @@ def make_codes(data: Path, work: Path) -> None:
 
 
 def make_heads(model: GPTFaceForPreTraining) -> None:
-    """Attributes from the CelebA sets, expression from FER2013, both on the frozen backbone."""
-    fingerprint = model.image_tokenizer.fingerprint()
-    faces = load_code_table(["codes/train/celeba178", "codes/train/celeba89"], fingerprint)
-    names = [name for name in faces.labels[0] if name not in LEFT_OUT_LABELS]
-    labels = torch.tensor([[row[name] for name in names] for row in faces.labels])
-    both = image_states(model, _both_sides(faces))
-    train_head(model, "attributes", both, labels.repeat(2, 1), names, "multi_label_classification")
-    del both
-    grey = load_code_table(["codes/train/fer48"], fingerprint)
+    """The expression head on the frozen backbone, from FER2013; pre-training has trained the attribute head along."""
+    grey = load_code_table(["codes/train/fer48"], model.image_tokenizer.fingerprint())
     emotions = sorted(EMOTION_PHRASES)
     targets = torch.tensor([emotions.index(str(emotion)) for emotion in grey.emotions])
     states = image_states(model, grey.codes[:, 0])
     train_head(model, "expression", states, targets, emotions, "single_label_classification")
-
-
-def _both_sides(table: CodeTable) -> np.ndarray:
-    """Codes [2·rows, N]: all faces, then all mirror images."""
-    return np.concatenate([table.codes[:, 0], table.codes[:, 1]])
 
 
 def timed(name: str, done: Path, stage: Callable[[], object]) -> None:
@@ -115,7 +100,7 @@ def main() -> None:
         tokenizer = GPTFaceTokenizer.from_pretrained(work / "captions/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
-    timed("heads and release", work / "release", heads_and_release)
+    timed("heads and release", work / "release" / "config.json", heads_and_release)
 
 
 if __name__ == "__main__":

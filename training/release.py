@@ -23,11 +23,11 @@ def save_release(model: PreTrainedModel, processor: GPTFaceProcessor, target: st
         ValueError: where a weight is not finite as fp16.
     """
     target = Path(target)
-    target.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ValueError(f"weights that are not finite as fp16: {broken[:5]}")
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         model.save_pretrained(scratch, state_dict=state)
         processor.save_pretrained(scratch)

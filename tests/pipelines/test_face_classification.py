@@ -73,3 +73,14 @@ def test_a_head_that_is_not_trained_is_refused(tiny_checkpoint, tmp_path):
             model=model,
             processor=pipeline("facial-expression", model=str(tiny_checkpoint)).processor,
         )
+
+
+def test_a_head_that_a_user_trained_opens_in_its_pipeline(tiny_checkpoint, tmp_path, face):
+    model = GPTFaceForFaceAttributeClassification.from_pretrained(tiny_checkpoint)
+    model.config.heads["attributes"]["trained"] = False
+    model.train()
+    labels = torch.zeros(1, len(model.config.heads["attributes"]["labels"]))
+    model(image_codes=torch.zeros(1, 64, dtype=torch.long), labels=labels).loss.backward()
+    model.save_pretrained(tmp_path)
+    pipeline("facial-expression", model=str(tiny_checkpoint)).processor.save_pretrained(tmp_path)
+    assert pipeline("face-attribute-classification", model=str(tmp_path))(face, aligned=True)

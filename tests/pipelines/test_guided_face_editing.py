@@ -175,3 +175,22 @@ def test_a_photo_without_a_face_says_what_helps(edit):
     pytest.importorskip("cv2")
     with pytest.raises(ValueError, match="no face found"):
         edit(Image.new("RGB", (300, 300), "blue"), prompt="smiling")
+
+
+def test_five_points_are_one_set_of_landmarks_for_all(edit, face):
+    points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96
+    both = edit([face, face], prompt="smiling", seed=0, landmarks=points.tolist())
+    assert np.array_equal(pixels(both[0][0]), pixels(edit(face, prompt="smiling", seed=0, landmarks=points)[0]))
+
+
+def test_a_list_of_generators_is_refused(edit, face):
+    with pytest.raises(ValueError, match="one generator"):
+        edit(face, prompt="smiling", aligned=True, generator=[torch.Generator()])
+
+
+def test_a_model_in_bfloat16_is_guided_too(tiny_checkpoint, face):
+    half = pipeline("guided-face-editing", model=str(tiny_checkpoint), dtype=torch.bfloat16, num_inference_steps=1)
+    assert half(face, prompt="smiling", aligned=True, seed=0, region="mouth", itm_guidance=1.0)[0]["image"].size == (
+        96,
+        96,
+    )

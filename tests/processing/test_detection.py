@@ -114,6 +114,21 @@ def test_pictures_without_a_face_give_none(detector):
         assert detector.detect(image) == []
 
 
+def test_answers_far_outside_the_picture_are_no_faces(detector, monkeypatch):
+    """The network's answer to pure noise can hold points of 1e27, which no crop can be made of."""
+    rows = np.full((1, 15), 3.8e26, dtype=np.float32)
+
+    class Network:
+        def setInputSize(self, size):
+            pass
+
+        def detect(self, pixels):
+            return 1, rows
+
+    monkeypatch.setattr(detector, "_network", Network())
+    assert detector.detect(Image.new("RGB", (300, 400))) == []
+
+
 def test_threads_share_one_detector(detector, photo, face):
     small = photo.resize((200, 245))
     with ThreadPoolExecutor(4) as pool:
