@@ -131,8 +131,8 @@ class GPTFaceConfig(PreTrainedConfig):
             states as they are (the autoregressive sibling).
         heads (`dict`, *optional*):
             Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
-            `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry `"thresholds"` (one for each
-            label) and `"temperature"`.
+            `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry a `"temperature"`, by which
+            the pipelines divide its logits.
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long
             before the captions do.
