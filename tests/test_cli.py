@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gptface.cli import main, save_picture
+from gptface.cli import main
+from gptface.commands.common import save_picture
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 import gptface
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ["conversion", "modeling_gptface", "pipelines", "processing", "training"]
+FOLDERS = ("modeling_gptface", "processing", "pipelines", "training", "conversion", "evaluation")
 
 
 def run(code: str, **kwargs) -> str:

@@ -1,0 +1,1 @@
+"""Fixed protocols behind the figures of a checkpoint: `gptface evaluate`."""

@@ -1,0 +1,13 @@
+"""The command `gptface evaluate KIND`: each kind is a module of this package that adds its own parser."""
+
+from typing import Any
+
+KINDS: tuple[Any, ...] = ()
+
+
+def add_evaluate_parser(commands: Any) -> None:
+    """Adds `evaluate` with all kinds to the sub-commands of a parser."""
+    parser = commands.add_parser("evaluate", help="measure a checkpoint by a fixed protocol")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind in KINDS:
+        kind.add_parser(kinds)

@@ -1,0 +1,1 @@
+"""One module for each command; `add_parser` adds it to the command line."""

@@ -1,0 +1,47 @@
+"""The commands `gptface classify` and `gptface expression`."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from .common import add_face_options, face_index, load_pipeline
+
+
+def add_parser(commands: Any) -> None:
+    """Adds `classify` and `expression`."""
+    _add_classifier(commands, "classify", "face-attribute-classification", "face attributes")
+    _add_classifier(commands, "expression", "facial-expression", "facial expression")
+
+
+def _add_classifier(commands: Any, name: str, task: str, what: str) -> None:
+    parser = commands.add_parser(name, help=f"{what} of the faces in photos")
+    parser.add_argument("photos", nargs="+")
+    parser.add_argument("--top-k", type=int, default=5)
+    parser.add_argument("--threshold", type=float)
+    add_face_options(parser)
+    parser.set_defaults(run=run_classify, task=task)
+
+
+def run_classify(options: argparse.Namespace) -> int:
+    classify = load_pipeline(options.task, options.model)
+    results = classify(
+        options.photos,
+        top_k=options.top_k,
+        threshold=options.threshold,
+        face=face_index(options.face),
+        aligned=options.aligned,
+        on_error="return",
+    )
+    failed = False
+    for photo, result in zip(options.photos, results, strict=True):
+        error = result.get("error") if isinstance(result, dict) else None
+        failed |= error is not None
+        if options.json:
+            print(json.dumps({"photo": photo, **({"error": error} if error else {"scores": result})}))
+        elif error:
+            print(f"{photo}: {error}", file=sys.stderr)
+        else:
+            for face in [result] if options.face != "all" else result:
+                print(f"{photo}: " + ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in face))
+    return 2 if failed else 0

@@ -1,0 +1,22 @@
+"""The command `gptface pretrain`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("pretrain", help="pre-train (MILM and ITM) by a recipe; resumes where it stopped")
+    parser.add_argument("config", type=Path, help="YAML recipe, see training/recipes")
+    parser.add_argument("--from", dest="start_from", help="folder of a checkpoint to continue from")
+    parser.add_argument("--output-dir", help="replaces the recipe's")
+    parser.set_defaults(run=run_pretrain)
+
+
+def run_pretrain(options: argparse.Namespace) -> int:
+    from gptface.training.pretrain import PreTrainingConfig, pretrain
+
+    overrides = {"start_from": options.start_from, "output_dir": options.output_dir}
+    config = PreTrainingConfig.from_yaml(options.config, **{k: v for k, v in overrides.items() if v is not None})
+    print(pretrain(config))
+    return 0
