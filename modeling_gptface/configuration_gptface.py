@@ -126,6 +126,12 @@ class GPTFaceConfig(PreTrainedConfig):
         grid_convolution (`bool`, *optional*, defaults to `False`):
             A depthwise 3×3 convolution over the grid of cells in front of each layer (conditional position encoding,
             Chu et al. 2021). It sees later cells, so `"prefix"` refuses it.
+        text_attention_bias (`float`, *optional*, defaults to 0.0):
+            Added to the attention scores of words. A caption has a handful of words, the grid hundreds of cells, all in one
+            softmax: with log(cells / words), about 4 for 256 cells, words and cells weigh alike at the start.
+        match_head (`str`, *optional*, defaults to `"cls"`):
+            What judges whether caption and picture match: `"cls"` reads the state of `[CLS]` (the lineage), `"cross"` lets
+            every word look at the cells and sums what each finds.
         lm_head_transform (`bool`, *optional*, defaults to `True`):
             Linear layer, activation and norm in front of the decoders over words and codes; `False`: the decoders read the
             states as they are (the autoregressive sibling).
@@ -162,6 +168,8 @@ class GPTFaceConfig(PreTrainedConfig):
     code_embedding: str = "free"
     position_init: str = "normal"
     grid_convolution: bool = False
+    text_attention_bias: float | int = 0.0
+    match_head: str = "cls"
     lm_head_transform: bool = True
     heads: dict[str, Any] = field(default_factory=dict)
     auxiliary_head: str | None = None
@@ -190,6 +198,7 @@ class GPTFaceConfig(PreTrainedConfig):
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))
         self._check_choice("code_embedding", ("free", "levels"))
         self._check_choice("position_init", ("normal", "sine"))
+        self._check_choice("match_head", ("cls", "cross"))
         if self.code_embedding == "levels" and self.image_tokenizer_config.quantizer != "fsq":
             raise ValueError("code_embedding='levels' needs an image tokenizer with quantizer='fsq'")
         if self.attention_pattern == "prefix" and self.grid_convolution:

@@ -11,14 +11,14 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_gptface import GPTFaceConfig
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
-from .modeling_gptface import GPTFaceEmbeddings, GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
+from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
+from .output_heads import GPTFaceClassifier, GPTFaceCrossMatchHead, GPTFaceLMHead, GPTFaceMatchHead
 
 
 @dataclass
@@ -74,73 +74,6 @@ class GPTFaceClassificationOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class GPTFaceLMHead(nn.Module):
-    """
-    States → logits over words or over codes: linear, activation, norm (these three unless `lm_head_transform` is off), then
-    each modality's vectors and bias.
-    """
-
-    def __init__(self, config: GPTFaceConfig):
-        super().__init__()
-        self.has_transform = config.lm_head_transform
-        if self.has_transform:
-            self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-            self.activation = ACT2FN[config.hidden_act]
-            self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.text_decoder = nn.Linear(config.hidden_size, config.vocab_size)
-        # Tied: the code vectors come from the embeddings (with the level vectors), only the bias is the head's own.
-        tied = config.tie_word_embeddings
-        self.image_decoder = None if tied else nn.Linear(config.hidden_size, config.num_codes)
-        self.image_bias = nn.Parameter(torch.zeros(config.num_codes)) if tied else None
-
-    def transform(self, states: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.activation(self.dense(states))) if self.has_transform else states
-
-    def text(self, states: torch.Tensor) -> torch.Tensor:
-        """States […, H] → logits over words […, V]."""
-        return self.text_decoder(self.transform(states))
-
-    def image(self, states: torch.Tensor, embeddings: GPTFaceEmbeddings) -> torch.Tensor:
-        """States […, H] → logits over codes […, K]."""
-        states = self.transform(states)
-        if self.image_decoder is not None:
-            return self.image_decoder(states)
-        return nn.functional.linear(states, embeddings.code_table(), self.image_bias)
-
-
-class GPTFaceMatchHead(nn.Module):
-    """State of `[CLS]` → two logits, class 1 = matches: linear, tanh, linear."""
-
-    def __init__(self, config: GPTFaceConfig):
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, 2)
-
-    def forward(self, state: torch.Tensor) -> torch.Tensor:
-        return self.output(torch.tanh(self.dense(state)))
-
-
-class GPTFaceClassifier(nn.Module):
-    """
-    One query a label attends over the image states; its pooled state gives the label's logit.
-
-    A label looks at its own place (glasses at the eyes, a beard at the chin), which a mean over all cells would dilute.
-    """
-
-    def __init__(self, config: GPTFaceConfig, num_labels: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.query = nn.Linear(config.hidden_size, num_labels, bias=False)
-        self.output = nn.Linear(config.hidden_size, num_labels)
-
-    def forward(self, image_states: torch.Tensor) -> torch.Tensor:
-        """States of the cells [B, N, H] → logits [B, L]."""
-        states = self.norm(image_states)
-        attention = self.query(states).softmax(1)
-        pooled = torch.einsum("bnl,bnh->blh", attention, states)
-        return (pooled * self.output.weight).sum(-1) + self.output.bias
-
-
 def masked_mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy [rows, classes] × [rows] averaged over labels that are not −100; 0 where there are none."""
     total = nn.functional.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
@@ -161,7 +94,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         super().__init__(config)
         self.gptface = GPTFaceModel(config)
         self.lm_head = GPTFaceLMHead(config)
-        self.match_head = GPTFaceMatchHead(config)
+        self.match_head = (GPTFaceMatchHead if config.match_head == "cls" else GPTFaceCrossMatchHead)(config)
         self.classifiers = nn.ModuleDict(
             {name: GPTFaceClassifier(config, len(head["labels"])) for name, head in config.heads.items()}
         )
@@ -233,6 +166,14 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         states = outputs.last_hidden_state
         cells = self.config.num_image_tokens if has_image else 0
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
+
+    def match_logits(
+        self, outputs: GPTFaceModelOutput, attention_mask: torch.Tensor | None = None, has_image: bool = True
+    ) -> torch.Tensor:
+        """States of the sequence and its text mask [B, T] → logits [B, 2], class 1 = caption and picture match."""
+        if isinstance(self.match_head, GPTFaceMatchHead):
+            return self.match_head(outputs.pooler_output)
+        return self.match_head(*self.split_states(outputs, has_image), attention_mask)
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """
@@ -307,7 +248,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         image_logits = self.lm_head.image(image_states, self.gptface.embeddings)
         if image_labels is not None:
             terms["image_loss"] = masked_mean_cross_entropy(image_logits, image_labels)
-        match_logits = self.match_head(outputs.pooler_output)
+        match_logits = self.match_logits(outputs, attention_mask, has_image)
         if match_labels is not None:
             terms["match_loss"] = masked_mean_cross_entropy(match_logits, match_labels)
         loss = None
@@ -351,7 +292,8 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
         outputs = self.gptface(
             input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
         )
-        logits = self.match_head(outputs.pooler_output)
+        has_image = any(part is not None for part in (pixel_values, image_codes, image_embeds))
+        logits = self.match_logits(outputs, attention_mask, has_image)
         loss = None
         if match_labels is not None:
             loss = masked_mean_cross_entropy(logits, match_labels)

@@ -376,4 +376,22 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             def prefix(batch_idx, head_idx, q_idx, kv_idx):
                 return (kv_idx < text_length) | ((q_idx >= text_length) & (kv_idx <= q_idx))
 
-        return create_bidirectional_mask(self.config, hidden_states, attention_mask, and_mask_function=prefix)
+        mask = create_bidirectional_mask(self.config, hidden_states, attention_mask, and_mask_function=prefix)
+        return self._favour_words(mask, hidden_states, text_length)
+
+    def _favour_words(self, mask: torch.Tensor | None, hidden_states: torch.Tensor, text_length: int):
+        """Adds `config.text_attention_bias` to the scores of words: mask (or None) → additive mask [B or 1, 1, Q or 1, K]."""
+        if self.config.text_attention_bias == 0:
+            return mask
+        if self.config._attn_implementation not in ("eager", "sdpa"):
+            raise ValueError(
+                "text_attention_bias needs additive attention masks: load the model with attn_implementation='sdpa' "
+                f"or 'eager', not {self.config._attn_implementation!r}"
+            )
+        bias = hidden_states.new_zeros(1, 1, 1, hidden_states.shape[1])
+        bias[..., :text_length] = self.config.text_attention_bias
+        if mask is None:
+            return bias
+        if mask.dtype == torch.bool:
+            return bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+        return mask + bias

@@ -23,10 +23,12 @@ __all__ = [
     "PHRASES",
     "Caption",
     "age_mentions",
+    "contradictions",
     "contradicts",
     "counterfactual",
     "emotion_caption",
     "emotion_labels",
+    "mentions_of_other",
     "phrase_for",
     "render",
     "render_plainly",
@@ -184,9 +186,33 @@ def counterfactual(caption_mentions: Mapping[str, int], rng: np.random.Generator
     return result
 
 
+def mentions_of_other(mentions: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, int]:
+    """What a caption with these mentions would have to say of another face: the same attributes by that face's labels.
+
+    A hair colour that the other face has not becomes the one it has. What cannot be said of the other face is left out.
+    """
+    values: dict[str, int] = {}
+    for attribute in mentions:
+        value = labels.get(attribute)
+        if value == 0 and attribute in _ALTERNATIVES:
+            attribute = next((other for other in _ALTERNATIVES[attribute] if labels.get(other) == 1), attribute)
+            value = labels[attribute]
+        if value is None or value not in PHRASES.get(attribute, {}) or not _sayable(attribute, value, labels):
+            continue
+        conflicts = _CONFLICTS.get((attribute, value), _NONE)
+        if not any(pair in conflicts for pair in values.items()):
+            values[attribute] = value
+    return values
+
+
+def contradictions(mentions: Mapping[str, int], labels: Mapping[str, int]) -> int:
+    """How many mentions differ from their label; attributes without a label do not contradict."""
+    return sum(labels.get(attribute, value) != value for attribute, value in mentions.items())
+
+
 def contradicts(mentions: Mapping[str, int], labels: Mapping[str, int]) -> bool:
-    """Whether at least one mention differs from its label; attributes without a label do not contradict."""
-    return any(labels.get(attribute, value) != value for attribute, value in mentions.items())
+    """Whether at least one mention differs from its label."""
+    return contradictions(mentions, labels) > 0
 
 
 def phrase_for(attribute: str, value: int) -> str:

@@ -1,19 +1,26 @@
 """Batches for pre-training: masks, captions and mismatched captions of encoded faces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .captions import contradicts, counterfactual, render, render_plainly
+from gptface.processing.regions import region_cells, regions_from_prompt
+
+from .captions import Caption, contradictions, mentions_of_other, phrase_for, render, render_plainly
 from .code_dataset import CodeTable
+from .grammar import choose
 from .masking import MaskLaw, image_mask, sample_generator, span_mask
+from .phrases import SAYABLE
 
 IGNORED = -100
 UNKNOWN = -1
 MASKED, RANDOM, KEPT = 0, 1, 2
+# Other faces that are looked at for a false caption: few captions are true of all of them.
+CANDIDATES = 16
 
 
 @dataclass
@@ -38,20 +45,24 @@ class PreTrainingCollator:
 
     Args:
         image_laws: mixture of mask laws for the grid.
+        region_masks: share of samples in which, instead, the region that one phrase of the caption speaks of is masked, wholly
+            or in part: there the caption says most about the codes, and editing asks for just this.
         match_negatives: share of samples whose caption is not theirs.
-        counterfactuals: share of those whose caption is their own with up to half of its attributes flipped; the others
-            get the caption of another face, which contradicts at least one of their labels.
+        counterfactuals: share of samples whose false caption speaks of the same attributes as the true one and differs in
+            as few as can be found, best in a single one.
         max_mentions: most attributes that a caption names. Words are cheap beside the cells: long captions teach more a step.
         plain_captions: share of captions that list committed phrases ("smiling, eyeglasses"): with one wording for each
             attribute its meaning is learned from far fewer pairs.
         caption_dropout: share of samples whose caption is dropped; they carry no ITM loss.
-        label_names: labels of the auxiliary head, in its order; none where it is empty.
+        label_names: labels of the auxiliary head, in its order; none where it is empty. What the shown caption mentions is
+            not asked for, since the head would read it off the words.
     """
 
     table: CodeTable
     tokenizer: PreTrainedTokenizerBase
     max_text_length: int
     image_laws: list[MaskLaw] = field(default_factory=lambda: [MaskLaw()])
+    region_masks: float = 0.0
     text_law: TextMaskLaw = field(default_factory=TextMaskLaw)
     match_negatives: float = 0.5
     counterfactuals: float = 0.5
@@ -76,60 +87,94 @@ class PreTrainingCollator:
                 padded[index, : len(row[name])] = row[name]
             batch[name] = torch.from_numpy(padded)
         if self.label_names:
-            known = [self.table.labels[sample["row"]] for sample in samples]
-            batch["labels"] = torch.tensor([[row.get(name, UNKNOWN) for name in self.label_names] for row in known])
+            batch["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]))
         batch["attention_mask"] = (batch["input_ids"] != self.tokenizer.pad_token_id).long()
         return batch
 
     def _sample(self, row: int, epoch: int) -> dict[str, np.ndarray]:
         generator = sample_generator(self.seed, epoch, row)
-        codes = self.table.codes[row, generator.integers(2)].astype(np.int64)
-        mask = image_mask(len(codes), self.image_laws, generator)
-        text, matches = self._caption(row, generator)
+        picture, caption, match = self._pair(row, generator)
+        codes = self.table.codes[picture, generator.integers(2)].astype(np.int64)
+        mask = self._mask_cells(len(codes), caption, generator)
         dropped = generator.random() < self.caption_dropout
         input_ids = np.array(
-            self.tokenizer.encode("" if dropped else text, truncation=True, max_length=self.max_text_length)
+            self.tokenizer.encode("" if dropped else caption.text, truncation=True, max_length=self.max_text_length)
         )
         masked_ids, text_labels = self._mask_words(input_ids, generator)
         wholly_masked = len(input_ids) > 2 and bool((text_labels[1:-1] != IGNORED).all())
+        true = match != 0 or dropped
         return {
             "image_codes": codes,
             "image_mask": mask,
             # MILM counts on matching pairs only: a caption that is not the picture's says nothing about it
-            "image_labels": np.where(mask & matches, codes, IGNORED),
+            "image_labels": np.where(mask & true, codes, IGNORED),
             "input_ids": masked_ids,
-            "text_labels": np.where(matches, text_labels, IGNORED),
-            "match_labels": np.array(IGNORED if dropped or wholly_masked else int(matches)),
+            "text_labels": np.where(true, text_labels, IGNORED),
+            "match_labels": np.array(IGNORED if dropped or wholly_masked else match),
+            "labels": self._labels(picture, {} if dropped else caption.mentions),
         }
 
-    def _caption(self, row: int, generator: np.random.Generator) -> tuple[str, bool]:
-        """A caption and whether it matches the picture."""
-        own = self.table.caption(row, generator, self.max_mentions, self.plain_captions)
-        if generator.random() >= self.match_negatives:
-            return own.text, True
-        if generator.random() < self.counterfactuals:
-            flipped = self._flip(own.mentions, generator)
-            if contradicts(flipped, self.table.labels[row]):
-                say = (
-                    render_plainly
-                    if generator.random() < self.plain_captions and self.table.emotions[row] is None
-                    else render
-                )
-                return say(flipped, generator), False
-        # ten other faces are enough: few captions are true of all of them
-        for _ in range(10):
-            stranger = int(generator.integers(len(self.table)))
-            other = self.table.caption(stranger, generator, self.max_mentions, self.plain_captions)
-            if contradicts(other.mentions, self.table.labels[row]):
-                return other.text, False
-        return own.text, True
+    def _labels(self, picture: int, mentions: Mapping[str, int]) -> np.ndarray:
+        known = self.table.labels[picture]
+        asked = [UNKNOWN if name in mentions else known.get(name, UNKNOWN) for name in self.label_names]
+        return np.array(asked, np.int64)
 
-    @staticmethod
-    def _flip(mentions: dict[str, int], generator: np.random.Generator) -> dict[str, int]:
-        """Mentions with one to half of them flipped; as they are where none can be."""
-        for _ in range(int(generator.integers(1, max(1, len(mentions) // 2) + 1))):
-            mentions = counterfactual(mentions, generator) or mentions
-        return mentions
+    def _pair(self, row: int, generator: np.random.Generator) -> tuple[int, Caption, int]:
+        """
+        Row of the picture, caption, and whether they match (1, 0, or −100 where no false caption was found).
+
+        Two faces are drawn whose captions are false of each other; which of them is the picture, and whether its caption is
+        its own, are two coins. So neither the words nor the picture alone tell anything about the match: were a phrase of
+        the own caption flipped instead, rare phrases would be false more often than true.
+        """
+        own = self.table.caption(row, generator, self.max_mentions, self.plain_captions)
+        partner = self._partner(row, own, generator)
+        if partner is None:
+            return row, own, IGNORED
+        faces = [(row, own), partner]
+        if generator.random() < 0.5:
+            faces.reverse()
+        match = int(generator.random() >= self.match_negatives)
+        return faces[0][0], faces[1 - match][1], match
+
+    def _partner(self, row: int, own: Caption, generator: np.random.Generator) -> tuple[int, Caption] | None:
+        """Another face and its caption, each caption false of the other face; None where the candidates had none."""
+        labels = self.table.labels
+        alike = generator.random() < self.counterfactuals and self.table.emotions[row] is None
+        best: tuple[int, int, dict[str, int]] | None = None
+        for stranger in generator.integers(len(self.table), size=CANDIDATES).tolist():
+            if alike:
+                mentions = mentions_of_other(own.mentions, labels[stranger])
+                caption = None
+            else:
+                caption = self.table.caption(stranger, generator, self.max_mentions, self.plain_captions)
+                mentions = caption.mentions
+            wrong = contradictions(mentions, labels[row])
+            if not wrong or not contradictions(own.mentions, labels[stranger]):
+                continue
+            if caption is not None:
+                return stranger, caption
+            if best is None or wrong < best[0]:
+                best = (wrong, stranger, mentions)
+            if wrong == 1:
+                break
+        if best is None:
+            return None
+        say = render_plainly if generator.random() < self.plain_captions else render
+        return best[1], Caption(say(best[2], generator), best[2])
+
+    def _mask_cells(self, cells: int, caption: Caption, generator: np.random.Generator) -> np.ndarray:
+        mask = image_mask(cells, self.image_laws, generator)
+        if generator.random() >= self.region_masks:
+            return mask
+        placed = [mention for mention in sorted(caption.mentions.items()) if _regions(*mention)]
+        if not placed:
+            return mask
+        regions = _regions(*choose(placed, generator))
+        region = _cells(regions, round(cells**0.5)).reshape(-1)
+        # wholly masked as decoding begins, or in part as it goes on
+        shown = 0.0 if generator.random() < 0.5 else generator.random()
+        return region & (generator.random(cells) >= shown)
 
     def _mask_words(self, input_ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Ids with special tokens at both ends → (masked ids, labels), special tokens never masked."""
@@ -152,4 +197,11 @@ class PreTrainingCollator:
         return masked, labels
 
 
+@lru_cache
+def _regions(attribute: str, value: int) -> tuple[str, ...]:
+    """Named regions that the committed phrase of a mention speaks of; none for what is said of the whole picture."""
+    return tuple(regions_from_prompt(phrase_for(attribute, value))) if value in SAYABLE.get(attribute, {}) else ()
+
+
+_cells = lru_cache(region_cells)
 _GRID_FIELDS = ("image_codes", "image_mask", "image_labels", "match_labels")

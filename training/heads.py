@@ -1,13 +1,20 @@
 """Classification heads on the frozen backbone: its states are computed once, so that many passes over a head cost little."""
 
 import logging
+import math
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from gptface.modeling_gptface.heads_gptface import GPTFaceClassifier, GPTFaceTaskModel
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
+from gptface.modeling_gptface.output_heads import GPTFaceClassifier
+
+from .classification_loss import ClassificationLoss
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +25,8 @@ class HeadTraining:
     Args:
         epochs, batch_size, learning_rate, weight_decay: of AdamW with a cosine schedule.
         balance: exponent of the class weights (share of the class)^−balance of single-label heads; 0 = none.
-        dropout: of whole cells, so that no label hangs on a few of them.
+        dropout: of whole cells, on the frozen backbone.
+        max_grad_norm: the gradient is clipped to this norm; 0 = never.
         seed: of the order and the initial weights.
     """
 
@@ -28,6 +36,7 @@ class HeadTraining:
     weight_decay: float = 0.05
     balance: float = 0.5
     dropout: float = 0.1
+    max_grad_norm: float = 0.0
     seed: int = 0
 
 
@@ -40,6 +49,81 @@ def image_states(model: GPTFaceTaskModel, codes: np.ndarray, batch_size: int = 3
         batch = torch.from_numpy(codes[start : start + batch_size].astype(np.int64)).to(model.device)
         states.append(model.split_states(model.gptface(image_codes=batch))[1].half().cpu())
     return torch.cat(states)
+
+
+def fresh_classifier(
+    config: GPTFaceConfig, targets: torch.Tensor, names: list[str], generator: torch.Generator
+) -> GPTFaceClassifier:
+    """
+    A classifier with small random weights. Independent labels start at their share of the known targets [rows, labels]: most
+    are rare, and learning so first would cost many steps.
+    """
+    classifier = GPTFaceClassifier(config, len(names))
+    nn.init.normal_(classifier.query.weight, std=0.02, generator=generator)
+    nn.init.normal_(classifier.output.weight, std=0.02, generator=generator)
+    nn.init.zeros_(classifier.output.bias)
+    if targets.ndim == 2:
+        known = targets >= 0
+        share = (targets * known).sum(0) / known.sum(0).clamp(min=1)
+        classifier.output.bias.data.copy_(share.clamp(1e-3, 1 - 1e-3).logit())
+    return classifier
+
+
+def learning_rate_factor(progress: float, warmup: float = 0.1) -> float:
+    """Linear warm-up over the first share of the training, then half a cosine down to 0; progress in [0, 1]."""
+    if progress < warmup:
+        return max(progress / warmup, 0.04)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def fit_classifier(
+    classify: Callable[[torch.Tensor], torch.Tensor],
+    parameters: Iterable[nn.Parameter],
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    generator: torch.Generator,
+    options: HeadTraining = HeadTraining(),
+    seconds: float | None = None,
+) -> list[float]:
+    """
+    Trains whatever maps a batch of inputs to logits. Returns the mean loss of each epoch.
+
+    Args:
+        classify: inputs [B, …] → logits [B, labels].
+        inputs: [rows, …], the batches are rows of it.
+        targets: class indices [rows] (−100 = unknown) or 0/1 [rows, labels] (−1 = unknown).
+        generator: decides the order of the rows.
+        seconds: train for so long (in the last epoch to the end of time) instead of `options.epochs`: methods whose steps cost
+            more are not given more time.
+    """
+    trained = list(parameters)
+    loss = ClassificationLoss(class_balance=options.balance if targets.ndim == 1 else 0)
+    optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, weight_decay=options.weight_decay)
+    steps = options.epochs * -(-len(inputs) // options.batch_size)
+    weights: torch.Tensor | None = None
+    history: list[float] = []
+    step, start = 0, time.monotonic()
+    while True:
+        total = 0.0
+        for rows in torch.randperm(len(inputs), generator=generator).split(options.batch_size):
+            progress = step / steps if seconds is None else (time.monotonic() - start) / seconds
+            if progress >= 1:
+                return history
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * learning_rate_factor(progress)
+            logits = classify(inputs[rows])
+            weights = loss.weights(targets.numpy(), logits.shape[1]) if step == 0 else weights
+            losses, counts = loss(logits, targets[rows], weights)
+            mean = losses.sum() / counts.sum().clamp(min=1)
+            optimizer.zero_grad()
+            mean.backward()
+            if options.max_grad_norm:
+                nn.utils.clip_grad_norm_(trained, options.max_grad_norm)
+            optimizer.step()
+            total += float(mean.detach()) * len(rows)
+            step += 1
+        history.append(total / len(inputs))
+        logger.info("epoch %d, loss %.4f", len(history), history[-1])
 
 
 def train_head(
@@ -56,41 +140,14 @@ def train_head(
     model and its configuration; the other heads stay. Returns the mean loss of each epoch.
     """
     generator = torch.Generator().manual_seed(options.seed)
-    torch.manual_seed(options.seed)
-    head = GPTFaceClassifier(model.config, len(names))
-    nn.init.normal_(head.query.weight, std=0.02, generator=generator)
-    nn.init.normal_(head.output.weight, std=0.02, generator=generator)
-    single = problem_type == "single_label_classification"
-    class_weights = None
-    if single:
-        share = torch.bincount(labels, minlength=len(names)).clamp(min=1) / len(labels)
-        class_weights = share ** (-options.balance)
-        class_weights = class_weights / (class_weights * share).sum()
-    else:
-        prior = labels.float().mean(0).clamp(1e-3, 1 - 1e-3)
-        nn.init.zeros_(head.output.bias)
-        head.output.bias.data.copy_(prior.logit())
-    optimizer = torch.optim.AdamW(head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    steps = options.epochs * -(-len(states) // options.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps, pct_start=0.1)
-    history = []
-    for epoch in range(options.epochs):
-        total = 0.0
-        for rows in torch.randperm(len(states), generator=generator).split(options.batch_size):
-            batch = states[rows].float()
-            keep = torch.rand(batch.shape[:2], generator=generator) >= options.dropout
-            logits = head(batch * keep[..., None])
-            if single:
-                loss = nn.functional.cross_entropy(logits, labels[rows], class_weights)
-            else:
-                loss = nn.functional.binary_cross_entropy_with_logits(logits, labels[rows].float())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(rows)
-        history.append(total / len(states))
-        logger.info("%s: epoch %d of %d, loss %.4f", name, epoch + 1, options.epochs, history[-1])
+    head = fresh_classifier(model.config, labels, names, generator)
+
+    def classify(batch: torch.Tensor) -> torch.Tensor:
+        # whole cells drop out, so that no label hangs on a few of them
+        keep = torch.rand(batch.shape[:2], generator=generator) >= options.dropout
+        return head(batch.float() * keep[..., None])
+
+    history = fit_classifier(classify, head.parameters(), states, labels, generator, options)
     model.classifiers[name] = head
     model.config.heads = {
         **model.config.heads,

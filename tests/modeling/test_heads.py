@@ -256,3 +256,15 @@ def test_regression_head(tiny_model, tiny_inputs):
     torch.testing.assert_close(output.loss, expected)
     output.loss.backward()
     assert torch.isfinite(model.classifiers["labels"].query.weight.grad).all()
+
+
+def test_cross_match_head_compares_words_with_cells(tiny_model, tiny_inputs):
+    """Its log-odds depend on what the words say, on what the cells show, and on no padding."""
+    model = tiny_model(GPTFaceForImageTextMatching, match_head="cross")
+    inputs = tiny_inputs(model.config)
+    logits = model(**inputs).match_logits
+    torch.testing.assert_close(logits.sum(1), torch.zeros(2))
+    swapped = {name: value.flip(0) for name, value in inputs.items() if name.startswith("image")}
+    assert not torch.allclose(model(**{**inputs, **swapped}).match_logits, logits, atol=1e-4)
+    words = {name: value.flip(0) for name, value in inputs.items() if not name.startswith("image")}
+    assert not torch.allclose(model(**{**inputs, **words}).match_logits, logits, atol=1e-4)

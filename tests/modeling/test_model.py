@@ -11,6 +11,7 @@ VARIANTS = {
     "post-norm": {"norm_position": "post", "embedding_norm": True},
     "prefix": {"attention_pattern": "prefix"},
     "levels": {"code_embedding": "levels", "position_init": "sine", "grid_convolution": True},
+    "words first": {"text_attention_bias": 2.0, "match_head": "cross"},
     "untied": {"tie_word_embeddings": False, "lm_head_transform": False},
 }
 
@@ -271,3 +272,29 @@ def test_wrong_inputs_are_named(tiny_model, tiny_inputs, changes, message):
     model = tiny_model(GPTFaceModel)
     with pytest.raises(ValueError, match=message):
         model(**{**tiny_inputs(model.config), **changes})
+
+
+def test_text_attention_bias_turns_attention_to_the_words(tiny_model, tiny_inputs):
+    """Five words among hundreds of cells are not heard otherwise."""
+    shares = {}
+    for bias in (0.0, 2.0):
+        model = tiny_model(text_attention_bias=bias, attn_implementation="eager")
+        weights = model.gptface(**tiny_inputs(model.config), output_attentions=True).attentions[0]
+        shares[bias] = weights[..., :5].sum(-1).mean()
+    expected = shares[0.0] * 2.718**2 / (shares[0.0] * 2.718**2 + 1 - shares[0.0])
+    assert abs(shares[2.0] - expected) < 0.05 < shares[2.0] - shares[0.0]
+
+
+def test_text_attention_bias_without_a_mask_is_that_with_a_mask_of_ones(tiny_model, tiny_inputs):
+    model = tiny_model(text_attention_bias=2.0)
+    inputs = tiny_inputs(model.config)
+    states = model.gptface(**inputs).last_hidden_state
+    del inputs["attention_mask"]
+    torch.testing.assert_close(model.gptface(**inputs).last_hidden_state, states)
+
+
+def test_text_attention_bias_refuses_attention_that_would_ignore_it(tiny_model, tiny_inputs):
+    model = tiny_model(text_attention_bias=2.0)
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="sdpa"):
+        model.gptface._favour_words(None, torch.zeros(1, 4, 8), 2)

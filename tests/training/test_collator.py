@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from gptface.training.collator import PreTrainingCollator, TextMaskLaw
-from gptface.training.masking import MaskLaw
+from gptface.processing.regions import region_cells, regions_from_prompt
+from gptface.training.captions import contradictions, phrase_for
+from gptface.training.collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw
+from gptface.training.masking import MaskLaw, sample_generator
 from gptface.training.pretrain import train_vocabulary
 
 CELLS = 64
@@ -106,3 +108,77 @@ def test_random_words_are_words(code_table, tokenizer):
     assert 0.7 < masked < 0.9 and 0.03 < kept < 0.2
     others = set(tokenizer.all_special_ids) - {tokenizer.mask_token_id}
     assert not set(shown.tolist()) & others
+
+
+def pairs(collate, table, epochs=60):
+    """(row of the picture, caption, match) of all rows in some epochs."""
+    rows = [(row, epoch) for epoch in range(epochs) for row in range(len(table))]
+    return [collate._pair(row, sample_generator(collate.seed, epoch, row)) for row, epoch in rows]
+
+
+@pytest.mark.parametrize("counterfactuals", [0.0, 1.0])
+def test_a_false_caption_contradicts_the_picture_and_a_true_one_does_not(code_table, tokenizer, counterfactuals):
+    collate = PreTrainingCollator(code_table, tokenizer, 32, counterfactuals=counterfactuals)
+    drawn = pairs(collate, code_table, 10)
+    assert {match for *_, match in drawn} >= {0, 1}
+    for picture, caption, match in drawn:
+        assert match == IGNORED or (contradictions(caption.mentions, code_table.labels[picture]) == 0) == bool(match)
+
+
+@pytest.mark.parametrize("counterfactuals", [0.0, 1.0])
+def test_neither_the_words_nor_the_picture_alone_tell_the_match(code_table, tokenizer, counterfactuals):
+    """Otherwise the matching head learns which phrases are rare, and guidance pulls towards those."""
+    # a common and a rare value, where a flipped phrase would give itself away
+    for row, labels in enumerate(code_table.labels[:40]):
+        labels["Eyeglasses"] = int(row % 8 == 0)
+    collate = PreTrainingCollator(code_table, tokenizer, 32, counterfactuals=counterfactuals)
+    drawn = [pair for pair in pairs(collate, code_table) if pair[2] != IGNORED]
+    matches = np.array([match for *_, match in drawn])
+    said = np.array([caption.mentions.get("Eyeglasses", -1) for _, caption, _ in drawn])
+    shown = np.array([code_table.labels[picture].get("Eyeglasses", -1) for picture, *_ in drawn])
+    for values in (said, shown):
+        for value in (0, 1):
+            chosen = matches[values == value]
+            assert len(chosen) > 100 and abs(chosen.mean() - 0.5) < 4 * 0.5 / len(chosen) ** 0.5
+
+
+def test_counterfactual_captions_differ_in_few_mentions(code_table, tokenizer):
+    counts = []
+    for counterfactuals in (0.0, 1.0):
+        collate = PreTrainingCollator(code_table, tokenizer, 32, counterfactuals=counterfactuals, max_mentions=4)
+        false = [(picture, caption) for picture, caption, match in pairs(collate, code_table, 20) if match == 0]
+        faces = [(row, caption) for row, caption in false if code_table.emotions[row] is None]
+        counts.append(np.mean([contradictions(caption.mentions, code_table.labels[row]) for row, caption in faces]))
+    assert counts[1] < 1.1 < counts[0]
+
+
+def test_where_all_faces_are_alike_no_caption_is_called_false(code_table, tokenizer):
+    code_table.labels[:] = [dict(code_table.labels[0])] * len(code_table)
+    code_table.emotions[:] = [None] * len(code_table)
+    batch = PreTrainingCollator(code_table, tokenizer, 32)(samples(range(48)))
+    assert (batch["match_labels"] == IGNORED).all() and (batch["image_labels"] != IGNORED).any()
+
+
+def test_region_masks_lie_where_the_caption_speaks(code_table, tokenizer):
+    collate = PreTrainingCollator(code_table, tokenizer, 32, region_masks=1.0, max_mentions=1)
+    placed = 0
+    for row in range(40):
+        generator = sample_generator(0, 0, row)
+        _, caption, _ = collate._pair(row, generator)
+        regions = regions_from_prompt(phrase_for(*next(iter(caption.mentions.items()))))
+        mask = collate._mask_cells(CELLS, caption, generator)
+        if regions:
+            placed += 1
+            assert not (mask & ~region_cells(regions, 8).reshape(-1)).any()
+    assert placed > 20
+
+
+def test_the_auxiliary_head_is_not_asked_for_what_the_caption_says(code_table, tokenizer):
+    names = ["Smiling", "Male", "Eyeglasses", "Bald"]
+    collate = PreTrainingCollator(code_table, tokenizer, 32, label_names=names, caption_dropout=0.0)
+    batch = collate(samples(range(40)))
+    for row in range(40):
+        picture, caption, _ = collate._pair(row, sample_generator(0, 0, row))
+        known = code_table.labels[picture]
+        expected = [UNKNOWN if name in caption.mentions else known.get(name, UNKNOWN) for name in names]
+        assert batch["labels"][row].tolist() == expected

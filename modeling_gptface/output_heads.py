@@ -1,0 +1,112 @@
+"""Heads on the states of the sequence: words and codes, matching, classification."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+from .configuration_gptface import GPTFaceConfig
+from .modeling_gptface import GPTFaceEmbeddings
+
+
+class GPTFaceLMHead(nn.Module):
+    """
+    States → logits over words or over codes: linear, activation, norm (these three unless `lm_head_transform` is off), then
+    each modality's vectors and bias.
+    """
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.has_transform = config.lm_head_transform
+        if self.has_transform:
+            self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+            self.activation = ACT2FN[config.hidden_act]
+            self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.text_decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        # Tied: the code vectors come from the embeddings (with the level vectors), only the bias is the head's own.
+        tied = config.tie_word_embeddings
+        self.image_decoder = None if tied else nn.Linear(config.hidden_size, config.num_codes)
+        self.image_bias = nn.Parameter(torch.zeros(config.num_codes)) if tied else None
+
+    def transform(self, states: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.activation(self.dense(states))) if self.has_transform else states
+
+    def text(self, states: torch.Tensor) -> torch.Tensor:
+        """States […, H] → logits over words […, V]."""
+        return self.text_decoder(self.transform(states))
+
+    def image(self, states: torch.Tensor, embeddings: GPTFaceEmbeddings) -> torch.Tensor:
+        """States […, H] → logits over codes […, K]."""
+        states = self.transform(states)
+        if self.image_decoder is not None:
+            return self.image_decoder(states)
+        return nn.functional.linear(states, embeddings.code_table(), self.image_bias)
+
+
+class GPTFaceMatchHead(nn.Module):
+    """State of `[CLS]` → two logits, class 1 = matches: linear, tanh, linear."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        return self.output(torch.tanh(self.dense(state)))
+
+
+class GPTFaceCrossMatchHead(nn.Module):
+    """
+    Each word looks at the cells and says how well what it finds fits; the sum over the words is the log-odds of a match.
+
+    A caption is true where each of its phrases is: one vector for the whole pair, as the state of `[CLS]` is, has to hold
+    them all before anything can be compared.
+    """
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.text_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.image_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.combine = nn.Linear(3 * config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.evidence = nn.Linear(config.hidden_size, 1)
+
+    def forward(
+        self, text_states: torch.Tensor, image_states: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """States of words [B, T, H] and cells [B, N, H], text mask [B, T] or None → logits [B, 2], class 1 = matches."""
+        words, cells = self.text_norm(text_states), self.image_norm(image_states)
+        query, key, value = (
+            states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for states in (self.query(words), self.key(cells), self.value(cells))
+        )
+        found = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        evidence = self.evidence(self.activation(self.combine(torch.cat([words, found, words * found], -1)))).squeeze(-1)
+        if attention_mask is not None:
+            evidence = evidence * attention_mask
+        log_odds = evidence.sum(1)
+        return torch.stack([-log_odds / 2, log_odds / 2], -1)
+
+
+class GPTFaceClassifier(nn.Module):
+    """
+    One query a label attends over the image states; its pooled state gives the label's logit.
+
+    A label looks at its own place (glasses at the eyes, a beard at the chin), which a mean over all cells would dilute.
+    """
+
+    def __init__(self, config: GPTFaceConfig, num_labels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.query = nn.Linear(config.hidden_size, num_labels, bias=False)
+        self.output = nn.Linear(config.hidden_size, num_labels)
+
+    def forward(self, image_states: torch.Tensor) -> torch.Tensor:
+        """States of the cells [B, N, H] → logits [B, L]."""
+        states = self.norm(image_states)
+        attention = self.query(states).softmax(1)
+        pooled = torch.einsum("bnl,bnh->blh", attention, states)
+        return (pooled * self.output.weight).sum(-1) + self.output.bias
