@@ -2,7 +2,9 @@
 
 from typing import Any
 
-KINDS: tuple[Any, ...] = ()
+from . import captioning, editing, generation, inpainting, matching, recognition, saliency, tokenizer
+
+KINDS: tuple[Any, ...] = (captioning, editing, generation, inpainting, matching, recognition, saliency, tokenizer)
 
 
 def add_evaluate_parser(commands: Any) -> None:

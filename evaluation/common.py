@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -17,5 +18,14 @@ def print_report(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))
         return
-    for name, value in report.items():
+    for name, value in _flat(report):
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The figures with the names of what they are nested in in front: `groups.age.18-29.Male`."""
+    for name, value in report.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

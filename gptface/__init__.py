@@ -1,6 +1,6 @@
 """GPTFace: one transformer for faces and language.
 
-Importing this package registers the GPTFace classes with the Auto classes of transformers and its three pipelines, whose
+Importing this package registers the GPTFace classes with the Auto classes of transformers and its pipelines, whose
 default model is the checkpoint in `gptface/assets`.
 """
 
@@ -24,6 +24,7 @@ from gptface.modeling_gptface.heads_gptface import (  # noqa: E402
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer  # noqa: E402
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel  # noqa: E402
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor  # noqa: E402
+from gptface.processing.image_saving import save_picture  # noqa: E402
 from gptface.processing.processing_gptface import GPTFaceProcessor  # noqa: E402
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer  # noqa: E402
 
@@ -50,6 +51,7 @@ __all__ = [
     "GPTFaceProcessor",
     "GPTFaceTokenizer",
     "ITMGuidance",
+    "save_picture",
 ]
 
 register(DEFAULT_CHECKPOINT)

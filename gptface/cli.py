@@ -9,15 +9,36 @@ from gptface.conversion.cli import add_convert_parser
 from gptface.evaluation.cli import add_evaluate_parser
 from gptface.modeling_gptface.guidance import GuidanceError
 
-from .commands import classify, edit, encode, pretrain
+from .commands import (
+    caption,
+    card,
+    classify,
+    edit,
+    encode,
+    export,
+    finetune,
+    generate,
+    prepare,
+    pretrain,
+    push,
+    train_tokenizer,
+)
 
 ADD_PARSERS = (
     edit.add_parser,
+    generate.add_parser,
+    caption.add_parser,
     classify.add_parser,
+    prepare.add_parser,
     encode.add_parser,
+    train_tokenizer.add_parser,
     pretrain.add_parser,
+    finetune.add_parser,
     add_evaluate_parser,
     add_convert_parser,
+    export.add_parser,
+    push.add_parser,
+    card.add_parser,
 )
 
 

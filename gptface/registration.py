@@ -24,8 +24,10 @@ from gptface.modeling_gptface.heads_gptface import (
 )
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
+from gptface.pipelines.face_captioning import FaceCaptioningPipeline
 from gptface.pipelines.face_classification import FaceAttributeClassificationPipeline, FacialExpressionPipeline
 from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
+from gptface.pipelines.text_to_face import TextToFacePipeline
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
@@ -41,6 +43,8 @@ AUTO_MODELS = {
 
 PIPELINES = {
     "guided-face-editing": (GuidedFaceEditingPipeline, GPTFaceForGuidedGeneration),
+    "text-to-face": (TextToFacePipeline, GPTFaceForGuidedGeneration),
+    "face-captioning": (FaceCaptioningPipeline, GPTFaceForGuidedGeneration),
     "face-attribute-classification": (
         FaceAttributeClassificationPipeline,
         GPTFaceForFaceAttributeClassification,

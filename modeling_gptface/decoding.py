@@ -4,28 +4,44 @@ Randomness comes from one `torch.Generator` for each sample, so that a sample's 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
+
+DecodingMode = Literal["parallel", "span", "one_shot"]
 
 
 @dataclass(frozen=True)
 class DecodingSchedule:
     """
-    How masked cells are filled (MaskGIT, Chang et al. 2022).
+    How masked cells are filled.
 
     Args:
-        num_steps: forward passes; at least 1.
+        num_steps: the most forward passes; at least 1.
         temperature: of the sampled codes; 0 takes the likeliest.
         confidence_temperature: scale of the Gumbel noise on the confidence at the first step, falling linearly to 0.
+        mode: `"parallel"` keeps the most confident cells at each step, more and more of them by the cosine schedule (MaskGIT,
+            Chang et al. 2022); `"span"` fills each run of masked cells from left to right, all runs at once; `"one_shot"`
+            fills everything in the first pass.
+        top_k: only the k likeliest codes of a cell can be drawn; None = all.
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     num_steps: int = 12
     temperature: float = 1.0
     confidence_temperature: float = 4.5
+    mode: DecodingMode = "parallel"
+    top_k: int | None = None
 
     def __post_init__(self):
+        if self.mode not in get_args(DecodingMode):
+            raise ValueError(f"the decoding mode must be one of {get_args(DecodingMode)}, got {self.mode!r}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1 (or None, all codes), got {self.top_k}")
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
         if not (0 <= self.temperature < math.inf and 0 <= self.confidence_temperature < math.inf):
@@ -58,10 +74,13 @@ def gumbel_noise(shape: Sequence[int], generators: Sequence[torch.Generator], de
 
 
 def sample_codes(
-    logits: torch.Tensor, generators: Sequence[torch.Generator], temperature: float = 1.0
+    logits: torch.Tensor,
+    generators: Sequence[torch.Generator],
+    temperature: float = 1.0,
+    top_k: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Logits [B, N, K] → codes [B, N] and their log-probabilities [B, N] under the untempered distribution.
+    Logits [B, N, K] → codes [B, N] and their log-probabilities [B, N] under the untempered distribution of all codes.
 
     Raises:
         FloatingPointError: where logits are not finite.
@@ -69,12 +88,17 @@ def sample_codes(
     if not torch.isfinite(logits).all():
         raise FloatingPointError("logits are not finite")
     noise = gumbel_noise(logits.shape[1:], generators, logits.device) if temperature > 0 else 0.0
-    codes = (logits + temperature * noise).argmax(-1)
+    noisy = logits + temperature * noise
+    if top_k is not None and top_k < logits.shape[-1]:
+        # by rank, not by the k-th value: equal logits do not let more than k codes through
+        likeliest = logits.topk(top_k, -1).indices
+        noisy = torch.full_like(noisy, -math.inf).scatter(-1, likeliest, noisy.gather(-1, likeliest))
+    codes = noisy.argmax(-1)
     log_probabilities = logits.log_softmax(-1).gather(-1, codes[..., None])[..., 0]
     return codes, log_probabilities
 
 
-def parallel_step(
+def decoding_step(
     logits: torch.Tensor,
     codes: torch.Tensor,
     mask: torch.Tensor,
@@ -84,7 +108,7 @@ def parallel_step(
     generators: Sequence[torch.Generator],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Fills the masked cells and masks the least confident of them again.
+    Fills the masked cells and masks those again that the schedule leaves for later steps.
 
     Args:
         logits: [B, N, K] of this step.
@@ -97,8 +121,12 @@ def parallel_step(
         codes [B, N] and the mask [B, N] for the next step. The codes hold a full grid: what is still masked holds this
         step's guess.
     """
-    sampled, confidence = sample_codes(logits, generators, schedule.temperature)
+    sampled, confidence = sample_codes(logits, generators, schedule.temperature, schedule.top_k)
     codes = torch.where(mask, sampled, codes)
+    if schedule.mode == "one_shot":
+        return codes, torch.zeros_like(mask)
+    if schedule.mode == "span":
+        return codes, mask & (place_in_run(mask) >= run_budget(mask, schedule.num_steps - step))
     noise = gumbel_noise(mask.shape[1:], generators, logits.device)
     confidence = confidence + schedule.noise_scale(step) * noise
     # given cells are never masked again
@@ -106,3 +134,53 @@ def parallel_step(
     rank = confidence.argsort(-1).argsort(-1)
     remaining = torch.minimum(schedule.masked_after(step, total), mask.sum(-1))
     return codes, mask & (rank < remaining[:, None])
+
+
+def place_in_run(mask: torch.Tensor) -> torch.Tensor:
+    """Place (long, 0 = the leftmost) [B, N] of each masked cell in its run of masked neighbours; of other cells −1."""
+    index = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+    last_given = torch.where(mask, -1, index).cummax(1).values
+    return torch.where(mask, index - last_given - 1, -1)
+
+
+def run_budget(mask: torch.Tensor, steps_left: int) -> torch.Tensor:
+    """How many cells of its run [B, N] one step fills, so that `steps_left` steps of about equal size fill all of it."""
+    length = place_in_run(mask) + place_in_run(mask.flip(1)).flip(1) + 1
+    return -(-length // steps_left)
+
+
+def fill_masked(
+    codes: torch.Tensor,
+    mask: torch.Tensor,
+    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    schedule: DecodingSchedule,
+    generators: Sequence[torch.Generator],
+    on_step: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
+) -> torch.Tensor:
+    """
+    Fills all masked cells step by step.
+
+    Args:
+        codes: [B, N]; what stands under the mask does not matter.
+        mask: [B, N] bool, True = to be filled.
+        predict: codes and mask of a step → logits [B, N, K].
+        on_step: called with step, codes and mask after each step.
+
+    Returns:
+        codes [B, N]; given cells keep theirs.
+
+    Raises:
+        FloatingPointError: where logits or gradients are not finite; names the step.
+    """
+    total = mask.sum(-1)
+    for step in range(schedule.num_steps):
+        if not mask.any():
+            break
+        try:
+            logits = predict(codes, mask)
+            codes, mask = decoding_step(logits, codes, mask, step, total, schedule, generators)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"decoding step {step + 1} of {schedule.num_steps}: {error}") from error
+        if on_step is not None:
+            on_step(step, codes, mask)
+    return codes

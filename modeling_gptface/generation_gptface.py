@@ -1,4 +1,4 @@
-"""Generation with guidance: masked cells of a face are filled under a caption."""
+"""Generation with guidance: masked cells of a face are filled under a caption, masked words of a caption under a face."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import ModelOutput
 
-from .decoding import DecodingSchedule, parallel_step
-from .guidance import ITMGuidance, cell_saliency, classifier_free, guide_logits
+from .decoding import DecodingMode, DecodingSchedule, fill_masked
+from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
 
 
@@ -19,10 +19,27 @@ class GPTFaceGenerationOutput(ModelOutput):
     Args:
         codes (`torch.LongTensor` of shape `(batch, cells)`): the filled grid; given cells are as they were.
         match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and result match.
+        guidance_kl (`torch.FloatTensor` of shape `(batch,)`): how far ITM guidance moved the distributions, the mean of
+            KL(guided ‖ unguided) over masked cells and steps, in nats; 0 where it is off.
     """
 
     codes: torch.Tensor
     match_scores: torch.Tensor | None = None
+    guidance_kl: torch.Tensor | None = None
+
+
+@dataclass
+class GPTFaceTextGenerationOutput(ModelOutput):
+    """
+    Args:
+        sequences (`torch.LongTensor` of shape `(batch, text_length)`): ids of the filled caption; given words are as they were.
+        match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and face match.
+        guidance_kl (`torch.FloatTensor` of shape `(batch,)`): see [`GPTFaceGenerationOutput`].
+    """
+
+    sequences: torch.Tensor
+    match_scores: torch.Tensor | None = None
+    guidance_kl: torch.Tensor | None = None
 
 
 def as_guidance(value: "ITMGuidance | dict | float | None") -> ITMGuidance:
@@ -54,15 +71,47 @@ def per_sample_generators(
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
+def _caption(
+    input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+) -> dict[str, torch.Tensor | None] | None:
+    """Arguments of a caption for the model; None where there is no caption."""
+    return None if input_ids is None else {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+class _Guide:
+    """ITM guidance inside a decoding loop: guides the logits of a step and keeps count of how far it moved them."""
+
+    def __init__(self, guidance: ITMGuidance, table: torch.Tensor, generators: Sequence[torch.Generator]):
+        self.guidance, self.table, self.generators = guidance, table, generators
+        self._total = torch.zeros(len(generators), device=table.device)
+        self._steps = torch.zeros(len(generators), device=table.device)
+
+    def __call__(
+        self, logits: torch.Tensor, mask: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Logits [B, N, K] of the cells [B, N] that are masked → guided logits; see [`guide_logits`]."""
+        guided = guide_logits(logits, mask, score, self.table, self.guidance, self.generators)
+        if guided is not logits:
+            self._total += guidance_divergence(guided, logits, mask, self.guidance.temperature)
+            self._steps += mask.any(-1)
+        return guided
+
+    @property
+    def divergence(self) -> torch.Tensor:
+        """Mean over the steps so far [B], nats."""
+        return self._total / self._steps.clamp(min=1)
+
+
 class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     """
-    Fills masked cells of a face under a caption: text to face (all cells masked), inpainting and editing (a region masked).
+    Fills masked cells of a face under a caption (`generate`): text to face (all cells masked), inpainting and editing (a
+    region masked). Fills masked words under a face (`generate_text`): captioning, where all words are masked.
     """
 
     def match_log_odds(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
         outputs = self.gptface(input_ids, attention_mask, **inputs)
-        logits = self.match_head(outputs.pooler_output).float()
+        logits = self.match_logits(outputs, attention_mask).float()
         return logits[:, 1] - logits[:, 0]
 
     def _match_score(
@@ -82,14 +131,26 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         return score
 
     def saliency(
-        self, image_codes: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+        self,
+        image_codes: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        source_input_ids: torch.Tensor | None = None,
+        source_attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """How much each cell moves the match with the caption [B, N], ≥ 0: the norm of the gradient of the log-odds."""
+        """
+        How much each cell moves the match with the caption [B, N], ≥ 0: the norm of the gradient of the log-odds; with a
+        caption of the picture as it is (`source_input_ids`), of the difference of both captions' log-odds.
+
+        Raises:
+            ValueError: where the matching head is not trained.
+        """
         self._check_match_head()
         known = self.gptface.embeddings.embed_codes(image_codes)
         everywhere = torch.ones_like(image_codes, dtype=torch.bool)
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return cell_saliency(self._match_score(prompt, None, known, everywhere), known)
+        source = _caption(source_input_ids, source_attention_mask)
+        return cell_saliency(self._match_score(prompt, source, known, everywhere), known)
 
     @torch.no_grad()
     def generate(
@@ -106,6 +167,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         num_inference_steps: int = 12,
         temperature: float = 1.0,
         confidence_temperature: float = 4.5,
+        decoding: DecodingMode = "parallel",
+        top_k: int | None = None,
         guidance_scale: float = 1.0,
         itm_guidance: ITMGuidance | dict | float | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -121,8 +184,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 classifier-free guidance.
             source_input_ids, source_attention_mask: a caption of the picture as it is; ITM guidance then raises the
                 difference of both captions' log-odds.
-            num_inference_steps: forward passes.
-            temperature, confidence_temperature: see [`DecodingSchedule`].
+            num_inference_steps: most forward passes.
+            temperature, confidence_temperature, decoding, top_k: see [`DecodingSchedule`]; `decoding` is its mode.
             guidance_scale: of classifier-free guidance; 1 = off.
             itm_guidance: step size, fields of [`ITMGuidance`], or None = off.
             generator: one for each sample, or one that seeds them all.
@@ -132,56 +195,156 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             ValueError: shapes that do not fit, or a guidance that was asked for and cannot act.
             FloatingPointError: where logits, gradients or match scores are not finite; names the step.
         """
-        config = self.config
-        batch, cells = input_ids.shape[0], config.num_image_tokens
+        batch, cells = input_ids.shape[0], self.config.num_image_tokens
         if image_codes is None:
             if image_mask is not None:
                 raise ValueError("image_mask without image_codes: give the codes of the cells that are kept")
             image_codes = torch.zeros(batch, cells, dtype=torch.long, device=input_ids.device)
-        mask = torch.ones_like(image_codes, dtype=torch.bool) if image_mask is None else image_mask.bool()
-        if image_codes.shape != (batch, cells) or mask.shape != (batch, cells):
+        initial = torch.ones_like(image_codes, dtype=torch.bool) if image_mask is None else image_mask.bool()
+        if image_codes.shape != (batch, cells) or initial.shape != (batch, cells):
             raise ValueError(
-                f"image_codes {list(image_codes.shape)} and image_mask {list(mask.shape)} must be [{batch}, {cells}]"
+                f"image_codes {list(image_codes.shape)} and image_mask {list(initial.shape)} must be [{batch}, {cells}]"
             )
-        guidance = as_guidance(itm_guidance)
-        if guidance.iterations:
-            self._check_match_head()
+        guidance = self._checked_guidance(itm_guidance)
         if guidance_scale == 1 and negative_input_ids is not None:
             raise ValueError("a negative prompt acts through guidance_scale: set it to another value than 1")
-        schedule = DecodingSchedule(num_inference_steps, temperature, confidence_temperature)
+        schedule = DecodingSchedule(num_inference_steps, temperature, confidence_temperature, decoding, top_k)
         generators = per_sample_generators(generator, batch)
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask}
         negative = {"input_ids": negative_input_ids, "attention_mask": negative_attention_mask}
-        source = None
-        if source_input_ids is not None:
-            source = {"input_ids": source_input_ids, "attention_mask": source_attention_mask}
+        source = _caption(source_input_ids, source_attention_mask)
+        embeddings = self.gptface.embeddings
+        guide = _Guide(guidance, embeddings.code_table(), generators)
 
-        codes, total = image_codes.clone(), mask.sum(-1)
-        for step in tqdm(range(num_inference_steps), disable=not progress_bar, desc="decoding"):
+        def predict(codes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             logits = self._image_logits(prompt, codes, mask)
             if guidance_scale != 1:
                 logits = classifier_free(logits, self._image_logits(negative, codes, mask), guidance_scale)
-            try:
-                if guidance.iterations:
-                    known = self.gptface.embeddings.embed_codes(codes)
-                    score = self._match_score(prompt, source, known, mask)
-                    logits = guide_logits(logits, mask, score, self.gptface.embeddings.code_table(), guidance)
-                codes, mask = parallel_step(logits, codes, mask, step, total, schedule, generators)
-            except FloatingPointError as error:
-                raise FloatingPointError(f"decoding step {step + 1} of {num_inference_steps}: {error}") from error
-            if callback_on_step_end is not None:
-                callback_on_step_end(step, {"codes": codes, "mask": mask})
-            if not mask.any():
-                break
-        match_scores = self.match_log_odds(**prompt, image_codes=codes)
-        if not torch.isfinite(match_scores).all():
-            raise FloatingPointError("after the last decoding step: the match scores are not finite")
-        return GPTFaceGenerationOutput(codes, match_scores)
+            return guide(logits, mask, self._match_score(prompt, source, embeddings.embed_codes(codes), mask))
+
+        with tqdm(total=schedule.num_steps, disable=not progress_bar, desc="decoding") as bar:
+
+            def on_step(step: int, codes: torch.Tensor, mask: torch.Tensor) -> None:
+                bar.update()
+                if callback_on_step_end is not None:
+                    callback_on_step_end(step, {"codes": codes, "mask": mask})
+
+            codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step)
+        match_scores = self._finite_match_scores(**prompt, image_codes=codes)
+        return GPTFaceGenerationOutput(codes, match_scores, guide.divergence)
+
+    def masked_caption(self, batch: int, num_tokens: int) -> torch.Tensor:
+        """
+        `[CLS] [MASK]… [SEP]` as ids [batch, num_tokens + 2]: the start of a caption of so many tokens.
+
+        Raises:
+            ValueError: where the model does not read so many.
+        """
+        room = self.config.max_text_length - 2
+        if not 1 <= num_tokens <= room:
+            raise ValueError(f"a caption of this model has 1 to {room} tokens, not {num_tokens}")
+        ids = self.gptface.empty_caption(batch)
+        masks = ids.new_full((batch, num_tokens), self.config.mask_token_id)
+        return torch.cat([ids[:, :1], masks, ids[:, 1:]], 1)
+
+    @torch.no_grad()
+    def generate_text(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        *,
+        suppress_tokens: Sequence[int] = (),
+        num_inference_steps: int = 8,
+        temperature: float = 1.0,
+        confidence_temperature: float = 1.0,
+        decoding: DecodingMode = "parallel",
+        top_k: int | None = None,
+        guidance_scale: float = 1.0,
+        itm_guidance: ITMGuidance | dict | float | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> GPTFaceTextGenerationOutput:
+        r"""
+        Fills the words that are `[MASK]` in `input_ids`; with [`masked_caption`] it writes a whole caption.
+
+        Args:
+            input_ids, attention_mask: the caption [B, T].
+            image_codes: [B, N], the face.
+            suppress_tokens: ids that are never written, beside the special ones of the configuration.
+            num_inference_steps, temperature, confidence_temperature, decoding, top_k: as in [`generate`].
+            guidance_scale: of classifier-free guidance away from what is written where the whole face is masked; 1 = off.
+            itm_guidance, generator: as in [`generate`].
+
+        Raises:
+            ValueError: shapes that do not fit, no face, or a guidance that was asked for and cannot act.
+            FloatingPointError: where logits, gradients or match scores are not finite; names the step.
+        """
+        batch, cells = input_ids.shape[0], self.config.num_image_tokens
+        if image_codes is None or image_codes.shape != (batch, cells):
+            shape = None if image_codes is None else list(image_codes.shape)
+            raise ValueError(f"image_codes {shape} must be [{batch}, {cells}]: the face that the words are about")
+        guidance = self._checked_guidance(itm_guidance)
+        schedule = DecodingSchedule(num_inference_steps, temperature, confidence_temperature, decoding, top_k)
+        generators = per_sample_generators(generator, batch)
+        allowed = self._words(suppress_tokens).to(input_ids.device)
+        word_vectors = self.gptface.get_input_embeddings().weight
+        guide = _Guide(guidance, word_vectors[allowed], generators)
+        initial = input_ids == self.config.mask_token_id
+        hidden_face = torch.ones_like(image_codes, dtype=torch.bool)
+
+        # The loop counts words by their place among the allowed ones; given words stay out of it.
+        def ids_of(places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return torch.where(initial & ~mask, allowed[places], input_ids)
+
+        def predict(places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            caption = {"input_ids": ids_of(places, mask), "attention_mask": attention_mask}
+            logits = self._text_logits(caption, image_codes)[..., allowed]
+            if guidance_scale != 1:
+                unconditional = self._text_logits(caption, image_codes, hidden_face)[..., allowed]
+                logits = classifier_free(logits, unconditional, guidance_scale)
+            known = word_vectors[caption["input_ids"]]
+
+            def score(vectors: torch.Tensor) -> torch.Tensor:
+                words = torch.where(mask[..., None], vectors, known)
+                return self.match_log_odds(None, attention_mask, inputs_embeds=words, image_codes=image_codes)
+
+            return guide(logits, mask, score)
+
+        places = fill_masked(torch.zeros_like(input_ids), initial, predict, schedule, generators)
+        sequences = ids_of(places, torch.zeros_like(initial))
+        match_scores = self._finite_match_scores(sequences, attention_mask, image_codes=image_codes)
+        return GPTFaceTextGenerationOutput(sequences, match_scores, guide.divergence)
+
+    def _words(self, suppress_tokens: Sequence[int]) -> torch.Tensor:
+        """Ids [V'] that may be written."""
+        config = self.config
+        special = {config.pad_token_id, config.cls_token_id, config.sep_token_id, config.mask_token_id}
+        banned = special | set(suppress_tokens)
+        return torch.tensor([index for index in range(config.vocab_size) if index not in banned])
 
     def _image_logits(self, caption: dict[str, torch.Tensor | None], codes: torch.Tensor, mask: torch.Tensor):
         """Logits over codes [B, N, K] in float32; a caption without ids is the empty one."""
         outputs = self.gptface(**caption, image_codes=codes, image_mask=mask)
         return self.lm_head.image(self.split_states(outputs)[1], self.gptface.embeddings).float()
+
+    def _text_logits(
+        self, caption: dict[str, torch.Tensor | None], codes: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Logits over words [B, T, V] in float32."""
+        outputs = self.gptface(**caption, image_codes=codes, image_mask=mask)
+        return self.lm_head.text(self.split_states(outputs)[0]).float()
+
+    def _finite_match_scores(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:
+        scores = self.match_log_odds(input_ids, attention_mask, **inputs)
+        if not torch.isfinite(scores).all():
+            raise FloatingPointError("after the last decoding step: the match scores are not finite")
+        return scores
+
+    def _checked_guidance(self, value: ITMGuidance | dict | float | None) -> ITMGuidance:
+        guidance = as_guidance(value)
+        if guidance.iterations:
+            self._check_match_head()
+        return guidance
 
     def _check_match_head(self) -> None:
         if not self.config.match_trained:

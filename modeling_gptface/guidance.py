@@ -1,10 +1,15 @@
 """Guidance by the gradient of the image-text matching loss (plug-and-play, Dathathri et al. 2020, on masked cells)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
+
+from .decoding import gumbel_noise
+
+Estimator = Literal["soft", "straight_through"]
 
 
 class GuidanceError(RuntimeError):
@@ -23,6 +28,8 @@ class ITMGuidance:
         kl_weight: k, weight of KL(q‖p).
         fusion: g of the geometric mean between guided and unguided distribution.
         temperature: τ of both distributions.
+        estimator: what the matching head reads in a masked cell: `"soft"`, the mean vector of the distribution, or
+            `"straight_through"`, the vector of a drawn code, with the gradient of the mean.
     """
 
     iterations: int = 1
@@ -31,8 +38,11 @@ class ITMGuidance:
     kl_weight: float = 0.01
     fusion: float = 0.9
     temperature: float = 1.0
+    estimator: Estimator = "soft"
 
     def __post_init__(self):
+        if self.estimator not in get_args(Estimator):
+            raise ValueError(f"estimator must be one of {get_args(Estimator)}, got {self.estimator!r}")
         numbers = (self.step_size, self.gradient_power, self.kl_weight, self.fusion, self.temperature)
         if not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"guidance needs finite numbers, got {self}")
@@ -40,9 +50,9 @@ class ITMGuidance:
             raise ValueError(f"need iterations ≥ 0, step_size ≥ 0, temperature > 0 and 0 ≤ fusion ≤ 1, got {self}")
 
     @classmethod
-    def original(cls) -> "ITMGuidance":
+    def original(cls, estimator: Estimator = "soft") -> "ITMGuidance":
         """The constants of the original plug-and-play method."""
-        return cls(iterations=3, step_size=0.02, gradient_power=1.5, kl_weight=0.01)
+        return cls(iterations=3, step_size=0.02, gradient_power=1.5, kl_weight=0.01, estimator=estimator)
 
 
 def guide_logits(
@@ -51,6 +61,7 @@ def guide_logits(
     match_score: Callable[[torch.Tensor], torch.Tensor],
     code_table: torch.Tensor,
     guidance: ITMGuidance,
+    generators: Sequence[torch.Generator] | None = None,
 ) -> torch.Tensor:
     """
     Pulls the distribution over masked cells towards what the matching head takes for the prompt.
@@ -58,23 +69,28 @@ def guide_logits(
     With ℓ the logits, p = softmax(ℓ/τ), q = softmax((ℓ+δ)/τ) and e_i = Σ_c q_i(c)·E(c), δ descends
     L = −log σ(s(e)) + k·mean_i KL(q_i‖p_i): δ ← δ − α·σ_ℓ·∇/max(‖∇‖^γ, ε), σ_ℓ the standard deviation of ℓ over codes and
     ‖∇‖ the root of the mean over masked cells of ‖∇_i‖², per sample. The result is ℓ + g·δ: the geometric fusion
-    q^g·p^(1−g).
+    q^g·p^(1−g). With `estimator="straight_through"` e_i is E of a code drawn from q_i, and its gradient that of the sum.
 
     Args:
         logits: ℓ [B, N, K].
         mask: [B, N] bool; only these cells are changed.
         match_score: cell vectors [B, N, H] (those of unmasked cells are ignored) → match log-odds s [B].
         code_table: E [K, H].
+        generators: one for each sample; only `"straight_through"` draws from them.
 
     Returns:
         logits [B, N, K]; the very tensor given where `iterations` is 0.
 
     Raises:
+        ValueError: `"straight_through"` without generators.
         FloatingPointError: where the gradient is not finite.
         GuidanceError: where there is something to guide and the gradient is zero for every sample: guidance cannot act.
     """
     if guidance.iterations == 0 or not mask.any():
         return logits
+    straight_through = guidance.estimator == "straight_through"
+    if straight_through and generators is None:
+        raise ValueError('estimator="straight_through" draws codes: give generators, one for each sample')
     logits = logits.detach().float()
     # The known cells take no part: all that follows is over the masked cells, [M, K].
     batch_index = mask.nonzero()[:, 0]
@@ -90,9 +106,13 @@ def guide_logits(
             delta.requires_grad_(True)
             log_q = ((masked_logits + delta) / guidance.temperature).log_softmax(-1)
             q = log_q.exp()
-            vectors = table.new_zeros(*mask.shape, table.shape[1]).masked_scatter(
-                mask[..., None], (q @ table.float()).to(table.dtype)
-            )
+            masked_vectors = (q @ table.float()).to(table.dtype)
+            if straight_through:
+                assert generators is not None
+                noise = gumbel_noise(logits.shape[1:], generators, logits.device)[mask]
+                drawn = table[(log_q.detach() + noise).argmax(-1)]
+                masked_vectors = drawn + masked_vectors - masked_vectors.detach()
+            vectors = table.new_zeros(*mask.shape, table.shape[1]).masked_scatter(mask[..., None], masked_vectors)
             divergence = (q * (log_q - reference)).sum(-1)
             mean_divergence = divergence.new_zeros(len(mask)).index_add(0, batch_index, divergence) / cells
             loss = -torch.nn.functional.logsigmoid(match_score(vectors)) + guidance.kl_weight * mean_divergence
@@ -106,6 +126,23 @@ def guide_logits(
         scale = norm.pow(guidance.gradient_power).clamp(min=1e-12)[batch_index, None]
         delta = delta.detach() - guidance.step_size * spread * gradient / scale
     return logits.masked_scatter(mask[..., None], masked_logits + guidance.fusion * delta)
+
+
+def guidance_divergence(
+    guided: torch.Tensor, unguided: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """
+    How far guidance moved the distributions: mean over masked cells of KL(guided ‖ unguided), nats [B]; 0 without such cells.
+
+    Args:
+        guided, unguided: logits [B, N, K].
+        mask: [B, N] bool.
+    """
+    log_q = (guided[mask].float() / temperature).log_softmax(-1)
+    log_p = (unguided[mask].float() / temperature).log_softmax(-1)
+    divergence = (log_q.exp() * (log_q - log_p)).sum(-1)
+    total = divergence.new_zeros(len(mask)).index_add(0, mask.nonzero()[:, 0], divergence)
+    return total / mask.sum(-1).clamp(min=1)
 
 
 def cell_saliency(match_score: Callable[[torch.Tensor], torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:

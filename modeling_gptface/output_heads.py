@@ -84,7 +84,9 @@ class GPTFaceCrossMatchHead(nn.Module):
             for states in (self.query(words), self.key(cells), self.value(cells))
         )
         found = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        evidence = self.evidence(self.activation(self.combine(torch.cat([words, found, words * found], -1)))).squeeze(-1)
+        evidence = self.evidence(self.activation(self.combine(torch.cat([words, found, words * found], -1)))).squeeze(
+            -1
+        )
         if attention_mask is not None:
             evidence = evidence * attention_mask
         log_odds = evidence.sum(1)

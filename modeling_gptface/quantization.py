@@ -1,15 +1,40 @@
-"""Quantizers of the image tokenizer: finite scalar quantization and learned codebooks, behind one interface.
+"""Quantizers of the image tokenizer: finite scalar quantization and learned codebooks, behind one interface."""
 
-Both map latents [B, C, h, w] to quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents.
-"""
-
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 
-class FiniteScalarQuantizer(nn.Module):
+class Quantizer(nn.Module, ABC):
+    """Latents [B, C, h, w] → quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents."""
+
+    down: nn.Conv2d
+    up: nn.Conv2d
+
+    @property
+    @abstractmethod
+    def num_codes(self) -> int:
+        """Number of different codes K."""
+
+    @abstractmethod
+    def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents [B, C, h, w] → quantized latents, through which gradients pass straight, and codes [B, h, w]."""
+
+    @abstractmethod
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, h, w] → latents [B, C, h, w], those that `forward` gives for these codes."""
+
+    def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
+        """
+        Loss terms by name, besides those of the pixels, for latents [B, C, h, w] and the codes [B, h, w] that they were given;
+        none unless a quantizer has its own.
+        """
+        return {}
+
+
+class FiniteScalarQuantizer(Quantizer):
     """
     Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505) between 1×1 convolutions.
 
@@ -30,25 +55,31 @@ class FiniteScalarQuantizer(nn.Module):
     def _column(self, values: list[float], like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
 
-    def integers(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents [B, C, h, w] → integers q [B, D, h, w] as floats in −(L_j//2)…(L_j−1)//2, straight-through."""
+    def widths(self, like: torch.Tensor) -> torch.Tensor:
+        """L_j//2 as [1, D, 1, 1]: integers divided by it go through `up`."""
+        return self._column([level // 2 for level in self.levels], like)
+
+    def integers(self, latents: torch.Tensor, rounded: bool = True) -> torch.Tensor:
+        """
+        Latents [B, C, h, w] → integers q [B, D, h, w] as floats in −(L_j//2)…(L_j−1)//2, straight-through; with
+        `rounded=False` as they are before the rounding.
+        """
         half = self._column([(level - 1) * (1 + 1e-3) / 2 for level in self.levels], latents)
         offset = self._column([0.5 if level % 2 == 0 else 0.0 for level in self.levels], latents)
         bounded = torch.tanh(self.down(latents) + torch.atanh(offset / half)) * half - offset
-        return bounded + (bounded.round() - bounded).detach()
+        return bounded + (bounded.round() - bounded).detach() if rounded else bounded
 
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         integers = self.integers(latents)
-        width = self._column([level // 2 for level in self.levels], latents)
+        width = self.widths(latents)
         # in whole numbers: bfloat16 holds none above 256 exactly
         basis = torch.tensor(self._basis(), device=latents.device).view(1, -1, 1, 1)
         codes = ((integers.detach().round() + width).long() * basis).sum(1)
         return self.up(integers / width), codes
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes [B, h, w] → latents [B, C, h, w], exactly those that `forward` gives for these codes."""
         levels = code_levels(codes, self.levels).movedim(-1, 1).to(self.up.weight.dtype)
-        width = self._column([level // 2 for level in self.levels], levels)
+        width = self.widths(levels)
         return self.up((levels - width) / width)
 
     def _basis(self) -> list[int]:
@@ -59,7 +90,7 @@ class FiniteScalarQuantizer(nn.Module):
         return basis
 
 
-class CodebookQuantizer(nn.Module):
+class CodebookQuantizer(Quantizer):
     """
     Learned codebook (van den Oord et al. 2017): each latent is replaced by its nearest vector in Euclidean distance.
 
@@ -87,8 +118,15 @@ class CodebookQuantizer(nn.Module):
         return self.up(quantized.movedim(-1, 1)), codes
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes [B, h, w] → latents [B, C, h, w]."""
         return self.up(self.codebook(codes).movedim(-1, 1))
+
+    def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`commitment_loss` draws latents to their vectors, `codebook_loss` vectors to their latents (mean squared distances)."""
+        vectors, chosen = self.down(latents).movedim(1, -1), self.codebook(codes)
+        return {
+            "commitment_loss": nn.functional.mse_loss(vectors, chosen.detach()),
+            "codebook_loss": nn.functional.mse_loss(chosen, vectors.detach()),
+        }
 
 
 class GumbelQuantizer(CodebookQuantizer):
@@ -109,6 +147,10 @@ class GumbelQuantizer(CodebookQuantizer):
         soft = logits.softmax(1)
         chosen = nn.functional.one_hot(codes, self.num_codes).movedim(-1, 1) + (soft - soft.detach())
         return self.up(torch.einsum("bkhw,kd->bdhw", chosen, self.codebook.weight)), codes
+
+    def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
+        """None: the classifier picks the codes, and gradients reach the vectors through its softmax."""
+        return {}
 
 
 def code_levels(codes: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:

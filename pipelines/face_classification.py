@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 
 from .face_pipeline import FacePipeline
 
@@ -12,7 +12,7 @@ from .face_pipeline import FacePipeline
 class FaceClassificationPipeline(FacePipeline):
     """Common part of the two classifiers: one list of scores for each face."""
 
-    model: GPTFaceForImageClassification
+    model: GPTFaceTaskModel
     head_name: str
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -22,13 +22,15 @@ class FaceClassificationPipeline(FacePipeline):
     def _sanitize_parameters(
         self,
         top_k: int | None = None,
-        threshold: float | None = None,
+        threshold: float | str | None = None,
         face: str | int | None = None,
         aligned: bool | None = None,
         landmarks: Any = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
+        if isinstance(threshold, str) and threshold != "auto":
+            raise ValueError(f'threshold must be a score in 0…1 or "auto", got {threshold!r}')
         find = {"face": face, "aligned": aligned, "landmarks": landmarks}
         choose = {"top_k": top_k, "threshold": threshold, "face": face}
         return (
@@ -43,17 +45,31 @@ class FaceClassificationPipeline(FacePipeline):
         return {"pixel_values": pixels, "boxes": [face.box for face in faces]}
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        logits = self.model(pixel_values=inputs["pixel_values"]).logits
+        # The named head, whichever head the model's class is about: remote code knows Auto classes only.
+        states = self.model.split_states(self.model.gptface(pixel_values=inputs["pixel_values"]))[1]
+        logits = self.model.classifiers[self.head_name](states)
         if not torch.isfinite(logits).all():
             raise FloatingPointError("the classifier's logits are not finite: the checkpoint is damaged")
         return {"logits": logits, "boxes": inputs["boxes"]}
 
     def postprocess(
-        self, outputs: dict[str, Any], top_k: int | None = None, threshold: float | None = None, face: Any = "largest"
+        self,
+        outputs: dict[str, Any],
+        top_k: int | None = None,
+        threshold: float | str | None = None,
+        face: Any = "largest",
     ) -> list[Any]:
         """
         For each face a list of {"label", "score"} (and "box" where it was detected), best first; with `face="all"` a list
-        of such lists.
+        of such lists. Scores are calibrated by the head's temperature.
+
+        Args:
+            top_k: at most so many labels, the best; all by default.
+            threshold: labels with at least this score; `"auto"`: at least the label's own threshold, which fine-tuning chose
+                (0.5 where it did not); None: all.
+
+        Raises:
+            ValueError: `"auto"` where the labels exclude each other: the best one is the answer (`top_k=1`).
         """
         head = self.model.config.heads[self.head_name]
         multi_label = head["problem_type"] == "multi_label_classification"
@@ -61,11 +77,20 @@ class FaceClassificationPipeline(FacePipeline):
         scores = logits.sigmoid() if multi_label else logits.softmax(-1)
         if not torch.isfinite(scores).all():
             raise FloatingPointError("the scores are not finite: the head's temperature is damaged")
+        limits = [threshold] * len(head["labels"])
+        if threshold == "auto":
+            if not multi_label:
+                raise ValueError(
+                    f'the labels of {self.head_name!r} exclude each other: use top_k=1, not threshold="auto"'
+                )
+            limits = head.get("thresholds") or [0.5] * len(limits)
         results = []
         for row, box in zip(scores.tolist(), outputs["boxes"], strict=True):
-            entries = [{"label": label, "score": score} for label, score in zip(head["labels"], row, strict=True)]
-            if threshold is not None:
-                entries = [entry for entry in entries if entry["score"] >= threshold]
+            entries = [
+                {"label": label, "score": score}
+                for label, score, limit in zip(head["labels"], row, limits, strict=True)
+                if limit is None or score >= limit
+            ]
             entries.sort(key=lambda entry: -entry["score"])
             if box is not None:
                 entries = [{**entry, "box": box} for entry in entries]
@@ -80,6 +105,7 @@ class FaceAttributeClassificationPipeline(FaceClassificationPipeline):
     ```python
     classify = pipeline("face-attribute-classification")
     classify("portrait.jpg", top_k=5)  # [{"label": "Young", "score": …, "box": …}, …]
+    classify("portrait.jpg", threshold="auto")  # the labels that hold
     ```
     """
 

@@ -1,28 +1,29 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature
 
+from gptface.modeling_gptface.decoding import DecodingMode
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.processing.alignment import align
 from gptface.processing.composite import (
     CompositeMode,
     cells_to_mask,
     composite_crop,
-    feather,
     mask_to_cells,
     normalize_mask,
     paste_back,
 )
+from gptface.processing.composite import feather as fade_inwards
+from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
+from .prompts import candidate_seeds, encode_prompt
 
 # Constants of the default edit, in pixels of a 128-px crop and in the units of `generate`.
 FEATHER_RADIUS = 6.0
@@ -47,31 +48,47 @@ class GuidedFaceEditingPipeline(FacePipeline):
         region: a named region or a list of them; without mask and region the words of the prompt decide, and where they
             name no place the whole face may change. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
+        source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
+            difference between both captions.
         strength: in (0, 1], share of the region's cells that are redrawn, the most salient first.
-        num_inference_steps, temperature: of the decoding.
+        num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
         guidance_scale: classifier-free guidance, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
         seed or generator: the same seed gives the same picture.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
         composite: `"residual"` keeps the photo's detail, `"replace"` takes the decoded pixels.
-        callback_on_step_end: called with (step, {"codes", "mask"}).
+        feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards; 0 for a hole
+            of which nothing shall stay.
+        callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
+            candidates as they are so far.
 
     Returns for one image a list of dicts, best first: `image` (the size of the input), `face` (edited crop), `mask` (crop),
-    `match_score`, `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
+    `match_score`, `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
     """
 
     model: GPTFaceForGuidedGeneration
-    per_input = ("landmarks", "prompt", "negative_prompt", "mask_image")
+    per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image")
     required_parts = ("gptface.", "lm_head.")
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         names = {
-            "preprocess": ("prompt", "negative_prompt", "mask_image", "region", "face", "aligned", "landmarks"),
+            "preprocess": (
+                "prompt",
+                "negative_prompt",
+                "source_prompt",
+                "mask_image",
+                "region",
+                "face",
+                "aligned",
+                "landmarks",
+            ),
             "forward": (
                 "strength",
                 "num_inference_steps",
                 "temperature",
+                "decoding",
+                "top_k",
                 "guidance_scale",
                 "itm_guidance",
                 "num_images_per_prompt",
@@ -80,7 +97,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 "callback_on_step_end",
                 "progress_bar",
             ),
-            "postprocess": ("composite", "face"),
+            "postprocess": ("composite", "feather", "face"),
         }
         unknown = set(kwargs) - {name for group in names.values() for name in group}
         if unknown:
@@ -93,6 +110,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         inputs: dict[str, Any],
         prompt: str | None = None,
         negative_prompt: str | None = None,
+        source_prompt: str | None = None,
         mask_image: Any = None,
         region: str | list[str] | None = None,
         **find: Any,
@@ -106,30 +124,22 @@ class GuidedFaceEditingPipeline(FacePipeline):
         faces = self.find_faces(photo, **find)
         photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
         edits = [self._prepare(face, cells, photo_mask) for face in faces]
-        text = self._tokens("prompt", prompt)
-        negative = None if negative_prompt is None else self._tokens("negative_prompt", negative_prompt)
-        return {"photo": photo, "photo_mask": photo_mask, "edits": edits, "text": text, "negative": negative}
+        return {
+            "photo": photo,
+            "photo_mask": photo_mask,
+            "edits": edits,
+            "prompt": prompt,
+            "text": encode_prompt(self.processor, "prompt", prompt),
+            "negative": self._optional("negative_prompt", negative_prompt),
+            "source": self._optional("source_prompt", source_prompt),
+        }
 
-    def _tokens(self, name: str, text: str) -> BatchFeature:
-        """Ids and attention mask of one text; says so where it is cut, and refuses one of which nothing is understood."""
-        tokenizer = self.processor.tokenizer
-        if not isinstance(text, str):
-            raise ValueError(f"{name} must be a text, got {text!r}")
-        shown = repr(text if len(text) <= 80 else text[:79] + "…")
-        try:
-            ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        except (TypeError, UnicodeError) as error:  # a lone surrogate
-            raise ValueError(f"{name} {shown} is not valid Unicode") from error
-        if text.strip() and not set(ids) - {tokenizer.unk_token_id}:
-            raise ValueError(
-                f"{name} {shown} has no word that this checkpoint knows: describe the face in plain English"
-            )
-        room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
-        if len(ids) > room:
-            warnings.warn(
-                f"{name} has {len(ids)} tokens and this checkpoint reads {room}: the rest is ignored", stacklevel=2
-            )
-        return self.processor(text=[text])
+    def _optional(self, name: str, text: str | None) -> dict[str, torch.Tensor]:
+        """A second caption as arguments of `generate`; none where it is not given."""
+        if text is None:
+            return {}
+        encoded = encode_prompt(self.processor, name, text)
+        return {f"{name.removesuffix('_prompt')}_{key}": tensor for key, tensor in encoded.items()}
 
     def _named_cells(self, prompt: str, region: str | list[str] | None) -> np.ndarray | None:
         """Cells [G, G] bool of the named regions, or of those that the prompt's words name; None for `"auto"`."""
@@ -163,6 +173,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
         strength: float = 1.0,
         num_inference_steps: int = DEFAULT_STEPS,
         temperature: float = DEFAULT_TEMPERATURE,
+        decoding: DecodingMode = "parallel",
+        top_k: int | None = None,
         guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
         itm_guidance: Any = DEFAULT_ITM_GUIDANCE,
         num_images_per_prompt: int = 1,
@@ -175,47 +187,43 @@ class GuidedFaceEditingPipeline(FacePipeline):
             raise ValueError(f"strength must lie in (0, 1], got {strength}")
         if num_images_per_prompt < 1:
             raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
-        seeds = self._seeds(seed, generator, num_images_per_prompt)
-        text = {name: tensor.expand(len(seeds), -1) for name, tensor in inputs["text"].items()}
-        negative = {}
-        if inputs["negative"] is not None:
-            negative = {
-                f"negative_{name}": tensor.expand(len(seeds), -1) for name, tensor in inputs["negative"].items()
-            }
+        seeds = candidate_seeds(seed, generator, num_images_per_prompt)
+        captions = {**inputs["text"], **inputs["negative"], **inputs["source"]}
         for edit in inputs["edits"]:
             codes = self.model.image_tokenizer.encode(edit["pixel_values"].to(self.model.dtype))
-            mask = self._cells_to_redraw(edit["cells"], codes, inputs["text"], strength)
+            mask = self._cells_to_redraw(edit["cells"], codes, {**inputs["text"], **inputs["source"]}, strength)
             output = self.model.generate(
-                **text,
+                **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
                 image_codes=codes.expand(len(seeds), -1),
                 image_mask=mask.expand(len(seeds), -1),
-                **negative,
                 num_inference_steps=num_inference_steps,
                 temperature=temperature,
+                decoding=decoding,
+                top_k=top_k,
                 guidance_scale=guidance_scale,
                 itm_guidance=itm_guidance,
                 generator=[torch.Generator().manual_seed(each) for each in seeds],
-                callback_on_step_end=callback_on_step_end,
+                callback_on_step_end=self._with_pictures(callback_on_step_end),
                 progress_bar=progress_bar,
             )
             decoded = self.model.image_tokenizer.decode(torch.cat([codes, output.codes]))
             if not torch.isfinite(decoded).all():
                 raise FloatingPointError("the decoded pixels are not finite: the checkpoint is damaged")
             edit["decoded"] = decoded.add(1).div(2).permute(0, 2, 3, 1)
-            edit["match_scores"] = output.match_scores
+            edit["match_scores"], edit["guidance_kl"] = output.match_scores, output.guidance_kl
             edit["redrawn"] = mask[0]
         return {**inputs, "seeds": seeds}
 
-    @staticmethod
-    def _seeds(seed: int | None, generator: torch.Generator | None, count: int) -> list[int]:
-        """Candidate j uses seed + j; without a seed it is drawn from the generator, or fresh."""
-        if seed is not None and generator is not None:
-            raise ValueError("give seed or generator, not both")
-        if isinstance(generator, list | tuple):
-            raise ValueError("give one generator: candidate j uses the seed drawn from it + j")
-        if seed is None:
-            seed = int(torch.randint(2**31, (1,), generator=generator))
-        return [seed + index for index in range(count)]
+    def _with_pictures(self, callback: Callable | None) -> Callable | None:
+        """The user's callback, given the partial pictures too; they are decoded for nobody else."""
+        if callback is None:
+            return None
+
+        def on_step_end(step: int, state: dict[str, Any]) -> None:
+            images = self.processor.decode_codes(state["codes"], self.model.image_tokenizer)
+            callback(step, {**state, "images": images})
+
+        return on_step_end
 
     def _cells_to_redraw(
         self, cells: np.ndarray | None, codes: torch.Tensor, text: dict[str, torch.Tensor], strength: float
@@ -233,24 +241,36 @@ class GuidedFaceEditingPipeline(FacePipeline):
         return torch.zeros_like(region).scatter(1, saliency.topk(count, dim=1).indices, True)
 
     def postprocess(
-        self, outputs: dict[str, Any], composite: CompositeMode = "residual", face: str | int = "largest"
+        self,
+        outputs: dict[str, Any],
+        composite: CompositeMode = "residual",
+        feather: float = FEATHER_RADIUS,
+        face: str | int = "largest",
     ) -> list[dict[str, Any]]:
+        if not 0 <= feather < self.face_size:
+            raise ValueError(f"feather must lie in 0…{self.face_size - 1} pixels of the crop, got {feather}")
         grid, size = self.model.config.grid_size, self.face_size
         photo: Image.Image = outputs["photo"]
+        description = describe(self.model, outputs["prompt"], EDITED)
         results = []
         for index, seed in enumerate(outputs["seeds"]):
             image, faces, masks = photo, [], []
             for edit in outputs["edits"]:
-                mask = feather(cells_to_mask(edit["redrawn"].cpu().numpy().reshape(grid, grid), size), FEATHER_RADIUS)
+                cells = edit["redrawn"].cpu().numpy().reshape(grid, grid)
+                mask = fade_inwards(cells_to_mask(cells, size), feather)
                 if edit["bound"] is not None:
-                    mask = np.minimum(mask, feather(edit["bound"], FEATHER_RADIUS))
+                    mask = np.minimum(mask, fade_inwards(edit["bound"], feather))
                 decoded = edit["decoded"].float().cpu().numpy()
                 image, crop = self._composite(
                     image, edit["face"], decoded[index + 1], decoded[0], mask, composite, outputs["photo_mask"]
                 )
                 faces.append(crop)
                 masks.append(Image.fromarray(np.rint(mask * 255).astype(np.uint8)))
-            scores = [float(edit["match_scores"][index]) for edit in outputs["edits"]]
+            for picture in (image, *faces):
+                mark(picture, description, seed)
+            scores, divergences = (
+                [float(edit[name][index]) for edit in outputs["edits"]] for name in ("match_scores", "guidance_kl")
+            )
             boxes = [edit["face"].box for edit in outputs["edits"]]
             single = face != "all"
             results.append(
@@ -259,6 +279,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                     "face": faces[0] if single else faces,
                     "mask": masks[0] if single else masks,
                     "match_score": float(np.mean(scores)),
+                    "guidance_kl": float(np.mean(divergences)),
                     "box": boxes[0] if single else boxes,
                     "seed": seed,
                 }

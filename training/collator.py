@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gptface.processing.regions import region_cells, regions_from_prompt
 
-from .captions import Caption, contradictions, mentions_of_other, phrase_for, render, render_plainly
+from .captions import Caption, mentions_of_other, phrase_for, render, render_plainly
 from .code_dataset import CodeTable
 from .grammar import choose
 from .masking import MaskLaw, image_mask, sample_generator, span_mask
@@ -44,6 +45,7 @@ class PreTrainingCollator:
     pairs follow one law in everything but the pairing: masks, dropped captions and special tokens tell nothing.
 
     Args:
+        table: of the samples that do not bring theirs.
         image_laws: mixture of mask laws for the grid.
         region_masks: share of samples in which, instead, the region that one phrase of the caption speaks of is masked, wholly
             or in part: there the caption says most about the codes, and editing asks for just this.
@@ -58,7 +60,7 @@ class PreTrainingCollator:
             not asked for, since the head would read it off the words.
     """
 
-    table: CodeTable
+    table: CodeTable | None
     tokenizer: PreTrainedTokenizerBase
     max_text_length: int
     image_laws: list[MaskLaw] = field(default_factory=lambda: [MaskLaw()])
@@ -77,8 +79,8 @@ class PreTrainingCollator:
         specials = set(self.tokenizer.all_special_ids)
         self._word_ids = np.array(sorted(set(vocabulary.values()) - specials))
 
-    def __call__(self, samples: list[dict[str, int]]) -> dict[str, torch.Tensor]:
-        rows = [self._sample(sample["row"], sample["epoch"]) for sample in samples]
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        rows = [self._sample(sample) for sample in samples]
         batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in _GRID_FIELDS}
         length = max(len(row["input_ids"]) for row in rows)
         for name, padding in (("input_ids", self.tokenizer.pad_token_id), ("text_labels", IGNORED)):
@@ -91,10 +93,11 @@ class PreTrainingCollator:
         batch["attention_mask"] = (batch["input_ids"] != self.tokenizer.pad_token_id).long()
         return batch
 
-    def _sample(self, row: int, epoch: int) -> dict[str, np.ndarray]:
-        generator = sample_generator(self.seed, epoch, row)
-        picture, caption, match = self._pair(row, generator)
-        codes = self.table.codes[picture, generator.integers(2)].astype(np.int64)
+    def _sample(self, sample: dict[str, Any]) -> dict[str, np.ndarray]:
+        table, row = sample.get("table", self.table), sample["row"]
+        generator = sample_generator(self.seed, sample["epoch"], sample.get("id", row))
+        picture, caption, match = self._pair(table, row, generator)
+        codes = table.codes[picture, generator.integers(2)].astype(np.int64)
         mask = self._mask_cells(len(codes), caption, generator)
         dropped = generator.random() < self.caption_dropout
         input_ids = np.array(
@@ -111,15 +114,14 @@ class PreTrainingCollator:
             "input_ids": masked_ids,
             "text_labels": np.where(true, text_labels, IGNORED),
             "match_labels": np.array(IGNORED if dropped or wholly_masked else match),
-            "labels": self._labels(picture, {} if dropped else caption.mentions),
+            "labels": self._labels(table.labels[picture], {} if dropped else caption.mentions),
         }
 
-    def _labels(self, picture: int, mentions: Mapping[str, int]) -> np.ndarray:
-        known = self.table.labels[picture]
+    def _labels(self, known: Mapping[str, int], mentions: Mapping[str, int]) -> np.ndarray:
         asked = [UNKNOWN if name in mentions else known.get(name, UNKNOWN) for name in self.label_names]
         return np.array(asked, np.int64)
 
-    def _pair(self, row: int, generator: np.random.Generator) -> tuple[int, Caption, int]:
+    def _pair(self, table: CodeTable, row: int, generator: np.random.Generator) -> tuple[int, Caption, int]:
         """
         Row of the picture, caption, and whether they match (1, 0, or −100 where no false caption was found).
 
@@ -127,8 +129,8 @@ class PreTrainingCollator:
         its own, are two coins. So neither the words nor the picture alone tell anything about the match: were a phrase of
         the own caption flipped instead, rare phrases would be false more often than true.
         """
-        own = self.table.caption(row, generator, self.max_mentions, self.plain_captions)
-        partner = self._partner(row, own, generator)
+        own = table.caption(row, generator, self.max_mentions, self.plain_captions)
+        partner = self._partner(table, row, own, generator)
         if partner is None:
             return row, own, IGNORED
         faces = [(row, own), partner]
@@ -137,20 +139,21 @@ class PreTrainingCollator:
         match = int(generator.random() >= self.match_negatives)
         return faces[0][0], faces[1 - match][1], match
 
-    def _partner(self, row: int, own: Caption, generator: np.random.Generator) -> tuple[int, Caption] | None:
+    def _partner(
+        self, table: CodeTable, row: int, own: Caption, generator: np.random.Generator
+    ) -> tuple[int, Caption] | None:
         """Another face and its caption, each caption false of the other face; None where the candidates had none."""
-        labels = self.table.labels
-        alike = generator.random() < self.counterfactuals and self.table.emotions[row] is None
+        alike = generator.random() < self.counterfactuals and bool(own.mentions) and table.emotions[row] is None
         best: tuple[int, int, dict[str, int]] | None = None
-        for stranger in generator.integers(len(self.table), size=CANDIDATES).tolist():
+        for stranger in generator.integers(len(table), size=CANDIDATES).tolist():
             if alike:
-                mentions = mentions_of_other(own.mentions, labels[stranger])
+                mentions = mentions_of_other(own.mentions, table.labels[stranger])
                 caption = None
             else:
-                caption = self.table.caption(stranger, generator, self.max_mentions, self.plain_captions)
+                caption = table.caption(stranger, generator, self.max_mentions, self.plain_captions)
                 mentions = caption.mentions
-            wrong = contradictions(mentions, labels[row])
-            if not wrong or not contradictions(own.mentions, labels[stranger]):
+            wrong = table.contradictions(caption or Caption("", mentions), row)
+            if not wrong or not table.contradictions(own, stranger):
                 continue
             if caption is not None:
                 return stranger, caption

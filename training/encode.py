@@ -6,11 +6,13 @@ holds the tokenizer's fingerprint; readers refuse codes of another tokenizer. A 
 whole part.
 """
 
-import io
+import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +20,12 @@ from PIL import Image
 
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.alignment import align, celeba_crop, crop_matrix
+from gptface.processing.image_loading import load_image, to_rgb
+
+from .sources import Sample, read_samples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +42,12 @@ LAYOUT_LANDMARKS = {
 LAYOUTS = ("celeba", "aligned", *LAYOUT_LANDMARKS)
 
 
+def check_layout(layout: str) -> None:
+    """Raises `ValueError` where a layout is unknown."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
+
+
 def project_crop(image: Image.Image, layout: str, size: int = 128) -> Image.Image:
     """
     A row's picture → the aligned crop, RGB, `size` × `size`.
@@ -45,7 +59,7 @@ def project_crop(image: Image.Image, layout: str, size: int = 128) -> Image.Imag
     Raises:
         ValueError: where the picture has not the layout's shape.
     """
-    image = image.convert("RGB")
+    image = to_rgb(image)
     if layout == "celeba":
         if image.size not in ((178, 218), (89, 109)):
             raise ValueError(f"expected a picture of 178×218 or 89×109 pixels, got {image.width}×{image.height}")
@@ -58,8 +72,10 @@ def project_crop(image: Image.Image, layout: str, size: int = 128) -> Image.Imag
 
 
 def read_crop(data: bytes, layout: str, size: int = 128) -> Image.Image:
-    """Encoded picture of a row → aligned crop; see [`project_crop`]."""
-    return project_crop(Image.open(io.BytesIO(data)), layout, size)
+    """Encoded picture of a row → aligned crop; see [`project_crop`]. Raises `ValueError` where it is damaged or too large."""
+    if not isinstance(data, bytes):  # a string would be taken for a path or an address
+        raise ValueError("the picture is missing: expected its encoded bytes")
+    return project_crop(load_image(data), layout, size)
 
 
 def pixels_from_images(images: list[Image.Image]) -> torch.Tensor:
@@ -71,11 +87,43 @@ def pixels_from_images(images: list[Image.Image]) -> torch.Tensor:
 @torch.no_grad()
 def encode_images(tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int = 16) -> np.ndarray:
     """RGB pictures of the tokenizer's size → codes [B, N] as uint16."""
+    if not images:
+        return np.zeros((0, tokenizer.config.grid_size**2), np.uint16)
     codes = [
         tokenizer.encode(pixels_from_images(images[start : start + batch_size]).to(tokenizer.device)).cpu()
         for start in range(0, len(images), batch_size)
     ]
     return torch.cat(codes).numpy().astype(np.uint16)
+
+
+def encode_dataset(
+    source: str | Path,
+    target: Path,
+    tokenizer: GPTFaceImageTokenizer,
+    layout: str = "celeba",
+    flips: bool = True,
+    every: int = 1,
+    refused: Counter[str] | None = None,
+) -> int:
+    """
+    Encodes a parquet file (see [`encode_parquet`]) or any other collection that [`read_samples`] reads into the folder
+    `target`; returns the rows written. Of a collection `text`, `key` and the columns with plain values are carried along.
+
+    Args:
+        layout: how the faces lie in their pictures, see [`project_crop`].
+        flips: whether mirror images are encoded too.
+        every: n keeps each n-th picture.
+        refused: gains a count for every reason for which a picture was left out (not of parts that were there before).
+
+    Raises:
+        FileNotFoundError: where there is nothing to read.
+        ValueError: unknown layout, or a target that holds codes of another tokenizer.
+    """
+    refused = Counter() if refused is None else refused
+    if Path(source).is_file() and Path(source).suffix == ".parquet":
+        return encode_parquet(Path(source), target, tokenizer, layout, flips, every, refused)
+    batches = _batches_of_samples(read_samples(source, refused))
+    return _encode_batches(batches, Path(source).name, target, tokenizer, layout, flips, every, refused)
 
 
 def encode_parquet(
@@ -85,18 +133,74 @@ def encode_parquet(
     layout: str = "celeba",
     flips: bool = True,
     every: int = 1,
+    refused: Counter[str] | None = None,
 ) -> int:
     """
     Encodes a parquet file with an `image` column ({"bytes": …}) into the folder `target`; returns the rows written.
 
     Rows whose picture cannot be read are counted in the log and left out. `every` = n keeps each n-th row, an even part of
-    a file that is sorted by label.
+    a file that is sorted by label. The other arguments are those of [`encode_dataset`].
 
     Raises:
-        ValueError: unknown layout, or a target that holds codes of another tokenizer.
+        ValueError: unknown layout, a file without pictures, or a target that holds codes of another tokenizer.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
+    import pyarrow.parquet as pq
+
+    refused = Counter() if refused is None else refused
+    with pq.ParquetFile(source) as file:
+        if "image" not in file.schema_arrow.names:
+            raise ValueError(f"{source} has no column `image`: its columns are {', '.join(file.schema_arrow.names)}")
+        batches = (
+            ([_picture(value) for value in batch["image"].to_pylist()], batch.drop_columns(["image"]))
+            for batch in file.iter_batches(ROWS_PER_PART)
+        )
+        return _encode_batches(batches, source.name, target, tokenizer, layout, flips, every, refused)
+
+
+def _picture(value: Any) -> Any:
+    return value.get("bytes") if isinstance(value, dict) else value
+
+
+def _batches_of_samples(samples: Iterable[Sample]) -> Iterator[tuple[list[bytes], "pa.RecordBatch"]]:
+    """Pictures and columns, `ROWS_PER_PART` rows at a time."""
+    import pyarrow as pa
+
+    remaining = iter(samples)
+    while rows := list(itertools.islice(remaining, ROWS_PER_PART)):
+        known = [{**_plain(sample.columns), "key": sample.key, "text": sample.text} for sample in rows]
+        names = sorted({name for row in known for name in row})
+        columns = [_column([row.get(name) for row in known]) for name in names]
+        yield [sample.image for sample in rows], pa.RecordBatch.from_arrays(columns, names)
+
+
+def _plain(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a table can hold beside the codes."""
+    own = ("image", "codes", "codes_flipped")
+    return {name: value for name, value in columns.items() if name not in own and isinstance(value, str | int | float)}
+
+
+def _column(values: list[Any]) -> "pa.Array":
+    """An arrow column; values of several types, or numbers that are too large, become strings."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values])
+
+
+def _encode_batches(
+    batches: Iterable[tuple[list[bytes], "pa.RecordBatch"]],
+    name: str,
+    target: Path,
+    tokenizer: GPTFaceImageTokenizer,
+    layout: str,
+    flips: bool,
+    every: int,
+    refused: Counter[str],
+) -> int:
+    """Encodes each batch of pictures and their columns into a part of its own; parts that are there stay."""
+    check_layout(layout)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -104,7 +208,7 @@ def encode_parquet(
     fingerprint = tokenizer.fingerprint().encode()
     target.mkdir(parents=True, exist_ok=True)
     written = skipped = 0
-    for index, batch in enumerate(pq.ParquetFile(source).iter_batches(ROWS_PER_PART)):
+    for index, (pictures, columns) in enumerate(batches):
         part = target / f"part-{index:05d}.parquet"
         if part.exists():
             if pq.read_schema(part).metadata.get(FINGERPRINT_KEY) != fingerprint:
@@ -112,31 +216,32 @@ def encode_parquet(
             written += pq.ParquetFile(part).metadata.num_rows
             continue
         images, kept = [], []
-        for row, value in enumerate(batch["image"].to_pylist()):
+        for row, data in enumerate(pictures):
             if (index * ROWS_PER_PART + row) % every:
                 continue
             try:
-                images.append(read_crop(value["bytes"], layout, tokenizer.config.image_size))
+                images.append(read_crop(data, layout, tokenizer.config.image_size))
                 kept.append(row)
             except (OSError, ValueError) as error:
                 skipped += 1
-                logger.warning("%s, row %d skipped: %s", source.name, index * ROWS_PER_PART + row, error)
+                logger.warning("%s, row %d skipped: %s", name, index * ROWS_PER_PART + row, error)
         versions = {"codes": images}
         if flips:
             versions["codes_flipped"] = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
-        table = pa.Table.from_batches([batch]).drop_columns(["image"]).take(pa.array(kept, pa.int64()))
-        for name, pictures in versions.items():
-            values = encode_images(tokenizer, pictures)
+        table = pa.Table.from_batches([columns]).take(pa.array(kept, pa.int64()))
+        for column_name, versioned in versions.items():
+            values = encode_images(tokenizer, versioned)
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-            table = table.append_column(name, column)
+            table = table.append_column(column_name, column)
         table = table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint})
         unfinished = part.with_suffix(".tmp")
         pq.write_table(table, unfinished)
         os.replace(unfinished, part)
         written += len(kept)
-        logger.info("%s: %d rows encoded", source.name, written)
+        logger.info("%s: %d rows encoded", name, written)
     if skipped:
-        logger.warning("%s: %d rows skipped", source.name, skipped)
+        refused["damaged picture"] += skipped
+        logger.warning("%s: %d rows skipped", name, skipped)
     return written
 
 

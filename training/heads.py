@@ -76,6 +76,11 @@ def learning_rate_factor(progress: float, warmup: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
+def busy_seconds() -> float:
+    """Time that this process has worked, a thread: what a clock shows on an idle machine, also where others use it."""
+    return time.process_time() / torch.get_num_threads()
+
+
 def fit_classifier(
     classify: Callable[[torch.Tensor], torch.Tensor],
     parameters: Iterable[nn.Parameter],
@@ -93,8 +98,8 @@ def fit_classifier(
         inputs: [rows, …], the batches are rows of it.
         targets: class indices [rows] (−100 = unknown) or 0/1 [rows, labels] (−1 = unknown).
         generator: decides the order of the rows.
-        seconds: train for so long (in the last epoch to the end of time) instead of `options.epochs`: methods whose steps cost
-            more are not given more time.
+        seconds: train for so long instead of `options.epochs` (see [`busy_seconds`]), so that methods whose steps cost more get no
+            more time than others.
     """
     trained = list(parameters)
     loss = ClassificationLoss(class_balance=options.balance if targets.ndim == 1 else 0)
@@ -102,11 +107,11 @@ def fit_classifier(
     steps = options.epochs * -(-len(inputs) // options.batch_size)
     weights: torch.Tensor | None = None
     history: list[float] = []
-    step, start = 0, time.monotonic()
+    step, start = 0, busy_seconds()
     while True:
         total = 0.0
         for rows in torch.randperm(len(inputs), generator=generator).split(options.batch_size):
-            progress = step / steps if seconds is None else (time.monotonic() - start) / seconds
+            progress = step / steps if seconds is None else (busy_seconds() - start) / seconds
             if progress >= 1:
                 return history
             for group in optimizer.param_groups:

@@ -69,22 +69,23 @@ def random_mask(cells: int, budget: int, generator: np.random.Generator) -> np.n
     return mask
 
 
-def block_mask(cells: int, budget: int, generator: np.random.Generator) -> np.ndarray:
-    """
-    Rectangles on the square grid (BEiT, Bao et al. 2021) until `budget` cells are masked, [cells] bool.
+def draw_block(side: int, left: int, generator: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle on a grid of `side` × `side`: at most `left` cells, sides in a ratio of about 0.3 to 1/0.3."""
+    area = generator.uniform(min(left, side * side // 16), left)
+    aspect = np.exp(generator.uniform(np.log(0.3), -np.log(0.3)))
+    height = int(np.clip(round((area * aspect) ** 0.5), 1, min(side, left)))
+    width = int(np.clip(left // height if height * round(area / height) > left else round(area / height), 1, side))
+    top, start = int(generator.integers(side - height + 1)), int(generator.integers(side - width + 1))
+    return slice(top, top + height), slice(start, start + width)
 
-    A rectangle has an area of at most what is left and sides in a ratio between 0.3 and 1/0.3.
-    """
+
+def block_mask(cells: int, budget: int, generator: np.random.Generator) -> np.ndarray:
+    """Rectangles on the square grid (BEiT, Bao et al. 2021), see [`draw_block`], until `budget` cells are masked, [cells] bool."""
     side = round(cells**0.5)
     mask = np.zeros((side, side), bool)
     left = budget
     while left > 0:
-        area = generator.uniform(min(left, cells // 16), left)
-        aspect = np.exp(generator.uniform(np.log(0.3), -np.log(0.3)))
-        height = int(np.clip(round((area * aspect) ** 0.5), 1, min(side, left)))
-        width = int(np.clip(left // height if height * round(area / height) > left else round(area / height), 1, side))
-        top, start = generator.integers(side - height + 1), generator.integers(side - width + 1)
-        mask[top : top + height, start : start + width] = True
+        mask[draw_block(side, left, generator)] = True
         left = budget - int(mask.sum())
     return mask.reshape(-1)
 

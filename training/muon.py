@@ -108,16 +108,21 @@ def _gradient(parameter: nn.Parameter) -> torch.Tensor:
     return parameter.grad
 
 
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay is for a parameter: matrices and filters, but no embeddings, norms and biases."""
+    return parameter.ndim >= 2 and "embeddings" not in name
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """
-    Trained parameters in three groups: matrices of the transformer's layers (Muon), other matrices and embeddings (AdamW with
-    decay), norms and biases (AdamW without).
+    Trained parameters in three groups: matrices of the transformer's layers (Muon), other matrices and filters (AdamW with
+    decay), embeddings, norms and biases (AdamW without).
     """
     layer_matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim < 2:
+        if not is_decayed(name, parameter):
             plain.append(parameter)
         elif ".layers." in name and parameter.ndim == 2:
             layer_matrices.append(parameter)

@@ -18,9 +18,13 @@ def _add_classifier(commands: Any, name: str, task: str, what: str) -> None:
     parser = commands.add_parser(name, help=f"{what} of the faces in photos")
     parser.add_argument("photos", nargs="+")
     parser.add_argument("--top-k", type=int, default=5)
-    parser.add_argument("--threshold", type=float)
+    parser.add_argument("--threshold", type=_threshold, help='least score, or "auto": the thresholds of fine-tuning')
     add_face_options(parser)
     parser.set_defaults(run=run_classify, task=task)
+
+
+def _threshold(value: str) -> float | str:
+    return value if value == "auto" else float(value)
 
 
 def run_classify(options: argparse.Namespace) -> int:

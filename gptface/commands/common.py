@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,23 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--aligned", action="store_true", help="the photo is an aligned face crop already")
     parser.add_argument("--face", default="largest", help='"largest", "all" or an index, 0 the largest')
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    """Options of what is generated; without one the pipeline's default holds. [`decoding_parameters`] reads them."""
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="decoding steps")
+    parser.add_argument("--temperature", type=float, help="how freely codes are drawn, 0 = the likeliest")
+    parser.add_argument("--decoding", help='"parallel", "span" or "one_shot"')
+    parser.add_argument("--top-k", type=int, help="draw from the k likeliest codes only")
+    parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance, 1 = off")
+    parser.add_argument("--itm-guidance", type=float, help="guidance by image-text matching, 0 = off")
+
+
+def decoding_parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of [`add_decoding_options`] as a pipeline's parameters."""
+    names = ("seed", "temperature", "decoding", "top_k", "guidance_scale", "itm_guidance")
+    return {"num_inference_steps": options.steps, **{name: getattr(options, name) for name in names}}
 
 
 def face_index(value: str) -> str | int:
@@ -28,30 +44,30 @@ def load_pipeline(task: str, model: str | None) -> Any:
     return pipeline(task, model=model or gptface.DEFAULT_CHECKPOINT)  # type: ignore[call-overload]
 
 
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """`--no-provenance`, of the commands that write pictures."""
+    parser.add_argument(
+        "--no-provenance",
+        action="store_false",
+        dest="provenance",
+        help="do not write into the file that it is edited or generated, by which model, prompt and seed",
+    )
+
+
 def check_output(path: Path) -> None:
     """Complains before the work is done, not after it."""
-    from PIL import Image
+    from gptface.processing.image_saving import check_format
 
-    Image.init()
-    if path.suffix.lower() not in Image.EXTENSION:
-        raise ValueError(f"{path}: unknown picture format {path.suffix!r}; use .png, .jpg or .webp")
+    check_format(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is no folder: make it first")
 
 
-def save_picture(image: Any, path: Path) -> None:
-    """Writes a PIL picture in the format of the name, with its ICC profile; the file appears whole."""
-    from PIL import Image
-
-    image_format = Image.EXTENSION[path.suffix.lower()]
-    if image_format == "JPEG":
-        image = image.convert("RGB")
-    extra = {"quality": 95} if image_format in ("JPEG", "WEBP") else {}
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as scratch:
-        try:
-            image.save(scratch, format=image_format, icc_profile=image.info.get("icc_profile"), **extra)
-        except BaseException:
-            os.unlink(scratch.name)
-            raise
-    os.chmod(scratch.name, 0o644)
-    os.replace(scratch.name, path)
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file; it appears whole."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)

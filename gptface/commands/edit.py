@@ -6,7 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .common import add_face_options, check_output, face_index, load_pipeline, save_picture
+from .common import (
+    add_decoding_options,
+    add_face_options,
+    add_output_options,
+    check_output,
+    decoding_parameters,
+    face_index,
+    load_pipeline,
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -17,17 +25,20 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--region", action="append", help="named region to change; may be given several times")
     parser.add_argument("--mask", help="picture that is white where the photo may change")
     parser.add_argument("--negative-prompt")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="decoding steps")
+    parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
-    parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance, 1 = off")
-    parser.add_argument("--itm-guidance", type=float, help="guidance by image-text matching, 0 = off")
+    parser.add_argument("--composite", help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels')
+    parser.add_argument("--feather", type=float, help="pixels over which the edit fades in; 0 for a hole")
+    add_decoding_options(parser)
     parser.add_argument("--candidates", type=int, help="edits to choose the best match from")
     add_face_options(parser)
+    add_output_options(parser)
     parser.set_defaults(run=run_edit)
 
 
 def run_edit(options: argparse.Namespace) -> int:
+    from gptface.processing.image_saving import save_picture
+
     output = Path(options.output)
     check_output(output)
     edit = load_pipeline("guided-face-editing", options.model)
@@ -37,18 +48,18 @@ def run_edit(options: argparse.Namespace) -> int:
         region=options.region,
         mask_image=options.mask,
         negative_prompt=options.negative_prompt,
-        seed=options.seed,
-        num_inference_steps=options.steps,
+        source_prompt=options.source_prompt,
         strength=options.strength,
-        guidance_scale=options.guidance_scale,
-        itm_guidance=options.itm_guidance,
+        composite=options.composite,
+        feather=options.feather,
         num_images_per_prompt=options.candidates,
         face=face_index(options.face),
         aligned=options.aligned,
         progress_bar=not options.json and sys.stderr.isatty(),
+        **decoding_parameters(options),
     )
     best = results[0]
-    save_picture(best["image"], output)
-    report = {"output": str(output), **{name: best[name] for name in ("match_score", "seed", "box")}}
+    save_picture(best["image"], output, options.provenance)
+    report = {"output": str(output), **{name: best[name] for name in ("match_score", "guidance_kl", "seed", "box")}}
     print(json.dumps(report) if options.json else f"{output}: {options.prompt} (match {best['match_score']:+.2f})")
     return 0

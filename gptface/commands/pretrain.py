@@ -1,6 +1,7 @@
 """The command `gptface pretrain`."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,5 +19,7 @@ def run_pretrain(options: argparse.Namespace) -> int:
 
     overrides = {"start_from": options.start_from, "output_dir": options.output_dir}
     config = PreTrainingConfig.from_yaml(options.config, **{k: v for k, v in overrides.items() if v is not None})
-    print(pretrain(config))
+    target = pretrain(config)
+    if os.environ.get("RANK", "0") == "0":  # torchrun and accelerate start a process each
+        print(target)
     return 0

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from gptface.modeling_gptface.decoding import (
     DecodingSchedule,
+    decoding_step,
+    fill_masked,
     gumbel_noise,
-    parallel_step,
+    place_in_run,
     sample_codes,
     uniform_noise,
 )
@@ -24,7 +26,7 @@ def decode(logits, codes, mask, schedule, seeds):
     """All steps with the same logits; yields codes and mask after each."""
     random, total = generators(*seeds), mask.sum(-1)
     for step in range(schedule.num_steps):
-        codes, mask = parallel_step(logits, codes, mask, step, total, schedule, random)
+        codes, mask = decoding_step(logits, codes, mask, step, total, schedule, random)
         yield codes, mask
 
 
@@ -35,8 +37,10 @@ def decode(logits, codes, mask, schedule, seeds):
     steps=st.integers(1, 9),
     temperature=st.sampled_from([0.0, 0.7, 1.0]),
     ratio=st.floats(0, 1),
+    mode=st.sampled_from(["parallel", "span", "one_shot"]),
+    top_k=st.sampled_from([None, 1, 3, 100]),
 )
-def test_given_codes_never_change_and_all_masked_cells_are_filled(seed, cells, steps, temperature, ratio):
+def test_given_codes_never_change_and_all_masked_cells_are_filled(seed, cells, steps, temperature, ratio, mode, top_k):
     random = torch.Generator().manual_seed(seed)
     codes = torch.randint(7, (2, cells), generator=random)
     mask = torch.rand(2, cells, generator=random) < ratio
@@ -45,7 +49,8 @@ def test_given_codes_never_change_and_all_masked_cells_are_filled(seed, cells, s
     logits[..., 6] = -1e9
     start = torch.where(mask, 6, codes.clamp(max=5))
     before = mask
-    for filled, still in decode(logits, start, mask, DecodingSchedule(steps, temperature), (seed, seed + 1)):
+    schedule = DecodingSchedule(steps, temperature, mode=mode, top_k=top_k)
+    for filled, still in decode(logits, start, mask, schedule, (seed, seed + 1)):
         assert torch.equal(filled[~mask], start[~mask])
         assert not (still & ~before).any(), "a cell that was decided is masked again"
         assert (filled[mask] < 6).all()
@@ -82,13 +87,14 @@ def test_without_noise_the_most_confident_cells_are_decided_first():
     assert remaining == [[0, 2, 3], [0, 2], []]
 
 
-def test_a_sample_is_the_same_in_any_batch():
+@pytest.mark.parametrize("mode", ["parallel", "span", "one_shot"])
+def test_a_sample_is_the_same_in_any_batch(mode):
     """Otherwise a user who edits ten photos gets other faces than one who edits them one by one, with the same seeds."""
     random = torch.Generator().manual_seed(5)
     logits = torch.randn(3, 9, 7, generator=random)
     codes = torch.randint(7, (3, 9), generator=random)
     mask = torch.rand(3, 9, generator=random) < 0.8
-    schedule = DecodingSchedule(4)
+    schedule = DecodingSchedule(4, mode=mode, top_k=5)
     *_, (together, _) = decode(logits, codes, mask, schedule, (11, 12, 13))
     for index, seed in enumerate((11, 12, 13)):
         row = slice(index, index + 1)
@@ -132,3 +138,63 @@ def test_logits_that_are_not_finite_raise(value):
 def test_impossible_schedules_are_refused(arguments):
     with pytest.raises(ValueError):
         DecodingSchedule(*arguments)
+
+
+def test_an_unknown_mode_or_top_k_is_refused():
+    with pytest.raises(ValueError, match="one_shot"):
+        DecodingSchedule(4, mode="serial")
+    with pytest.raises(ValueError, match="top_k"):
+        DecodingSchedule(4, top_k=0)
+
+
+def test_spans_are_filled_from_left_to_right():
+    """Runs of 5, 1 and 3 masked cells in three steps: 2, 2 and 1 cells of the first, one a step of the last."""
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0, 1, 0, 1, 1, 1]]).bool()
+    logits, codes = torch.zeros(1, 11, 3), torch.zeros(1, 11, dtype=torch.long)
+    schedule = DecodingSchedule(3, mode="span")
+    left = [still[0].nonzero()[:, 0].tolist() for _, still in decode(logits, codes, mask, schedule, (0,))]
+    assert left == [[2, 3, 4, 9, 10], [4, 10], []]
+
+
+@settings(max_examples=60, deadline=None)
+@given(bits=st.lists(st.booleans(), min_size=1, max_size=30))
+def test_places_in_runs(bits):
+    expected, place = [], -1
+    for bit in bits:
+        place = place + 1 if bit else -1
+        expected.append(place)
+    assert place_in_run(torch.tensor([bits]))[0].tolist() == expected
+
+
+def test_one_shot_asks_the_model_once():
+    calls = []
+
+    def predict(codes, mask):
+        calls.append(mask.sum().item())
+        return torch.zeros(1, 6, 4)
+
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    schedule = DecodingSchedule(8, mode="one_shot")
+    fill_masked(torch.zeros(1, 6, dtype=torch.long), mask, predict, schedule, generators(0))
+    assert calls == [6]
+
+
+def test_the_step_that_fails_is_named():
+    def predict(codes, mask):
+        return torch.full((1, 6, 4), float("nan") if mask.sum() < 6 else 0.0)
+
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    with pytest.raises(FloatingPointError, match="decoding step 2 of 8"):
+        fill_masked(torch.zeros(1, 6, dtype=torch.long), mask, predict, DecodingSchedule(8), generators(0))
+
+
+def test_top_k_draws_from_the_likeliest_only():
+    logits = torch.tensor([0.5, 2.0, 0.5, 1.9, -1.0]).expand(1, 4000, 5)
+    codes, log_probabilities = sample_codes(logits, generators(0), top_k=2)
+    assert set(codes.unique().tolist()) == {1, 3}
+    # confidence is that of the whole distribution: the mask of the next step must not depend on k
+    torch.testing.assert_close(log_probabilities, logits.log_softmax(-1).gather(-1, codes[..., None])[..., 0])
+    ties, _ = sample_codes(torch.zeros(1, 4000, 5), generators(0), top_k=1)
+    assert len(ties.unique()) == 1
+    everything, _ = sample_codes(logits, generators(0), top_k=9)
+    assert torch.equal(everything, sample_codes(logits, generators(0))[0])

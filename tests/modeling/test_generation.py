@@ -173,6 +173,18 @@ def test_saliency_tells_how_much_each_cell_matters(model, inputs):
     torch.testing.assert_close(saliency[0, 4], difference, rtol=0.05, atol=1e-4)
 
 
+def test_saliency_against_a_source_caption_is_that_of_the_difference(model, inputs):
+    caption = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+    other = {"input_ids": inputs["input_ids"].flip(0), "attention_mask": inputs["attention_mask"]}
+    source = {f"source_{name}": tensor for name, tensor in other.items()}
+    vectors = model.gptface.embeddings.embed_codes(inputs["image_codes"]).detach().requires_grad_(True)
+    difference = model.match_log_odds(**caption, image_embeds=vectors) - model.match_log_odds(
+        **other, image_embeds=vectors
+    )
+    (gradient,) = torch.autograd.grad(difference.sum(), vectors)
+    torch.testing.assert_close(model.saliency(inputs["image_codes"], **caption, **source), gradient.norm(dim=-1))
+
+
 def test_guidance_values_that_users_may_give():
     assert as_guidance(0.7) == ITMGuidance(step_size=0.7)
     assert as_guidance({"iterations": 3}) == ITMGuidance(iterations=3)

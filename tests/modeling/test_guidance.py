@@ -6,7 +6,13 @@ import itertools
 import pytest
 import torch
 
-from gptface.modeling_gptface.guidance import ITMGuidance, cell_saliency, classifier_free, guide_logits
+from gptface.modeling_gptface.guidance import (
+    ITMGuidance,
+    cell_saliency,
+    classifier_free,
+    guidance_divergence,
+    guide_logits,
+)
 
 BATCH, CELLS, CODES, WIDTH = 3, 6, 11, 5
 
@@ -180,7 +186,9 @@ def test_logits_of_low_precision_are_guided_in_float32(problem):
     assert guided.dtype == torch.float32 and torch.isfinite(guided).all()
 
 
-@pytest.mark.parametrize("field", [{"iterations": -1}, {"step_size": -0.1}, {"temperature": 0.0}, {"fusion": 1.5}])
+@pytest.mark.parametrize(
+    "field", [{"iterations": -1}, {"step_size": -0.1}, {"temperature": 0.0}, {"fusion": 1.5}, {"estimator": "hard"}]
+)
 def test_impossible_constants_are_refused(field):
     with pytest.raises(ValueError):
         ITMGuidance(**field)
@@ -194,7 +202,9 @@ def test_the_constants_of_the_original():
         "kl_weight": 0.01,
         "fusion": 0.9,
         "temperature": 1.0,
+        "estimator": "soft",
     }
+    assert ITMGuidance.original("straight_through").estimator == "straight_through"
 
 
 def test_saliency_is_the_norm_of_each_cells_gradient():
@@ -208,3 +218,70 @@ def test_classifier_free_guidance_extrapolates():
     conditional, unconditional = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 4.0])
     assert torch.equal(classifier_free(conditional, unconditional, 1.0), conditional)
     assert torch.equal(classifier_free(conditional, unconditional, 3.0), torch.tensor([3.0, 1.0]))
+
+
+def seeded(count=BATCH):
+    return [torch.Generator().manual_seed(seed) for seed in range(count)]
+
+
+def test_straight_through_reads_vectors_of_codes(problem):
+    """A matching head that was trained on codes never saw their mixtures."""
+    logits, mask, match_score, table = problem
+    seen = []
+
+    def watching(vectors):
+        seen.append(vectors.detach()[mask])
+        return match_score(vectors)
+
+    guidance = ITMGuidance(iterations=2, estimator="straight_through")
+    guided = guide_logits(logits, mask, watching, table, guidance, seeded())
+    for vectors in seen:
+        distance = torch.cdist(vectors, table).min(-1).values
+        assert (distance < 1e-5).all()
+    assert len(seen) == 2 and not torch.equal(guided[mask], logits[mask])
+    assert torch.equal(guided[~mask], logits[~mask])
+
+
+def test_straight_through_has_the_gradient_of_the_mean_where_the_score_is_linear(problem):
+    """With a linear score and no KL both estimators know the same gradient, up to the slope of the log-sigmoid."""
+    logits, mask, match_score, table = problem
+    soft, hard = (ITMGuidance(kl_weight=0.0, estimator=estimator) for estimator in ("soft", "straight_through"))
+    expected = guide_logits(logits, mask, match_score, table, soft)
+    guided = guide_logits(logits, mask, match_score, table, hard, seeded())
+    torch.testing.assert_close(guided, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_straight_through_is_the_same_in_any_batch(problem):
+    logits, mask, match_score, table = problem
+    guidance = ITMGuidance(iterations=2, estimator="straight_through")
+    together = guide_logits(logits, mask, match_score, table, guidance, seeded())
+    alone = guide_logits(logits[:1], mask[:1], match_score, table, guidance, seeded(1))
+    torch.testing.assert_close(alone, together[:1])
+
+
+def test_straight_through_needs_generators(problem):
+    logits, mask, match_score, table = problem
+    with pytest.raises(ValueError, match="generators"):
+        guide_logits(logits, mask, match_score, table, ITMGuidance(estimator="straight_through"))
+
+
+def test_divergence_is_the_mean_over_masked_cells(problem):
+    logits, mask, _, _ = problem
+    guided = logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(4))
+    divergence = guidance_divergence(guided, logits, mask, temperature=0.5)
+    q, p = (guided / 0.5).softmax(-1), (logits / 0.5).softmax(-1)
+    expected = (q * (q / p).log()).sum(-1)
+    for sample in range(2):
+        torch.testing.assert_close(divergence[sample], expected[sample][mask[sample]].mean())
+    assert divergence[2] == 0  # nothing is masked
+    assert torch.equal(guidance_divergence(logits, logits, mask), torch.zeros(BATCH))
+
+
+@pytest.mark.parametrize("estimator", ["soft", "straight_through"])
+def test_the_constants_of_the_original_move_a_little_and_in_the_right_direction(problem, estimator):
+    logits, mask, match_score, table = problem
+    original = ITMGuidance.original(estimator)
+    guided = guide_logits(logits, mask, match_score, table, original, seeded())
+    gain = soft_score(guided, mask, match_score, table) - soft_score(logits, mask, match_score, table)
+    assert (gain[:2] > 0).all() and gain[2] == 0
+    assert (guidance_divergence(guided, logits, mask)[:2] < 0.5).all()

@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import pipeline
 
 from gptface import GPTFaceForFaceAttributeClassification
+from gptface.processing.detection import DetectedFace
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,59 @@ def test_a_head_that_a_user_trained_opens_in_its_pipeline(tiny_checkpoint, tmp_p
     model.save_pretrained(tmp_path)
     pipeline("facial-expression", model=str(tiny_checkpoint)).processor.save_pretrained(tmp_path)
     assert pipeline("face-attribute-classification", model=str(tmp_path))(face, aligned=True)
+
+
+def test_auto_threshold_is_each_labels_own(tiny_checkpoint, face):
+    classify = pipeline("face-attribute-classification", model=str(tiny_checkpoint))
+    everything = classify(face, aligned=True)
+    assert classify(face, aligned=True, threshold="auto") == [entry for entry in everything if entry["score"] >= 0.5]
+    head = classify.model.config.heads["attributes"]
+    scores = {entry["label"]: entry["score"] for entry in everything}
+    chosen = head["labels"][2]
+    head["thresholds"] = [scores[label] + (0 if label == chosen else 1e-3) for label in head["labels"]]
+    assert [entry["label"] for entry in classify(face, aligned=True, threshold="auto")] == [chosen]
+    with pytest.raises(ValueError, match="auto"):
+        classify(face, aligned=True, threshold="best")
+    with pytest.raises(ValueError, match="top_k=1"):
+        pipeline("facial-expression", model=str(tiny_checkpoint))(face, aligned=True, threshold="auto")
+
+
+def test_temperature_of_independent_labels_softens_their_scores(tiny_checkpoint, face):
+    classify = pipeline("face-attribute-classification", model=str(tiny_checkpoint))
+    sharp = {entry["label"]: entry["score"] for entry in classify(face, aligned=True)}
+    classify.model.config.heads["attributes"]["temperature"] = 2.0
+    soft = {entry["label"]: entry["score"] for entry in classify(face, aligned=True)}
+    odds = {label: np.log(score / (1 - score)) for label, score in sharp.items()}
+    assert soft == pytest.approx({label: 1 / (1 + np.exp(-value / 2)) for label, value in odds.items()}, abs=1e-5)
+
+
+@pytest.fixture
+def two_faces(monkeypatch):
+    """A photo in which a detector finds two faces, the right one the larger."""
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 255, (120, 200, 3), dtype=np.uint8))
+    points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.37, 0.75], [0.63, 0.75]])
+    boxes = [(95.0, 5.0, 195.0, 105.0), (10.0, 20.0, 80.0, 90.0)]  # largest first, as detectors give them
+    found = [DetectedFace(box, points * (box[2] - box[0]) + box[:2], 0.9) for box in boxes]
+
+    class Detector:
+        def detect(self, image):
+            return found
+
+    monkeypatch.setattr("gptface.pipelines.face_pipeline.default_detector", Detector)
+    return photo, boxes
+
+
+def test_several_faces_of_a_photo_each_with_its_box(attributes, two_faces):
+    photo, boxes = two_faces
+    both = attributes(photo, face="all", top_k=2)
+    assert [[entry["box"] for entry in entries] for entries in both] == [[boxes[0]] * 2, [boxes[1]] * 2]
+    assert attributes(photo, top_k=2) == attributes(photo, face=0, top_k=2) == both[0]
+    assert attributes(photo, face=1, top_k=2) == both[1]
+    grey = photo.convert("L")
+    assert attributes([photo, grey], face="all", top_k=2) == [both, attributes(grey, face="all", top_k=2)]
+
+
+def test_one_bad_picture_of_a_batch_keeps_its_place(attributes, face):
+    results = attributes([face, "missing.png", face.convert("L")], aligned=True, on_error="return", top_k=1)
+    assert results[0] == attributes(face, aligned=True, top_k=1) and "missing.png" in results[1]["error"]
+    assert len(results[2]) == 1

@@ -1,6 +1,8 @@
 """Codes are computed once and read for days: wrong ones void all training on them."""
 
 import io
+import json
+import tarfile
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
+from gptface.cli import main
 from gptface.training import encode
 from gptface.training.code_dataset import load_code_table
 
@@ -124,3 +127,77 @@ def test_each_nth_row_is_an_even_part_of_the_file(tmp_path, tokenizer, monkeypat
     assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, every=3) == 3
     table = load_code_table([tmp_path / "codes"], tokenizer.fingerprint())
     assert [row["Smiling"] for row in table.labels] == [0, 1, 0]
+
+
+def write_tar(path, samples):
+    with tarfile.open(path, "w") as archive:
+        for name, data in samples:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def test_tars_are_encoded_with_captions_and_labels(tmp_path, tokenizer, monkeypatch):
+    """Of a web collection every column may be missing, of mixed types, or named like one of ours."""
+    monkeypatch.setattr(encode, "ROWS_PER_PART", 2)
+    faces = [picture((32, 32), seed) for seed in range(3)]
+    columns = [{"Smiling": 1, "width": 9}, {"Smiling": 0, "width": "nine", "codes": [1]}, {"nested": {}, "big": 2**80}]
+    write_tar(
+        tmp_path / "shard.tar",
+        [
+            member
+            for row in range(3)
+            for member in [
+                (f"{row}.png", faces[row]),
+                (f"{row}.txt", f"face {row}".encode()),
+                (f"{row}.json", json.dumps(columns[row]).encode()),
+            ]
+        ],
+    )
+    assert encode.encode_dataset(tmp_path / "shard.tar", tmp_path / "codes", tokenizer, "aligned") == 3
+    rows = [row for part in encode.code_parts(tmp_path / "codes") for row in pq.read_table(part).to_pylist()]
+    assert [row["text"] for row in rows] == ["face 0", "face 1", "face 2"]
+    assert [row["key"] for row in rows] == ["shard/0", "shard/1", "shard/2"]
+    assert [row.get("Smiling") for row in rows] == [1, 0, None]
+    assert [row.get("width") for row in rows] == ["9", "nine", None] and rows[2]["big"] == str(2**80)
+    expected = encode.encode_images(tokenizer, [encode.read_crop(data, "aligned", 32) for data in faces])
+    assert np.array_equal([row["codes"] for row in rows], expected)
+
+
+def test_a_stopped_run_over_a_tar_goes_on(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(encode, "ROWS_PER_PART", 2)
+    write_tar(tmp_path / "shard.tar", [(f"{row}.png", picture((32, 32), row)) for row in range(5)])
+    encode.encode_dataset(tmp_path / "shard.tar", tmp_path / "codes", tokenizer, "aligned")
+    first, second, third = encode.code_parts(tmp_path / "codes")
+    stamp, whole = first.stat().st_mtime_ns, pq.read_table(second)
+    second.unlink()
+    assert encode.encode_dataset(tmp_path / "shard.tar", tmp_path / "codes", tokenizer, "aligned") == 5
+    assert first.stat().st_mtime_ns == stamp and pq.read_table(second).equals(whole) and third.exists()
+
+
+def test_the_command_counts_what_it_skips(tmp_path, tokenizer, capsys):
+    """Folders give the name of a class as `label`; what cannot be read is left out, and said."""
+    (tmp_path / "faces" / "happy").mkdir(parents=True)
+    for seed in range(2):
+        (tmp_path / "faces" / "happy" / f"{seed}.png").write_bytes(picture((32, 32), seed))
+    (tmp_path / "faces" / "broken.png").write_bytes(picture()[:50])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    arguments = ["encode", str(tmp_path / "faces"), str(tmp_path / "codes"), "--image-tokenizer"]
+    assert main([*arguments, str(tmp_path / "tokenizer")]) == 0
+    assert "2 rows; 1 skipped: damaged picture" in capsys.readouterr().out
+    (part,) = encode.code_parts(tmp_path / "codes")
+    assert pq.read_table(part)["label"].to_pylist() == ["happy", "happy"]
+    assert main(["encode", str(tmp_path / "none"), str(tmp_path / "codes")]) == 2
+    assert "none" in capsys.readouterr().err
+
+
+def test_a_part_without_a_picture_is_empty(tmp_path, tokenizer):
+    write(tmp_path / "faces.parquet", [b"none", b"none"])
+    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 0
+
+
+def test_a_path_in_the_place_of_a_picture_is_not_opened(tmp_path, tokenizer):
+    """A collection from elsewhere must not be able to read this machine's files, or fetch addresses."""
+    (tmp_path / "secret.png").write_bytes(picture())
+    pq.write_table(pa.table({"image": [str(tmp_path / "secret.png")]}), tmp_path / "faces.parquet")
+    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 0

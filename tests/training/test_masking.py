@@ -10,6 +10,7 @@ from gptface.training.masking import (
     MAX_SPAN,
     MaskLaw,
     block_mask,
+    draw_block,
     image_mask,
     mask_budget,
     place_spans,
@@ -67,12 +68,24 @@ def test_spans_start_anywhere_with_like_probability():
     assert share.max() / share.mean() < 1.35 and share.min() / share.mean() > 0.5
 
 
-def test_one_block_is_a_rectangle():
-    for sample in range(100):
-        mask = block_mask(256, 6, sample_generator(0, 0, sample)).reshape(16, 16)
-        # small budgets: each row's cells of a connected block are an interval; the union is made of rectangles,
-        # so that no masked cell stands alone among more than six blocks of a cell
-        assert mask.sum() == 6
+@given(side=st.integers(2, 17), ratio=st.floats(0.01, 1), seed=st.integers(0, 2**31))
+@settings(max_examples=200, deadline=None)
+def test_blocks_are_rectangles_inside_the_grid_and_the_budget(side, ratio, seed):
+    budget = mask_budget(side * side, ratio)
+    replayed, union = sample_generator(seed, 0, 0), np.zeros((side, side), bool)
+    while union.sum() < budget:
+        left = budget - union.sum()
+        rows, columns = draw_block(side, left, replayed)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        assert 0 <= rows.start < rows.stop <= side and 0 <= columns.start < columns.stop <= side
+        assert height * width <= left
+        if height * width >= 16 and max(height, width) < side:  # smaller ones are rounded
+            assert 0.15 < height / width < 1 / 0.15
+        union[rows, columns] = True
+    assert (block_mask(side * side, budget, sample_generator(seed, 0, 0)) == union.reshape(-1)).all()
+
+
+def test_blocks_hold_together():
     big = [block_mask(256, 100, sample_generator(0, 0, sample)).reshape(16, 16) for sample in range(50)]
     neighbours = np.mean([(mask[1:] & mask[:-1]).sum() / mask.sum() for mask in big])
     assert neighbours > 0.6  # cells drawn one by one would have 0.37

@@ -1,73 +1,37 @@
 """The pre-training loop on tiny models: what a user of `gptface pretrain` relies on."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from transformers import TrainingArguments
 
-from gptface import GPTFaceForPreTraining, GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig, GPTFaceTokenizer
-from gptface.training.encode import FINGERPRINT_KEY
+from gptface import GPTFaceForPreTraining, GPTFaceImageTokenizer, GPTFaceProcessor
+from gptface.modeling_gptface.modeling_gptface import GPTFaceLayer
+from gptface.training import pretrain as pretrain_module
 from gptface.training.muon import MuonWithAdamW, orthogonalize, parameter_groups
-from gptface.training.pretrain import PreTrainingConfig, area_under_curve, pretrain
+from gptface.training.pretrain import (
+    PreTrainingConfig,
+    load_rows,
+    place_stream,
+    pretrain,
+    training_arguments,
+)
+from gptface.training.scores import area_under_curve
+from gptface.training.trainer import EVALUATED, PreTrainer
 
 
-@pytest.fixture
-def recipe(tmp_path, code_table):
-    """A recipe file of a tiny model with its tokenizer and codes."""
-    torch.manual_seed(0)
-    config = GPTFaceImageTokenizerConfig(image_size=64, hidden_channels=4, latent_channels=4)
-    tokenizer = GPTFaceImageTokenizer(config)
-    tokenizer.save_pretrained(tmp_path / "image_tokenizer")
-    (tmp_path / "codes").mkdir()
-    columns = {name: [row[name] for row in code_table.labels[:40]] for name in code_table.labels[0]}
-    for side, name in enumerate(("codes", "codes_flipped")):
-        flat = pa.array(code_table.codes[:40, side].reshape(-1))
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, 64)
-    table = pa.table(columns).replace_schema_metadata({FINGERPRINT_KEY: tokenizer.fingerprint().encode()})
-    pq.write_table(table, tmp_path / "codes" / "part-00000.parquet")
-    values = {
-        "output_dir": str(tmp_path / "run"),
-        "train": [str(tmp_path / "codes")],
-        "evaluation": [str(tmp_path / "codes")],
-        "image_tokenizer": str(tmp_path / "image_tokenizer"),
-        "vocab_size": 300,
-        "model": {
-            "hidden_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 20,
-            "max_text_length": 24,
-            "code_embedding": "levels",
-            "grid_convolution": True,
-        },
-        "arguments": {
-            "per_device_train_batch_size": 8,
-            "max_steps": 6,
-            "learning_rate": 1e-3,
-            "logging_steps": 1,
-            "save_steps": 3,
-            "eval_strategy": "steps",
-            "eval_steps": 3,
-            "use_cpu": True,
-            "disable_tqdm": True,
-        },
-    }
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-def test_a_run_reports_every_term_and_leaves_a_model_that_loads(recipe, tmp_path):
-    target = pretrain(PreTrainingConfig.from_yaml(recipe))
-    history = json.loads((tmp_path / "run/checkpoint-6/trainer_state.json").read_text())["log_history"]
+def test_a_run_reports_every_term_and_leaves_a_model_that_loads(finished_run):
+    history = json.loads((finished_run / "checkpoint-6/trainer_state.json").read_text())["log_history"]
     steps = [entry for entry in history if "text_loss" in entry]
     assert len(steps) == 6
     assert all(
@@ -77,30 +41,117 @@ def test_a_run_reports_every_term_and_leaves_a_model_that_loads(recipe, tmp_path
     assert len(evaluation) == 2 and 0 <= evaluation[0]["eval_match_auc"] <= 1
     # the first predictions are about as good as chance over 1,200 codes
     assert abs(evaluation[0]["eval_image_loss"] - np.log(1200)) < 0.5
-    model = GPTFaceForPreTraining.from_pretrained(target)
-    assert model.config.match_trained
-    assert model.config.vocab_size == len(GPTFaceTokenizer.from_pretrained(target))
-    trained = GPTFaceImageTokenizer.from_pretrained(tmp_path / "image_tokenizer").fingerprint()
+    for folder in ("final", "checkpoint-3"):
+        model = GPTFaceForPreTraining.from_pretrained(finished_run / folder)
+        assert model.config.match_trained
+        processor = GPTFaceProcessor.from_pretrained(finished_run / folder)
+        assert model.config.vocab_size == len(processor.tokenizer)
+        assert processor.image_processor.size["height"] == 64
+    trained = GPTFaceImageTokenizer.from_pretrained(finished_run.parent / "image_tokenizer").fingerprint()
     assert model.image_tokenizer.fingerprint() == trained
 
 
-def test_resume_ends_in_the_same_parameters(recipe, tmp_path):
-    whole = load_file(pretrain(PreTrainingConfig.from_yaml(recipe)) / "model.safetensors")
-    shutil.rmtree(tmp_path / "run/checkpoint-6")
-    shutil.rmtree(tmp_path / "run/final")
-    resumed = load_file(pretrain(PreTrainingConfig.from_yaml(recipe)) / "model.safetensors")
-    assert whole.keys() == resumed.keys()
-    for name, tensor in whole.items():
-        assert torch.equal(tensor, resumed[name]), name
+def test_terms_arrive_in_tensorboard(finished_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(next(finished_run.rglob("events.out.tfevents.*")).parent)).Reload()
+    for name in ("train/text_loss", "train/image_loss", "train/match_loss", "eval/image_loss", "eval/match_auc"):
+        assert events.Scalars(name), name
 
 
-def test_training_goes_on_from_a_model(recipe, tmp_path):
-    first = pretrain(PreTrainingConfig.from_yaml(recipe))
-    config = PreTrainingConfig.from_yaml(recipe, start_from=str(first), output_dir=str(tmp_path / "second"))
-    config.arguments["max_steps"] = 1
-    second = load_file(pretrain(config) / "model.safetensors")
-    before = load_file(first / "model.safetensors")
-    moved = {name for name in before if not torch.equal(before[name], second[name])}
+def same_weights(first, second, **tolerance):
+    first, second = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.allclose(tensor, second[name], **tolerance), name
+
+
+# MKL rounds by how memory happens to be aligned: equal bit for bit with MKL_CBWR=COMPATIBLE only.
+EXACT = {"rtol": 0, "atol": 1e-7}
+
+
+def test_resume_ends_in_the_same_parameters(finished_run, recipe, tmp_path):
+    shutil.copytree(finished_run / "checkpoint-3", tmp_path / "run/checkpoint-3")
+    same_weights(finished_run / "final", pretrain(PreTrainingConfig.from_yaml(recipe)), **EXACT)
+
+
+def test_a_stream_resumes_in_the_same_parameters(write_recipe, tmp_path):
+    """With dropout, whose generators must go on too, and on into a second epoch."""
+    model = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_dropout_prob": 0.1}
+    arguments = {"max_steps": 7, "save_steps": 3, "eval_steps": 7}
+    recipe = write_recipe(tmp_path, streaming=True, model=model, arguments=arguments)
+    whole = pretrain(PreTrainingConfig.from_yaml(recipe))
+    history = json.loads((tmp_path / "run/checkpoint-7/trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in history if "eval_match_auc" in entry] == [7]
+    second = tmp_path / "second"
+    shutil.copytree(tmp_path / "run/checkpoint-3", second / "checkpoint-3")
+    resumed = pretrain(PreTrainingConfig.from_yaml(recipe, output_dir=str(second)))
+    same_weights(whole, resumed, **EXACT)
+
+
+def test_steps_of_a_stream_follow_from_the_epochs(write_recipe, tmp_path):
+    arguments = {"max_steps": -1, "num_train_epochs": 0.3, "eval_strategy": "no", "save_strategy": "no"}
+    recipe = write_recipe(tmp_path, streaming=True, evaluation=[], arguments=arguments)
+    config = PreTrainingConfig.from_yaml(recipe)
+    arguments = training_arguments(config)
+    place_stream(
+        load_rows(config, GPTFaceImageTokenizer.from_pretrained(tmp_path / "image_tokenizer"), arguments),
+        arguments,
+        None,
+    )
+    assert arguments.max_steps == 2  # 12 of 40 faces, 8 a step
+
+
+def test_a_killed_save_is_not_resumed_from(finished_run, recipe, tmp_path):
+    """The process dies while it writes the second checkpoint."""
+
+    def train_and_die():
+        def die(self, output_dir):
+            if self.state.global_step == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        PreTrainer._save_optimizer_and_scheduler = die_after(PreTrainer._save_optimizer_and_scheduler, die)
+        pretrain(PreTrainingConfig.from_yaml(recipe))
+
+    process = multiprocessing.get_context("fork").Process(target=train_and_die)
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert sorted(os.listdir(tmp_path / "run")) == ["checkpoint-3", "unfinished"]
+    assert (tmp_path / "run/unfinished/checkpoint-6/model.safetensors").exists()
+    same_weights(finished_run / "final", pretrain(PreTrainingConfig.from_yaml(recipe)), **EXACT)
+    assert sorted(os.listdir(tmp_path / "run")) == ["checkpoint-3", "checkpoint-6", "final"]
+
+
+def die_after(method, die):
+    def wrapped(self, output_dir):
+        method(self, output_dir)
+        die(self, output_dir)
+
+    return wrapped
+
+
+def test_terms_are_averaged_over_accumulation_steps(finished_run, write_recipe, tmp_path):
+    """Two halves of a batch count different numbers of words: the mean of their means is another loss."""
+    arguments = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "eval_strategy": "no"}
+    halves = pretrain(PreTrainingConfig.from_yaml(write_recipe(tmp_path, arguments=arguments)))
+    same_weights(finished_run / "final", halves, rtol=0, atol=2e-5)
+    logs = [
+        json.loads((run / "checkpoint-6/trainer_state.json").read_text())["log_history"]
+        for run in (finished_run, halves.parent)
+    ]
+    first, second = ([{k: e[k] for k in (*EVALUATED, "loss")} for e in log if "text_loss" in e] for log in logs)
+    assert len(first) == 6
+    for one, other in zip(first, second, strict=True):
+        assert one == pytest.approx(other, abs=2e-3)
+
+
+def test_training_goes_on_from_a_model(finished_run, recipe, tmp_path):
+    config = PreTrainingConfig.from_yaml(recipe, start_from=str(finished_run / "final"))
+    config.arguments |= {"max_steps": 1, "eval_strategy": "no"}
+    after = load_file(pretrain(config) / "model.safetensors")
+    before = load_file(finished_run / "final/model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and not any("image_tokenizer" in name for name in moved)
 
 
@@ -109,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(recipe, monkeypatch)
 
     def broken(self, *args, **kwargs):
         outputs = original(self, *args, **kwargs)
-        outputs.loss = outputs.loss * float("nan")
+        outputs.image_loss = outputs.image_loss * float("nan")
         return outputs
 
     monkeypatch.setattr(GPTFaceForPreTraining, "forward", broken)
@@ -125,6 +176,29 @@ def test_a_recipe_with_an_unknown_field_is_refused(recipe):
 def test_a_recipe_without_a_tokenizer_says_what_is_missing(recipe):
     with pytest.raises(ValueError, match="image_tokenizer"):
         pretrain(PreTrainingConfig.from_yaml(recipe, image_tokenizer=None))
+
+
+def test_muon_refuses_sharded_matrices(finished_run, monkeypatch):
+    def pretend(self):
+        create(self)
+        self.is_fsdp_enabled = True
+
+    create = PreTrainer.create_accelerator_and_postprocess
+    monkeypatch.setattr(PreTrainer, "create_accelerator_and_postprocess", pretend)
+    model = GPTFaceForPreTraining.from_pretrained(finished_run / "final")
+    with pytest.raises(ValueError, match="optimizer: adamw_torch"):
+        PreTrainer(model, TrainingArguments("none", use_cpu=True))
+
+
+@pytest.mark.parametrize("name", ["accelerate_ddp", "accelerate_fsdp"])
+def test_accelerate_reads_the_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = Path(pretrain_module.__file__).parent / "recipes" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16" and config.num_processes == 8
+    if name == "accelerate_fsdp":
+        assert config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"] == GPTFaceLayer.__name__
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 20), (3, 20, 8), (1, 6, 6)])
@@ -152,15 +226,22 @@ def test_adamw_groups_step_as_torch_does():
     assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
 
 
-def test_every_trained_parameter_is_in_one_group(recipe):
-    target = pretrain(PreTrainingConfig.from_yaml(recipe))
-    model = GPTFaceForPreTraining.from_pretrained(target)
+def test_every_trained_parameter_is_in_one_group_and_only_matrices_decay(finished_run):
+    model = GPTFaceForPreTraining.from_pretrained(finished_run / "final")
     groups = parameter_groups(model, 0.1)
     ids = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(ids) == len(set(ids))
     assert set(ids) == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     assert all(parameter.ndim == 2 for parameter in groups[0]["params"])
     assert groups[2]["weight_decay"] == 0
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    free = {names[id(parameter)] for parameter in groups[2]["params"]}
+    assert {"gptface.embeddings.word_embeddings.weight", "gptface.norm.weight", "match_head.output.bias"} <= free
+    assert not any(name.endswith("dense.weight") for name in free)
+    # the other optimizers of the Trainer decay the same
+    trainer = PreTrainer(model, TrainingArguments("none", use_cpu=True), use_muon=False)
+    decayed = {names[id(parameter)] for group in groups[:2] for parameter in group["params"]}
+    assert {n for n in trainer.get_decay_parameter_names(model) if model.get_parameter(n).requires_grad} == decayed
 
 
 def test_area_under_curve_is_that_of_scikit_learn():

@@ -1,0 +1,115 @@
+"""Aligned faces with their labels, in file order, for the protocols that look at pixels."""
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gptface.training.captions import PHRASES
+from gptface.training.encode import pixels_from_images, read_crop
+from gptface.training.perceptual import load_lpips
+from gptface.training.sources import read_samples
+
+from .common import add_common_options
+from .judge import DEFAULT_JUDGE
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledCrop:
+    """
+    Args:
+        image: aligned crop, RGB.
+        labels: attribute → 0/1, of the attributes that have phrases.
+    """
+
+    image: Image.Image
+    labels: dict[str, int]
+
+
+def add_crop_options(parser: argparse.ArgumentParser, judge: bool = True, lpips: bool = True) -> None:
+    """The common options, `--limit`, `--layout` and, where a protocol needs them, the files of the judge and of LPIPS."""
+    add_common_options(parser)
+    parser.add_argument("--limit", type=int, default=100, help="faces, the first in file order")
+    parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
+    if judge:
+        parser.add_argument("--judge", type=Path, default=DEFAULT_JUDGE, help="safetensors file of the judge")
+    if lpips:
+        parser.add_argument(
+            "--lpips-weights", type=Path, help="safetensors file of LPIPS; without it there is no LPIPS"
+        )
+
+
+def first_crops(
+    path: str | Path,
+    limit: int,
+    size: int,
+    wanted: Mapping[str, int] | None = None,
+    layout: str = "celeba",
+) -> list[LabelledCrop]:
+    """
+    The first `limit` faces of a file, in its order; fewer where it holds fewer.
+
+    Args:
+        wanted: labels that a face must have; all faces where it is missing.
+        size: side of the crops in pixels.
+        layout: see [`gptface.training.encode.project_crop`].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a limit below 1, or no face with these labels.
+    """
+    if limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
+    crops: list[LabelledCrop] = []
+    refused: Counter[str] = Counter()
+    for sample in read_samples(path, refused):
+        labels = {name: int(value) for name, value in sample.columns.items() if name in PHRASES and value is not None}
+        if any(labels.get(name) != value for name, value in (wanted or {}).items()):
+            continue
+        try:
+            crops.append(LabelledCrop(read_crop(sample.image, layout, size), labels))
+        except (OSError, ValueError) as error:
+            logger.warning("%s is left out: %s", sample.key, error)
+        if len(crops) == limit:
+            break
+    if refused:
+        logger.warning("%s: left out: %s", path, dict(refused))
+    if not crops:
+        labels_text = ", ".join(f"{name} = {value}" for name, value in (wanted or {}).items())
+        raise ValueError(f"{path} holds no readable face" + (f" with {labels_text}" if wanted else ""))
+    return crops
+
+
+def psnr(picture: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 pictures [H, W, 3] over the pixels where `mask` [H, W] is True."""
+    error = (picture[mask].astype(np.float64) - target[mask]) ** 2
+    return float(10 * np.log10(255**2 / max(float(error.mean()), 1e-10)))
+
+
+class PerceptualDistance:
+    """LPIPS between lists of pictures; None everywhere without weights."""
+
+    def __init__(self, weights: Path | None):
+        self.network = None if weights is None else load_lpips(weights)
+
+    @torch.no_grad()
+    def mean(self, pictures: list[Image.Image], targets: list[Image.Image], batch_size: int = 32) -> float | None:
+        """Mean distance of pairs of pictures of one size."""
+        if self.network is None:
+            return None
+        distances = [
+            self.network(
+                pixels_from_images(pictures[start : start + batch_size]),
+                pixels_from_images(targets[start : start + batch_size]),
+            )
+            for start in range(0, len(pictures), batch_size)
+        ]
+        return float(torch.cat(distances).mean())

@@ -1,0 +1,166 @@
+"""`gptface evaluate attributes`, `gptface evaluate expression` and `gptface evaluate groups`: recognition as the field measures it."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gptface.modeling_gptface.heads_gptface import (
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+    GPTFaceForImageClassification,
+)
+from gptface.training.classification_data import ClassificationData, face_logits, load_classification_data
+
+from .calibration import calibration_pairs, cross_fitted, expected_calibration_error, halves, probabilities
+from .common import add_common_options, print_report
+
+#: Of UTKFace every tenth row is never trained on; the groups are measured on those.
+GROUP_ROWS = 10
+AGES = (18, 30, 45, 60)
+
+
+def add_parser(kinds: Any) -> None:
+    for name, text in (
+        ("attributes", "accuracy, balanced accuracy, F1, AP and calibration of the attribute head"),
+        ("expression", "accuracy, balanced accuracy, F1 and calibration of the expression head"),
+    ):
+        parser = kinds.add_parser(name, help=text)
+        _add_options(parser)
+        parser.add_argument("--labels", help="column of the class, or 0/1 columns separated by commas")
+        parser.set_defaults(run=run_recognition)
+    parser = kinds.add_parser("groups", help="accuracy of Male and Young by gender, age and race (UTKFace's columns)")
+    _add_options(parser)
+    parser.add_argument("--young-below", type=int, default=40, metavar="YEARS", help="age from which Young is false")
+    parser.set_defaults(run=run_groups)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_common_options(parser)
+    parser.add_argument("--layout", help="of the pictures, as in `gptface encode`; guessed from their size by default")
+    parser.add_argument("--limit", type=int, help="measure the first rows only")
+    parser.add_argument("--batch-size", type=int, default=32)
+
+
+def run_recognition(options: argparse.Namespace) -> int:
+    from gptface import DEFAULT_CHECKPOINT
+
+    multi_label = options.kind == "attributes"
+    model_class = GPTFaceForFaceAttributeClassification if multi_label else GPTFaceForFacialExpression
+    model = model_class.from_pretrained(options.model or DEFAULT_CHECKPOINT)
+    names = list(trained_head(model)["labels"])
+    labels = options.labels.split(",") if multi_label and options.labels else options.labels
+    data = load_classification_data(
+        [options.data], multi_label, (labels or names) if multi_label else labels, names, options.layout, False
+    )
+    unknown = sorted(set(data.names) - set(names))
+    if unknown:
+        raise ValueError(f"the head {model.head_name!r} has no label {unknown[0]!r}; its labels are {names}")
+    report = recognition_report(model, data, np.arange(len(data))[: options.limit], options.batch_size)
+    if not options.json:
+        report.pop("per_label")
+    print_report(report, options.json)
+    return 0
+
+
+def trained_head(model: GPTFaceForImageClassification) -> dict[str, Any]:
+    """Configuration of the model's head. Raises `ValueError` where it is not trained: random weights measure nothing."""
+    head = model.config.heads[model.head_name]
+    if not head.get("trained"):
+        raise ValueError(f"the head {model.head_name!r} of this checkpoint is not trained: fine-tune it first")
+    return head
+
+
+def recognition_report(
+    model: GPTFaceForImageClassification, data: ClassificationData, rows: np.ndarray, batch_size: int = 32
+) -> dict[str, Any]:
+    """
+    Figures of the model's head on labelled faces.
+
+    `accuracy`, `f1` and the like are of the scores as the pipelines give them, with the head's own thresholds; `ece_as_stored`
+    is their calibration error. `ece` is that of logits whose temperature was fitted on the other half of the people (of the
+    rows where the data name no people): what calibration can reach, the same for heads with and without a temperature.
+
+    Returns:
+        What [`attribute_scores`] or [`expression_scores`] returns, with `ece`, `ece_as_stored` and `temperatures`.
+    """
+    from .scores import attribute_scores, expression_scores
+
+    head = trained_head(model)
+    logits, rows = face_logits(model, data, rows, batch_size)
+    truth = data.targets[rows]
+    if data.multi_label:
+        order = [head["labels"].index(name) for name in data.names]
+        logits, thresholds = logits[:, order], head_thresholds(head)[order]
+    scores = probabilities(logits / head.get("temperature", 1.0), data.multi_label)
+    if data.multi_label:
+        report = attribute_scores(scores, truth, data.names, thresholds)
+    else:
+        report = expression_scores(scores, truth, head["labels"])
+    people = None if data.people is None else data.people[rows]
+    scaled, temperatures = cross_fitted(logits, truth, halves(people, len(rows)))
+    report["ece_as_stored"] = report["ece"]
+    fitted = probabilities(scaled, data.multi_label)
+    report["ece"] = expected_calibration_error(*calibration_pairs(fitted, truth))
+    report["temperatures"] = temperatures
+    return report
+
+
+def head_thresholds(head: dict[str, Any]) -> np.ndarray:
+    """Thresholds [labels] of a head; 0.5 where it has none."""
+    return np.asarray(head.get("thresholds") or [0.5] * len(head["labels"]), np.float64)
+
+
+def run_groups(options: argparse.Namespace) -> int:
+    from gptface import DEFAULT_CHECKPOINT
+
+    model = GPTFaceForFaceAttributeClassification.from_pretrained(options.model or DEFAULT_CHECKPOINT)
+    head = trained_head(model)
+    # UTKFace says no attributes: what is known of them follows from its columns
+    data = load_classification_data([options.data], False, "gender", layout=options.layout or "utkface128")
+    rows = np.arange(0, len(data), GROUP_ROWS)[: options.limit]
+    logits, rows = face_logits(model, data, rows, options.batch_size)
+    scores = probabilities(logits / head.get("temperature", 1.0), multi_label=True)
+    print_report(
+        group_report(scores >= head_thresholds(head), head["labels"], data, rows, options.young_below), options.json
+    )
+    return 0
+
+
+def group_report(
+    answers: np.ndarray, names: Sequence[str], data: ClassificationData, rows: np.ndarray, young_below: int = 40
+) -> dict[str, Any]:
+    """
+    Accuracy of `Male` (against the column gender) and `Young` (against age) by gender, age group and race.
+
+    Args:
+        answers: bool [rows, labels of the head].
+        data: with the classes of `gender` and the columns `age` and `race`; `rows` of it were answered.
+
+    Raises:
+        ValueError: where a column, or both labels, are missing.
+    """
+    from .scores import group_accuracy
+
+    missing = [name for name in ("age", "race") if name not in data.columns]
+    if missing:
+        raise ValueError(f"the data have no column {missing[0]!r}, by which groups are formed")
+    gender = np.asarray(data.names)[data.targets[rows]]
+    age, race = (np.asarray(data.columns[name])[rows] for name in ("age", "race"))
+    truth = {"Male": gender == "male", "Young": age < young_below}
+    known = [name for name in truth if name in names]
+    if not known:
+        raise ValueError("the head has neither the label 'Male' nor 'Young'")
+    edges = ["0", *(str(year) for year in AGES)]
+    ends = [*(f"-{year - 1}" for year in AGES), "+"]
+    ages = [start + end for start, end in zip(edges, ends, strict=True)]
+    groups = {
+        "gender": gender,
+        "age": np.asarray(ages)[np.digitize(age, AGES)],
+        "race": race,
+        "all": ["all"] * len(rows),
+    }
+    chosen = answers[:, [list(names).index(name) for name in known]]
+    figures = group_accuracy(chosen, np.stack([truth[name] for name in known], 1).astype(int), known, groups)
+    return {"images": len(rows), **figures.pop("all")["all"], "groups": figures}

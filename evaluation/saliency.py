@@ -1,0 +1,80 @@
+"""`gptface evaluate saliency`: does region="auto" look where the prompt is about?
+
+For each prompt the share of the gradient of the match (norms of the cells) that falls into the expected region, averaged over
+faces, beside the share of the grid that the region takes: a gradient that knows nothing of the prompt reaches no more.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from gptface.processing.regions import region_cells
+
+from .common import print_report
+from .crops import LabelledCrop, add_crop_options, first_crops
+
+#: Prompt → a caption of faces without the attribute, and the region where it shows.
+PROMPTS: dict[str, tuple[str, str]] = {
+    "smiling": ("not smiling", "smile"),
+    "eyeglasses": ("no eyeglasses", "glasses"),
+    "blond hair": ("black hair", "hair"),
+}
+
+
+def add_parser(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "saliency", help='share of the gradient inside the region that a prompt is about ("auto")'
+    )
+    add_crop_options(parser, judge=False, lpips=False)
+    parser.set_defaults(run=run_saliency)
+
+
+def run_saliency(options: argparse.Namespace) -> int:
+    from gptface.commands.common import load_pipeline
+
+    pipeline = load_pipeline("guided-face-editing", options.model)
+    faces = first_crops(options.data, options.limit, pipeline.face_size, layout=options.layout)
+    print_report({"images": len(faces), **saliency_shares(pipeline, faces)}, options.json)
+    return 0
+
+
+def saliency_shares(pipeline: Any, faces: Sequence[LabelledCrop], batch_size: int = 16) -> dict[str, dict[str, Any]]:
+    """
+    Prompt → `region`, `area` (its share of the grid), `share` (of the gradient inside it, for the prompt alone) and
+    `share_with_source` (for the difference to the contrary caption).
+
+    Args:
+        pipeline: of the task guided-face-editing.
+        faces: crops of its size.
+
+    Raises:
+        ValueError: where the matching head is not trained.
+    """
+    model, processor = pipeline.model, pipeline.processor
+    shares: dict[str, dict[str, list[float]]] = {prompt: {"share": [], "share_with_source": []} for prompt in PROMPTS}
+    for start in range(0, len(faces), batch_size):
+        images = [face.image for face in faces[start : start + batch_size]]
+        with torch.no_grad():
+            codes = model.image_tokenizer.encode(processor(images=images)["pixel_values"].to(model.dtype))
+        for prompt, (source, region) in PROMPTS.items():
+            inside = torch.from_numpy(region_cells(region, model.config.grid_size).reshape(-1))
+            caption = _captions(processor, prompt, len(images))
+            contrary = {f"source_{name}": ids for name, ids in _captions(processor, source, len(images)).items()}
+            for name, extra in (("share", {}), ("share_with_source", contrary)):
+                saliency = model.saliency(codes, **caption, **extra)
+                shares[prompt][name] += (saliency[:, inside].sum(1) / saliency.sum(1)).tolist()
+    return {
+        prompt: {
+            "region": region,
+            "area": float(region_cells(region, model.config.grid_size).mean()),
+            **{name: float(np.mean(values)) for name, values in shares[prompt].items()},
+        }
+        for prompt, (_, region) in PROMPTS.items()
+    }
+
+
+def _captions(processor: Any, text: str, count: int) -> dict[str, torch.Tensor]:
+    return dict(processor(text=[text] * count))

@@ -1,0 +1,108 @@
+"""
+All of `gptface evaluate` in one go: `python -m gptface.evaluation.suite DATA_DIR OUT`.
+
+Each kind that evaluation/cli.py lists is run on its data file; what it prints becomes OUT/NAME.json, from which `gptface card`
+makes the model card. A kind that fails is reported, and the others go on.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .cli import KINDS
+from .reports import write_report
+
+#: Data file of a kind, in DATA_DIR; the default is the first.
+DEFAULT_DATA = "validation/celeba178.parquet"
+DATA = {"expression": "validation/fer48.parquet", "groups": "train/utkface128.parquet"}
+#: Kinds that are run more than once: name of the report → further options.
+RUNS: dict[str, dict[str, list[str]]] = {
+    "editing": {
+        f"editing_{edit}": ["--edit", edit]
+        for edit in ("smiling", "not_smiling", "eyeglasses", "blond_hair", "beard", "young")
+    },
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs all kinds; the exit status is 2 where one of them failed."""
+    parser = argparse.ArgumentParser(prog="python -m gptface.evaluation.suite", description=__doc__)
+    parser.add_argument("data", metavar="DATA_DIR", type=Path, help="folder of the parquet files")
+    parser.add_argument("output", metavar="OUT", type=Path, help="folder of the reports")
+    parser.add_argument("--model", help="folder or Hub name of a checkpoint; the embedded one by default")
+    parser.add_argument("--limit", type=int, help="faces, for the kinds that know a limit")
+    parser.add_argument("--lpips-weights", type=Path, help="safetensors file of LPIPS")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="run these reports only, such as editing_smiling")
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    model = _weights_hash(options.model)
+    names = [(name, kind, extra) for kind in kinds() for name, extra in RUNS.get(kind, {kind: []}).items()]
+    unknown = set(options.only or ()) - {name for name, *_ in names}
+    if unknown:
+        parser.error(f"--only: no report {sorted(unknown)[0]!r}; there are {', '.join(name for name, *_ in names)}")
+    failed = 0
+    for name, kind, extra in names:
+        if options.only and name not in options.only:
+            continue
+        try:
+            command, report = run(kind, extra, options)
+        except (ValueError, OSError, ImportError, ArithmeticError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        write_report(options.output / f"{name}.json", command, report, model)
+        print(f"{name}: {command}")
+    return 2 if failed else 0
+
+
+def kinds() -> dict[str, argparse.ArgumentParser]:
+    """The registered kinds and their parsers."""
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    for kind in KINDS:
+        kind.add_parser(subparsers)
+    return dict(subparsers.choices)
+
+
+def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[str, dict]:
+    """
+    Runs one kind in this process.
+
+    Returns:
+        The command as others can call it (DATA_DIR and the like in place of the folders here), and its report.
+    """
+    data = DATA.get(kind, DEFAULT_DATA)
+    # (option, its value here, its value in the card)
+    wanted = [("--data", str(options.data / data), f"DATA_DIR/{data}")]
+    wanted += [(extra[index], extra[index + 1], extra[index + 1]) for index in range(0, len(extra), 2)]
+    if options.model is not None:
+        wanted.append(("--model", options.model, "MODEL"))
+    if options.limit is not None:
+        wanted.append(("--limit", str(options.limit), str(options.limit)))
+    if options.lpips_weights is not None:
+        wanted.append(("--lpips-weights", str(options.lpips_weights), "LPIPS_WEIGHTS"))
+    parser = kinds()[kind]
+    known = parser.format_usage().replace("[", " ").split()
+    wanted = [entry for entry in wanted if entry[0] in known]
+    parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value)] + ["--json"])
+    parsed.kind = kind
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        parsed.run(parsed)
+    shown = [word for option, _, value in wanted for word in (option, value)]
+    return shlex.join(["gptface", "evaluate", kind, *shown, "--json"]), json.loads(printed.getvalue().splitlines()[-1])
+
+
+def _weights_hash(source: str | None) -> str:
+    from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining
+    from gptface.processing.provenance import weights_hash
+
+    return weights_hash(GPTFaceForPreTraining.from_pretrained(source or DEFAULT_CHECKPOINT))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,87 @@
+"""`gptface evaluate tokenizer`: how faithfully an image tokenizer's codes carry faces, and what they cost."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.training.encode import pixels_from_images
+from gptface.training.image_tokenizer_init import load_image_tokenizer
+from gptface.training.perceptual import load_lpips
+from gptface.training.reconstruction import code_usage, psnr
+
+from .common import add_common_options, print_report
+from .crops import first_crops
+
+TIMED_FACES = 10
+
+
+def add_parser(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "tokenizer", help="what the image tokenizer's codes keep of faces (PSNR, LPIPS), use of the codes, time"
+    )
+    add_common_options(parser)
+    parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
+    parser.add_argument("--lpips-weights", type=Path, help="safetensors file of LPIPS; the `lpips` package by default")
+    parser.add_argument(
+        "--limit", type=int, default=sys.maxsize, help="faces, the first in file order; all by default"
+    )
+    parser.set_defaults(run=run_tokenizer)
+
+
+def run_tokenizer(options: argparse.Namespace) -> int:
+    from gptface import DEFAULT_CHECKPOINT
+
+    perceptual = load_lpips(options.lpips_weights)
+    tokenizer = load_image_tokenizer(options.model or DEFAULT_CHECKPOINT)
+    crops = first_crops(options.data, options.limit, tokenizer.config.image_size, layout=options.layout)
+    print_report(evaluate_tokenizer(tokenizer, [crop.image for crop in crops], perceptual), options.json)
+    return 0
+
+
+@torch.no_grad()
+def evaluate_tokenizer(
+    tokenizer: GPTFaceImageTokenizer, faces: Sequence[Image.Image], perceptual: nn.Module, batch_size: int = 16
+) -> dict[str, float]:
+    """
+    Figures of the reconstructions of aligned faces.
+
+    Args:
+        faces: RGB pictures of the tokenizer's size.
+        perceptual: LPIPS, (pictures, targets) → [B].
+
+    Returns:
+        `psnr` (dB), `l1` (both on the [0, 1] scale) and `lpips`, means of the values of each picture; `codes_used`, `num_codes`
+        and `perplexity` of all codes; `milliseconds_per_face`, the median time to encode and decode one face; `images`.
+    """
+    tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)
+    distances, codes = [], []
+    for start in range(0, len(faces), batch_size):
+        pixels = pixels_from_images(list(faces[start : start + batch_size]))
+        codes.append(tokenizer.encode(pixels))
+        decoded = tokenizer.decode(codes[-1])
+        absolute = (decoded - pixels).abs().mean((1, 2, 3)) / 2
+        distances.append(torch.stack([psnr(decoded, pixels), perceptual(decoded, pixels), absolute], 1))
+    means = torch.cat(distances).mean(0).tolist()
+    return {
+        **dict(zip(("psnr", "lpips", "l1"), means, strict=True)),
+        **code_usage(torch.cat(codes), tokenizer.config.num_codes),
+        "num_codes": tokenizer.config.num_codes,
+        "milliseconds_per_face": median(_milliseconds(tokenizer, face) for face in faces[:TIMED_FACES]),
+        "images": len(faces),
+    }
+
+
+def _milliseconds(tokenizer: GPTFaceImageTokenizer, face: Image.Image) -> float:
+    pixels = pixels_from_images([face])
+    start = time.perf_counter()
+    tokenizer.decode(tokenizer.encode(pixels))
+    return 1000 * (time.perf_counter() - start)

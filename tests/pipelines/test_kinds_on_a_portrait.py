@@ -1,0 +1,120 @@
+"""Every kind of edit on a public-domain portrait with the embedded checkpoint; few steps, for the ways and not the beauty."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from transformers import pipeline
+
+from gptface.processing.regions import REGIONS, regions_from_prompt
+
+pytest.importorskip("cv2")
+PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
+
+
+@pytest.fixture(scope="module")
+def edit():
+    return pipeline("guided-face-editing", num_inference_steps=1, guidance_scale=1.0)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return Image.open(PORTRAIT).convert("RGB")
+
+
+def changes(photo, result):
+    return (np.asarray(result["image"]) != np.asarray(photo)).any(-1)
+
+
+def rows_of_face(result):
+    """Where the edit lies in the crop: the middle row of its mask, as a share of the height."""
+    mask = np.asarray(result["mask"], np.float64)
+    return float((mask.sum(1) @ np.arange(len(mask))) / mask.sum() / len(mask))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "region", "between"),
+    [
+        ("eyeglasses", "glasses", (0.3, 0.55)),
+        ("blond hair", "hair", (0.2, 0.6)),
+        ("bangs", "bangs", (0.0, 0.35)),
+        ("a beard", "beard", (0.65, 1.0)),
+        ("heavy makeup", "face", (0.4, 0.65)),
+        ("a hat", "hat", (0.0, 0.3)),
+        ("old", "face", (0.4, 0.65)),
+        ("smiling", "smile", (0.6, 0.9)),
+        ("surprised", "mouth", (0.4, 0.8)),
+        ("neutral expression", "smile", (0.4, 0.8)),
+    ],
+)
+def test_attributes_and_expressions_change_their_place(edit, photo, prompt, region, between):
+    assert region in regions_from_prompt(prompt) and region in REGIONS
+    result = edit(photo, prompt=prompt, seed=0)[0]
+    assert result["image"].size == photo.size and result["guidance_kl"] > 0
+    assert 0.001 < changes(photo, result).mean() < 0.6
+    assert between[0] < rows_of_face(result) < between[1]
+
+
+def test_a_mouth_mask_is_removed_with_the_region_lower_face(edit, photo):
+    result = edit(photo, prompt="a smiling man", region="lower_face", composite="replace", seed=0)[0]
+    assert rows_of_face(result) > 0.6
+    top = int(result["box"][1])
+    assert not changes(photo, result)[:top].any()
+
+
+@pytest.mark.parametrize("shape", ["rectangle", "stroke"])
+def test_a_hole_is_filled_wholly_and_nothing_else_changes(edit, photo, shape):
+    """Feathering would leave the scratch's edge in the picture."""
+    box = edit(photo, prompt="a face", region="mouth", seed=0)[0]["box"]
+    x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
+    hole = Image.new("L", photo.size)
+    draw = ImageDraw.Draw(hole)
+    if shape == "rectangle":
+        draw.rectangle([x + width * 0.3, y + height * 0.5, x + width * 0.7, y + height * 0.8], fill=255)
+    else:
+        points = [
+            (x + width * 0.2, y + height * 0.3),
+            (x + width * 0.5, y + height * 0.6),
+            (x + width * 0.8, y + height * 0.4),
+        ]
+        draw.line(points, fill=255, width=4)
+    inside = np.asarray(hole) > 0
+    damaged = np.array(photo)
+    damaged[inside] = (255, 0, 255)
+    damaged = Image.fromarray(damaged)
+    result = edit(damaged, prompt="a face", mask_image=hole, composite="replace", feather=0, seed=0)[0]
+    changed = changes(damaged, result)
+    assert not changed[~inside].any() and changed[inside].mean() > 0.99
+
+
+def test_a_caption_of_the_face_as_it_is_reaches_the_edit(edit, photo):
+    plain = edit(photo, prompt="smiling", region="mouth", seed=0, itm_guidance=3.0)[0]
+    contrast = edit(photo, prompt="smiling", source_prompt="not smiling", region="mouth", seed=0, itm_guidance=3.0)[0]
+    assert not np.array_equal(np.asarray(plain["image"]), np.asarray(contrast["image"]))
+
+
+def test_the_partial_picture_can_be_watched(edit, photo):
+    seen = []
+    edit(
+        photo,
+        prompt="smiling",
+        seed=0,
+        num_inference_steps=2,
+        num_images_per_prompt=2,
+        callback_on_step_end=lambda step, state: seen.append((step, [image.size for image in state["images"]])),
+    )
+    assert seen == [(0, [(128, 128)] * 2), (1, [(128, 128)] * 2)]
+
+
+def test_a_face_is_made_from_text():
+    face = pipeline("text-to-face")("a smiling woman with blond hair", seed=0, num_inference_steps=2)[0]["image"]
+    assert face.size == (128, 128) and np.asarray(face).std() > 20
+
+
+@pytest.mark.parametrize("guidance", [0, 1.0])
+def test_a_face_is_described(guidance):
+    describe = pipeline("face-captioning")
+    result = describe(PORTRAIT, seed=0, num_inference_steps=2, itm_guidance=guidance)[0]
+    assert result["caption"] and "[" not in result["caption"] and len(result["box"]) == 4
+    assert (result["guidance_kl"] > 0) == bool(guidance)

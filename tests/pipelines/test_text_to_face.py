@@ -1,0 +1,83 @@
+"""What a user of `pipeline("text-to-face")` and `gptface generate` counts on, with a tiny random checkpoint."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+from gptface.cli import main
+
+
+@pytest.fixture(scope="module")
+def make(tiny_checkpoint):
+    return pipeline("text-to-face", model=str(tiny_checkpoint), num_inference_steps=2)
+
+
+def pixels(result):
+    return np.asarray(result["image"])
+
+
+def test_candidates_come_best_first_and_repeat(make):
+    results = make("a smiling woman", seed=3, num_images_per_prompt=3)
+    assert sorted(result["seed"] for result in results) == [3, 4, 5]
+    scores = [result["match_score"] for result in results]
+    assert scores == sorted(scores, reverse=True)
+    assert all(result["image"].size == (64, 64) and result["guidance_kl"] > 0 for result in results)
+    alone = make("a smiling woman", seed=4)[0]
+    assert np.array_equal(pixels(alone), pixels(next(result for result in results if result["seed"] == 4)))
+    assert not np.array_equal(pixels(alone), pixels(make("a smiling woman", seed=5)[0]))
+
+
+def test_lists_of_prompts_give_lists(make):
+    results = make(["smiling", "glasses"], seed=1)
+    assert len(results) == 2 and np.array_equal(pixels(results[1][0]), pixels(make("glasses", seed=1)[0]))
+    assert make([]) == []
+
+
+def test_every_parameter_reaches_the_picture(make):
+    plain = pixels(make("smiling", seed=0, itm_guidance=0, guidance_scale=1)[0])
+    for change in (
+        {"itm_guidance": 5.0, "guidance_scale": 1},
+        {"itm_guidance": 0, "guidance_scale": 50.0},
+        {"itm_guidance": 0, "guidance_scale": 1, "temperature": 0.0},
+        {"itm_guidance": 0, "guidance_scale": 1, "decoding": "span"},
+        {"itm_guidance": 0, "guidance_scale": 1, "top_k": 1},
+        {"itm_guidance": 0, "guidance_scale": 1, "num_inference_steps": 5},
+    ):
+        assert not np.array_equal(plain, pixels(make("smiling", seed=0, **change)[0])), change
+    negative = make("smiling", seed=0, itm_guidance=0, guidance_scale=50.0, negative_prompt="glasses")[0]
+    assert not np.array_equal(
+        pixels(negative), pixels(make("smiling", seed=0, itm_guidance=0, guidance_scale=50.0)[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "error", "message"),
+    [
+        ("", {}, ValueError, "prompt must say"),
+        (None, {}, ValueError, "prompt must say"),
+        ("☃", {}, ValueError, "no word"),
+        ("smiling", {"negative_prompt": 3}, ValueError, "negative_prompt must be a text"),
+        ("smiling", {"num_images_per_prompt": 0}, ValueError, "num_images_per_prompt"),
+        ("smiling", {"decoding": "serial"}, ValueError, "one_shot"),
+        ("smiling", {"seed": 1, "generator": torch.Generator()}, ValueError, "not both"),
+        ("smiling", {"guidence_scale": 2}, TypeError, "guidence_scale"),
+    ],
+)
+def test_mistakes_are_named(make, prompt, options, error, message):
+    with pytest.raises(error, match=message):
+        make(prompt, **options)
+
+
+def test_the_command_writes_the_picture(tiny_checkpoint, tmp_path, capsys):
+    output = tmp_path / "face.png"
+    arguments = ["generate", "a smiling woman", "-o", str(output), "--model", str(tiny_checkpoint), "--steps", "2"]
+    assert main([*arguments, "--json", "--candidates", "2", "--seed", "7"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["output"] == str(output) and report["seed"] in (7, 8)
+    assert Image.open(output).size == (64, 64)
+    assert main(["generate", "smiling", "-o", str(tmp_path / "face.xyz")]) == 2
+    assert "unknown picture format" in capsys.readouterr().err

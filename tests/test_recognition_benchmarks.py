@@ -1,0 +1,66 @@
+"""The recognition benchmarks run to their tables, and few-shot cells that are done are not done again."""
+
+import io
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+pytest.importorskip("sklearn")
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tiny_checkpoint, tmp_path):
+    generator = np.random.default_rng(0)
+    images = []
+    for _ in range(12):
+        data = io.BytesIO()
+        Image.fromarray(generator.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(data, "PNG")
+        images.append({"bytes": data.getvalue(), "path": None})
+    emotions = ["happy", "sad", "neutral"] * 4
+    path = str(tmp_path / "faces.parquet")
+    pq.write_table(
+        pa.table({"image": images, "emotion": emotions, "Smiling": [0, 1] * 6, "Male": [0, 0, 1] * 4}), path
+    )
+
+    def call(name, head, *options):
+        common = [head, "--train", path, "--data", path, "--model", str(tiny_checkpoint)]
+        monkeypatch.setattr(sys, "argv", [name, *common, *options])
+        runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.mark.parametrize(("head", "figure"), [("expression", "accuracy"), ("attributes", "ap")])
+def test_representations(run, head, figure):
+    table = json.loads(run("representation.py", head, "--seconds", "0.05", "--train-rows", "8", "--json"))["table"]
+    assert [row["representation"] for row in table][::6] == ["[CLS]", "states + latents"] and len(table) == 7
+    assert all(0 <= row[figure] <= 1 and row["epochs"] > 0 for row in table)
+
+
+def test_few_shot_cells_are_done_once(run, tmp_path):
+    results = tmp_path / "results.json"
+    options = ["--results", str(results), "--minutes", "0.0005", "--shares", "0.25"]
+    first = run("few_shot.py", "expression", *options, "--seeds", "1")
+    cells = json.loads(results.read_text())["cells"]
+    assert set(cells) == {f"{method}/0.25/0" for method in ("pretrained", "scratch", "vit")}
+    assert cells["vit/0.25/0"]["rows"] >= 3 and "±" in first
+    second = run("few_shot.py", "expression", *options, "--seeds", "2")
+    after = json.loads(results.read_text())["cells"]
+    assert len(after) == 6 and cells.items() <= after.items() and "vit/0.25/0" not in second
+    with pytest.raises(SystemExit, match="another protocol"):
+        run("few_shot.py", "attributes", *options)
+
+
+def test_few_shot_of_attributes(run, tmp_path):
+    options = ["--results", str(tmp_path / "r.json"), "--minutes", "0.0005", "--shares", "1", "--seeds", "1"]
+    options += ["--methods", "pretrained"]
+    assert "pretrained" in run("few_shot.py", "attributes", *options)

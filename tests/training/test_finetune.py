@@ -1,0 +1,287 @@
+"""Fine-tuning: any label set, the options do what they say, a stopped run ends in the same weights, the result opens."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import pipeline
+
+from gptface import GPTFaceForFaceAttributeClassification, GPTFaceForFacialExpression, GPTFaceForPreTraining
+from gptface.cli import main
+from gptface.training.augmentation import FaceAugmentation
+from gptface.training.classification_data import ClassificationData, load_classification_data
+from gptface.training.classification_loss import ClassificationLoss
+from gptface.training.finetune import (
+    FineTuner,
+    FineTuningCollator,
+    FineTuningConfig,
+    distance_from_head,
+    finetune,
+    freeze_parameters,
+    mixed_faces,
+)
+
+ROWS = 24
+
+
+def picture(row, size=64, mode="RGB"):
+    """Noise that is bright where the row is even."""
+    shape = (size, size, 3) if mode == "RGB" else (size, size)
+    noise = np.random.default_rng(row).integers(0, 120, shape)
+    data = io.BytesIO()
+    Image.fromarray((noise + 135 * (row % 2 == 0)).astype(np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def write(path, columns, rows=ROWS, **options):
+    images = [{"bytes": picture(row, **options), "path": None} for row in range(rows)]
+    pq.write_table(pa.table({"image": images, **columns}), path)
+    return str(path)
+
+
+@pytest.fixture
+def attributes(tmp_path):
+    even = [int(row % 2 == 0) for row in range(ROWS)]
+    columns = {"identity": [row // 4 for row in range(ROWS)], "Bright": even, "Dark": [1 - value for value in even]}
+    return write(tmp_path / "attributes.parquet", columns)
+
+
+@pytest.fixture
+def expressions(tmp_path):
+    return write(
+        tmp_path / "emotions.parquet", {"emotion": [("happy", "sad")[r % 2] for r in range(ROWS)]}, size=48, mode="L"
+    )
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_checkpoint):
+    def make(train, output="output", steps=4, **fields):
+        arguments = {"per_device_train_batch_size": 4, "learning_rate": 2e-3, "save_strategy": "no"}
+        arguments |= {"max_steps": steps, **fields.pop("arguments", {})}
+        fields = {"start_from": str(tiny_checkpoint), "arguments": arguments, **fields}
+        return FineTuningConfig(output_dir=str(tmp_path / output), train=[train], **fields)
+
+    return make
+
+
+def test_new_labels_from_columns_open_in_the_pipeline_and_the_other_head_is_kept(recipe, attributes, tiny_checkpoint):
+    folder = finetune("attributes", recipe(attributes, steps=30, holdout=0.34))
+    config = json.loads((folder / "config.json").read_text())
+    head = config["heads"]["attributes"]
+    assert head["labels"] == ["Bright", "Dark"] and head["trained"] and config["id2label"]["1"] == "Dark"
+    assert head["temperature"] > 0 and len(head["thresholds"]) == 2
+    before = GPTFaceForPreTraining.from_pretrained(tiny_checkpoint)
+    after = GPTFaceForFacialExpression.from_pretrained(folder)
+    assert after.config.heads["expression"]["trained"]
+    assert torch.allclose(
+        after.classifiers["expression"].output.weight, before.classifiers["expression"].output.weight, atol=1e-3
+    )
+    classify = pipeline("face-attribute-classification", model=str(folder))
+    faces = [Image.open(io.BytesIO(picture(row))) for row in (2, 3)]
+    bright, dark = classify(faces, aligned=True, top_k=1)
+    assert (bright[0]["label"], dark[0]["label"]) == ("Bright", "Dark")
+
+
+def test_classes_from_a_string_column(recipe, expressions):
+    config = recipe(expressions, loss={"class_balance": 0.5, "focal_gamma": 1.0, "label_smoothing": 0.1}, mixup=0.3)
+    folder = finetune("expression", config)
+    # both are labels of the checkpoint's head, which is kept with all its labels
+    model = GPTFaceForFacialExpression.from_pretrained(folder)
+    assert (
+        "surprise" in model.config.heads["expression"]["labels"]
+        and "thresholds" not in model.config.heads["expression"]
+    )
+    config = recipe(expressions, output="other", start_from=str(folder), labels="emotion", freeze="backbone")
+    assert finetune("expression", config).exists()
+
+
+@pytest.mark.parametrize("augmentation", [None, {"erasing": 1.0}])
+def test_a_stopped_run_ends_in_the_same_weights(recipe, attributes, augmentation):
+    options = {
+        "augmentation": augmentation,
+        "mixup": 0.4,
+        "layer_decay": 0.7,
+        "arguments": {"lr_scheduler_type": "constant", "save_strategy": "steps", "save_steps": 2},
+    }
+    whole = finetune("attributes", recipe(attributes, "whole", **options))
+    finetune("attributes", recipe(attributes, "stopped", steps=2, **options))
+    resumed = finetune("attributes", recipe(attributes, "stopped", **options))
+    weights = [load_file(folder / "model.safetensors") for folder in (whole, resumed)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_another_seed_trains_another_model(recipe, attributes):
+    folders = [finetune("attributes", recipe(attributes, f"seed{s}", arguments={"seed": s})) for s in (1, 2)]
+    weights = [load_file(folder / "model.safetensors")["classifiers.attributes.output.weight"] for folder in folders]
+    assert not torch.equal(*weights)
+
+
+def test_freezing(tiny_model):
+    def trainable(freeze):
+        model = tiny_model(GPTFaceForFaceAttributeClassification)
+        freeze_parameters(model, freeze)
+        return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    everything, head = trainable("nothing"), trainable("backbone")
+    assert head and all(name.startswith("classifiers.attributes.") for name in head)
+    assert everything - trainable("embeddings") == {n for n in everything if n.startswith("gptface.embeddings.")}
+    assert {n for n in trainable(1) if "layers.0." in n or "embeddings" in n} == set()
+    assert {n for n in trainable(1) if "layers.1." in n} == {n for n in everything if "layers.1." in n}
+    with pytest.raises(ValueError, match="2"):
+        trainable(3)
+
+
+def test_learning_rates_decay_towards_the_embeddings(tiny_model, tmp_path):
+    from transformers import TrainingArguments
+
+    model = tiny_model(GPTFaceForFaceAttributeClassification)
+    arguments = TrainingArguments(str(tmp_path), learning_rate=1.0, weight_decay=0.1, report_to="none")
+    tuner = FineTuner(model=model, args=arguments, loss=ClassificationLoss(), weights=None, layer_decay=0.5)
+    rates = {id(p): g["lr"] for g in tuner.create_optimizer().param_groups for p in g["params"]}
+    names = dict(model.named_parameters())
+    assert rates[id(names["classifiers.attributes.output.weight"])] == 1.0
+    assert rates[id(names["gptface.layers.1.attention.query.weight"])] == 0.5
+    assert rates[id(names["gptface.layers.0.attention.query.weight"])] == 0.25
+    assert rates[id(names["gptface.embeddings.code_embeddings.weight"])] == 0.125
+    assert len(rates) == sum(p.requires_grad for p in model.parameters())
+    assert distance_from_head("gptface.norm.weight", 2) == 0
+
+
+def test_losses_are_those_of_torch():
+    generator = torch.Generator().manual_seed(0)
+    logits, classes = torch.randn(6, 4, generator=generator), torch.tensor([0, 1, 2, 3, 0, -100])
+    total, count = ClassificationLoss(label_smoothing=0.2)(logits, classes)
+    expected = torch.nn.functional.cross_entropy(logits, classes, label_smoothing=0.2, ignore_index=-100)
+    assert total.sum() / count.sum() == pytest.approx(float(expected))
+    labels = torch.tensor([[1, 0, -1, 1]] * 6)
+    total, count = ClassificationLoss()(logits, labels)
+    known = labels >= 0
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known].float())
+    assert total.sum() / count.sum() == pytest.approx(float(expected))
+
+
+def test_focal_loss_looks_away_from_what_is_right_already():
+    logits, classes = torch.tensor([[4.0, 0.0], [0.0, 4.0]]), torch.tensor([0, 0])
+    plain, focal = (ClassificationLoss(focal_gamma=gamma)(logits, classes)[0] for gamma in (0.0, 2.0))
+    assert focal[0] / plain[0] < 1e-3 and focal[1] / plain[1] > 0.9
+    labels = torch.tensor([[1, 1]] * 2)
+    plain, focal = (ClassificationLoss(focal_gamma=gamma)(logits - 2, labels)[0] for gamma in (0.0, 2.0))
+    assert (focal < plain).all()
+
+
+def test_class_weights_favour_what_is_rare():
+    weights = ClassificationLoss(class_balance=1.0).weights(np.array([0] * 9 + [1, -100]), 2)
+    assert weights[1] / weights[0] == pytest.approx(9)
+    assert ClassificationLoss(class_balance=1.0).weights(np.array([[1], [0], [0], [-1]]), 1).tolist() == [2.0]
+    assert ClassificationLoss().weights(np.array([0, 1]), 2) is None
+    with pytest.raises(ValueError, match="label_smoothing"):
+        ClassificationLoss(label_smoothing=1.0)
+
+
+def test_augmentation_keeps_grey_grey_and_is_repeatable(face_picture):
+    change = FaceAugmentation(erasing=1.0)
+    grey = face_picture.convert("L").convert("RGB")
+    first, again, other = (np.asarray(change(grey, np.random.default_rng(seed))) for seed in (0, 0, 1))
+    assert first.shape == np.asarray(grey).shape and (first == first[..., :1]).all()
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    still = FaceAugmentation(flip=0, colour=0, rotation=0, scale=0, shift=0, erasing=0, grey=0)
+    assert np.array_equal(np.asarray(still(face_picture, np.random.default_rng(0))), np.asarray(face_picture))
+    with pytest.raises(ValueError, match="erased_area"):
+        FaceAugmentation(erased_area=(0.5, 0.1))
+
+
+def test_mixup_is_a_line_between_two_faces(tiny_model):
+    model = tiny_model(GPTFaceForFaceAttributeClassification)
+    codes = torch.randint(60, (3, 9), generator=torch.Generator().manual_seed(0))
+    embeddings = model.gptface.embeddings.embed_codes(codes)
+    mixed = mixed_faces(model, {"image_codes": codes}, torch.tensor([1.0, 0.75, 0.5]))["image_embeds"]
+    assert torch.equal(mixed[0], embeddings[0])
+    assert torch.allclose(mixed[2], (embeddings[2] + embeddings[0]) / 2)
+    logits = model(image_codes=codes, image_embeds=embeddings).logits
+    assert torch.allclose(logits, model(image_codes=codes).logits, atol=1e-5)
+
+
+def test_a_damaged_picture_leaves_its_batch_not_the_run(attributes):
+    data = load_classification_data([attributes], True)
+    data.pictures[1] = data.pictures[1][:50]
+    collate = FineTuningCollator(data, 64, FaceAugmentation(), mixup=0.2)
+    batch = collate([{"row": row, "epoch": 0} for row in (0, 1, 2)])
+    assert batch["pixel_values"].shape == (2, 3, 64, 64) and len(batch["labels"]) == len(batch["mix"]) == 2
+    plain = collate([{"row": row, "epoch": -1} for row in (0, 2)])
+    assert "mix" not in plain and torch.equal(
+        plain["pixel_values"], collate([{"row": r, "epoch": -1} for r in (0, 2)])["pixel_values"]
+    )
+    with pytest.raises(ValueError, match="rows"):
+        collate([{"row": 1, "epoch": 0}])
+
+
+def test_people_are_not_split(attributes):
+    data = load_classification_data([attributes], True)
+    kept, held_out = data.split(np.arange(ROWS), 0.34, seed=0)
+    assert len(held_out) == 8 and not set(data.people[kept]) & set(data.people[held_out])
+    assert sorted([*kept, *held_out]) == list(range(ROWS))
+
+
+def test_class_label_columns_are_read_by_name(tmp_path):
+    features = {"emotion": {"names": ["sad", "happy"], "_type": "ClassLabel"}}
+    table = pa.table({"image": [{"bytes": picture(0), "path": None}] * 3, "emotion": [0, 1, -1]})
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "faces.parquet")
+    data = load_classification_data([tmp_path / "faces.parquet"], False, names=["angry", "happy", "sad"])
+    assert data.names == ["angry", "happy", "sad"] and data.targets.tolist() == [2, 1, -100]
+
+
+def test_sets_with_different_columns_join_and_leave_unknown_what_they_do_not_say(tmp_path, attributes):
+    other = write(tmp_path / "other.parquet", {"Bright": [1, 0], "Glasses": [0, 1]}, rows=2)
+    data = load_classification_data([attributes, other], True)
+    assert data.names == ["Bright", "Dark", "Glasses"] and data.people is None
+    assert data.targets[0].tolist() == [1, 0, -1] and data.targets[-1].tolist() == [0, -1, 1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"Bright": [0, 1]}, {"labels": ["Brigth"]}, "no column 'Brigth'"),
+        ({"Bright": [0, 7]}, {"labels": ["Bright"]}, "holds 7"),
+        ({"Bright": [-1, 1]}, {"labels": ["Bright"]}, "hold no 0"),
+        ({"name": ["a", "b"]}, {}, "no 0/1 columns"),
+        ({"name": ["a", "b"]}, {"multi_label": False}, "no column 'emotion'"),
+        ({"Bright": [0, 1]}, {"layout": "celeba178"}, "layout must be one of"),
+    ],
+)
+def test_data_that_do_not_fit_are_named(tmp_path, columns, options, message):
+    path = write(tmp_path / "faces.parquet", columns, rows=2)
+    with pytest.raises(ValueError, match=message):
+        load_classification_data([path], **{"multi_label": True, **options})
+    assert isinstance(ClassificationData(np.zeros((1, 2)), ["a", "b"], np.arange(1)).problem_type, str)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, attributes, capsys):
+    path = tmp_path / "recipe.yaml"
+    for text, message in [
+        ("output_dir: x\ntrian: [a]", "unknown fields"),
+        ("output_dir: x", "needs output_dir and train"),
+        ("output_dir: x\ntrain: [missing.parquet]\nfreeze: backbones", "freeze is"),
+        (f"output_dir: {tmp_path}/x\ntrain: [{tmp_path}/missing.parquet]", "missing.parquet does not exist"),
+    ]:
+        path.write_text(text)
+        assert main(["finetune", "attributes", str(path)]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_rows_that_are_kept_for_measuring_are_not_trained_on(recipe, attributes, monkeypatch):
+    seen = set()
+    original = FineTuningCollator.__call__
+    monkeypatch.setattr(
+        FineTuningCollator,
+        "__call__",
+        lambda self, samples: seen.update(s["row"] for s in samples) or original(self, samples),
+    )
+    finetune("attributes", recipe(attributes, leave_out_every=5, holdout=0.0, steps=8))
+    assert seen == {row for row in range(ROWS) if row % 5}

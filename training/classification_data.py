@@ -1,0 +1,311 @@
+"""Faces with labels for classification: parquet files with pictures, or their codes, and any set of label columns.
+
+Independent labels are 0/1 columns (a file that lacks one leaves it unknown); classes that exclude each other are one column of
+strings, of integers, or of a `ClassLabel` of datasets.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.processing.image_loading import load_image
+
+from .code_dataset import CODE_COLUMNS
+from .encode import FINGERPRINT_KEY, check_layout, code_parts, encode_parquet, pixels_from_images, read_crop
+
+logger = logging.getLogger(__name__)
+
+#: Where the class of a face is looked for if no column is named.
+CLASS_COLUMNS = ("emotion", "expression", "label", "labels")
+GROUP_COLUMN = "identity"
+CELEBA_SIZES = ((178, 218), (89, 109))
+
+
+@dataclass
+class ClassificationData:
+    """
+    Args:
+        targets: 0/1 [rows, labels] with −1 = unknown, or class indices [rows] with −100 = unknown.
+        names: of the labels.
+        people: who each row shows [rows], where the data say it: all rows of a person belong to one part of a split.
+        pictures: encoded pictures, as they lie in the files; empty where there are codes.
+        layouts: of the pictures, see [`gptface.training.encode.project_crop`].
+        codes: [rows, 2, cells] uint16 of each face and its mirror image; None where there are pictures.
+        row_numbers: of each row in its own source.
+        columns: the tables' other columns by name, for groups.
+    """
+
+    targets: np.ndarray
+    names: list[str]
+    row_numbers: np.ndarray
+    people: np.ndarray | None = None
+    pictures: list[bytes] = field(default_factory=list)
+    layouts: list[str] = field(default_factory=list)
+    codes: np.ndarray | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def multi_label(self) -> bool:
+        return self.targets.ndim == 2
+
+    @property
+    def problem_type(self) -> str:
+        return "multi_label_classification" if self.multi_label else "single_label_classification"
+
+    def crop(self, row: int, size: int) -> Image.Image:
+        """The aligned face of a row, RGB. Raises `ValueError` or `OSError` where its picture is no such face."""
+        return read_crop(self.pictures[row], self.layouts[row], size)
+
+    def split(self, rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows → (kept, held out): about `share` of the people, or of the rows, drawn from the seed, are held out."""
+        people = rows if self.people is None else self.people[rows]
+        unique, inverse = np.unique(people, return_inverse=True)
+        order = np.random.default_rng(seed).permutation(len(unique))
+        held_out = np.isin(inverse, order[: round(share * len(unique))])
+        return rows[~held_out], rows[held_out]
+
+
+def guess_layout(data: bytes) -> str:
+    """The layout of an encoded picture by its size: CelebA's alignment, FER2013's 48×48, or else an aligned crop."""
+    size = load_image(data).size
+    if size in CELEBA_SIZES:
+        return "celeba"
+    return "fer48" if size == (48, 48) else "aligned"
+
+
+def load_classification_data(
+    sources: Sequence[str | Path],
+    multi_label: bool,
+    labels: Sequence[str] | str | None = None,
+    names: Sequence[str] = (),
+    layout: str | None = None,
+    require_all: bool = True,
+    tokenizer: GPTFaceImageTokenizer | None = None,
+    codes_folder: Path | None = None,
+) -> ClassificationData:
+    """
+    Reads and joins labelled faces.
+
+    Args:
+        sources: parquet files with an `image` column, or folders that `gptface encode` wrote.
+        multi_label: independent labels, or classes that exclude each other.
+        labels: the 0/1 columns, or the column of the class. By default the columns `names`, if all are there, else every 0/1
+            column; for classes the first of `CLASS_COLUMNS`.
+        names: labels of a head that there is already; they come in its order where the data have no others.
+        layout: of the files' pictures; by default each file's is guessed from its first picture.
+        require_all: whether a column of `labels` that no source has is an error, else it is unknown everywhere.
+        tokenizer: read codes instead of pictures: folders must hold this tokenizer's codes, files are encoded with it.
+        codes_folder: where the codes of files go; a stopped run goes on there.
+
+    Raises:
+        FileNotFoundError: a source that does not exist.
+        ValueError: a source without pictures or labels, or values that are no labels; the message says which.
+    """
+    if layout is not None:
+        check_layout(layout)
+    if not sources:
+        raise ValueError("there is no data: name at least one parquet file")
+    tables, codes, pictures, layouts = [], [], [], []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise FileNotFoundError(f"{source} does not exist: give a parquet file, or a folder of `gptface encode`")
+        if tokenizer is not None:
+            if source.is_file():
+                target = (codes_folder or source.parent) / source.stem
+                encode_parquet(source, target, tokenizer, layout or _layout_of(source))
+                source = target
+            table, own_codes = _read_codes(source, tokenizer.fingerprint())
+            codes.append(own_codes)
+        elif source.is_dir():
+            raise ValueError(f"{source} holds codes, but pictures are needed here: give the parquet file")
+        else:
+            table = _read_table(source)
+            own = [_picture_bytes(value) for value in table["image"].to_pylist()]
+            pictures += own
+            layouts += [layout or guess_layout(own[0])] * len(own)
+        tables.append(table.drop_columns([name for name in ("image", *CODE_COLUMNS) if name in table.column_names]))
+    if multi_label:
+        targets, found = _attribute_targets(tables, labels, names, require_all)
+    else:
+        targets, found = _class_targets(tables, labels, names)
+    columns = {
+        name: [value for table in tables for value in table[name].to_pylist()]
+        for name in tables[0].column_names
+        if name not in found and all(name in table.column_names for table in tables)
+    }
+    people = np.asarray(columns[GROUP_COLUMN]) if GROUP_COLUMN in columns else None
+    numbers = np.concatenate([np.arange(table.num_rows) for table in tables])
+    all_codes = np.concatenate(codes) if codes else None
+    return ClassificationData(targets, found, numbers, people, pictures, layouts, all_codes, columns)
+
+
+def _read_table(source: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(source)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{source} is no parquet file: {error}") from error
+    if "image" not in table.column_names:
+        raise ValueError(f"{source} has no `image` column, only {table.column_names}")
+    if table.num_rows == 0:
+        raise ValueError(f"{source} has no rows")
+    return table
+
+
+def _layout_of(source: Path) -> str:
+    return guess_layout(_picture_bytes(_read_table(source)["image"][0].as_py()))
+
+
+def _picture_bytes(value: Any) -> bytes:
+    """A cell of an `image` column: {"bytes", "path"} or bytes; b"" where there is none, which no picture is read from."""
+    return (value.get("bytes") if isinstance(value, dict) else value) or b""
+
+
+def _read_codes(folder: Path, fingerprint: str) -> tuple[Any, np.ndarray]:
+    """The parts of an encoded data set as one table, and its codes [rows, 2, cells]."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = list(code_parts(folder))
+    tables = [pq.read_table(part) for part in parts]
+    for part, table in zip(parts, tables, strict=True):
+        made_by = (table.schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode()
+        if made_by != fingerprint:
+            raise ValueError(f"{part} holds codes of the image tokenizer {made_by or 'unknown'}, not {fingerprint}")
+    table = pa.concat_tables(tables)
+    columns = [np.stack(table[name].to_numpy()) for name in CODE_COLUMNS if name in table.column_names]
+    return table, np.stack(columns, 1).repeat(3 - len(columns), axis=1)
+
+
+def _attribute_targets(
+    tables: list[Any], labels: Sequence[str] | str | None, names: Sequence[str], require_all: bool
+) -> tuple[np.ndarray, list[str]]:
+    present = dict.fromkeys(name for table in tables for name in table.column_names)
+    if labels is not None:
+        wanted = [labels] if isinstance(labels, str) else list(labels)
+        missing = [name for name in wanted if name not in present]
+        if missing and (require_all or len(missing) == len(wanted)):
+            raise ValueError(f"the data have no column {missing[0]!r}; their columns are {list(present)}")
+        if missing:
+            logger.warning("labels that the data lack: %s", ", ".join(missing))
+    elif names and all(name in present for name in names):
+        wanted = list(names)
+    else:
+        wanted = [name for name in present if name != GROUP_COLUMN and _is_binary(tables, name)]
+        if not wanted:
+            raise ValueError(f"the data have no 0/1 columns, only {list(present)}: name the labels")
+    targets = np.full((sum(table.num_rows for table in tables), len(wanted)), -1, np.int64)
+    start = 0
+    for table in tables:
+        rows = slice(start, start + table.num_rows)
+        start += table.num_rows
+        for index, name in enumerate(wanted):
+            if name in table.column_names:
+                targets[rows, index] = _binary_values(table[name].to_pylist(), name)
+    if not (targets == 0).any():
+        raise ValueError("the labels hold no 0: write 1 = holds, 0 = does not; −1 means unknown")
+    return targets, wanted
+
+
+def _is_binary(tables: list[Any], name: str) -> bool:
+    values = {value for table in tables if name in table.column_names for value in table[name].unique().to_pylist()}
+    return values <= {0, 1, -1, None} and 0 in values
+
+
+def _binary_values(values: list[Any], name: str) -> np.ndarray:
+    wrong = next((value for value in values if value not in (0, 1, -1, None)), None)
+    if wrong is not None:
+        raise ValueError(f"column {name!r} holds {wrong!r}: an independent label is 0 or 1 (−1 or empty: unknown)")
+    return np.array([-1 if value is None else int(value) for value in values])
+
+
+def _class_targets(
+    tables: list[Any], labels: Sequence[str] | str | None, names: Sequence[str]
+) -> tuple[np.ndarray, list[str]]:
+    if labels is not None and not isinstance(labels, str):
+        raise ValueError(f"classes that exclude each other are one column, got {list(labels)}")
+    choices = (labels,) if labels is not None else CLASS_COLUMNS
+    values: list[str | None] = []
+    order: dict[str, None] = {}
+    for table in tables:
+        column = next((name for name in choices if name in table.column_names), None)
+        if column is None:
+            raise ValueError(f"no column {' or '.join(map(repr, choices))} in {table.column_names}")
+        classes = _class_names(table, column)
+        own = table[column].to_pylist()
+        if classes is not None:  # a ClassLabel: indices, −1 = unknown
+            own = [None if value is None or value < 0 else classes[value] for value in own]
+        own = [None if value is None else str(value) for value in own]
+        order |= dict.fromkeys(classes or sorted({value for value in own if value is not None}))
+        values += own
+    if not order:
+        raise ValueError("no row has a class")
+    found = list(names) if names and set(order) <= set(names) else list(order)
+    index = {name: position for position, name in enumerate(found)}
+    return np.array([-100 if value is None else index[value] for value in values]), found
+
+
+def _class_names(table: Any, column: str) -> list[str] | None:
+    """Names of a `ClassLabel` column, which datasets writes into the metadata of its parquet files."""
+    metadata = (table.schema.metadata or {}).get(b"huggingface")
+    features = json.loads(metadata).get("info", {}).get("features", {}) if metadata else {}
+    return features.get(column, {}).get("names")
+
+
+@torch.no_grad()
+def face_logits(
+    model: GPTFaceForImageClassification, data: ClassificationData, rows: np.ndarray, batch_size: int = 32
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Logits [rows, labels] of the model's head, and the rows that they belong to: those whose picture cannot be read are left
+    out with a warning.
+    """
+    from tqdm import tqdm
+
+    model.eval()
+    logits, kept = [], []
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    for batch in tqdm(batches, desc="faces", leave=False, disable=None):
+        inputs, readable = model_inputs(model, data, batch)
+        if readable:
+            logits.append(model(**inputs).logits.float().cpu().numpy())
+            kept += readable
+    if not kept:
+        raise ValueError("no picture of the data can be read")
+    return np.concatenate(logits), np.asarray(kept)
+
+
+def model_inputs(
+    model: GPTFaceForImageClassification, data: ClassificationData, rows: np.ndarray
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """Codes or pixels of some rows, as they are, on the model's device; and the rows that could be read."""
+    if data.codes is not None:
+        codes = torch.from_numpy(data.codes[rows, 0].astype(np.int64))
+        return {"image_codes": codes.to(model.device)}, [int(row) for row in rows]
+    crops = dict(readable_crops(data, rows, model.config.image_tokenizer_config.image_size))
+    if not crops:
+        return {}, []
+    return {"pixel_values": pixels_from_images(list(crops.values())).to(model.device)}, list(crops)
+
+
+def readable_crops(data: ClassificationData, rows: Sequence[int] | np.ndarray, size: int) -> Iterator[tuple[int, Any]]:
+    """(row, aligned face) of the rows whose picture can be read; the others are named in a warning."""
+    for row in map(int, rows):
+        try:
+            yield row, data.crop(row, size)
+        except (OSError, ValueError) as error:
+            logger.warning("row %d is left out: %s", row, error)

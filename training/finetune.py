@@ -1,0 +1,333 @@
+"""Fine-tuning of a classification head, with as much of the transformer as wanted, on labelled faces: `gptface finetune`."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from transformers import Trainer, TrainingArguments
+
+from gptface.evaluation.calibration import choose_thresholds, fit_temperature
+from gptface.modeling_gptface.heads_gptface import (
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+    GPTFaceForImageClassification,
+)
+from gptface.processing.processing_gptface import GPTFaceProcessor
+
+from .augmentation import FaceAugmentation
+from .classification_data import ClassificationData, face_logits, load_classification_data, readable_crops
+from .classification_loss import ClassificationLoss
+from .encode import pixels_from_images
+from .heads import fresh_classifier
+from .masking import sample_generator
+from .release import save_release
+
+logger = logging.getLogger(__name__)
+
+MODELS = {"attributes": GPTFaceForFaceAttributeClassification, "expression": GPTFaceForFacialExpression}
+
+
+@dataclass
+class FineTuningConfig:
+    """
+    What a fine-tuning recipe (YAML) holds.
+
+    Args:
+        output_dir: where checkpoints, codes and the final model go.
+        train: parquet files with an `image` column, or (without augmentation) folders that `gptface encode` wrote.
+        labels: 0/1 columns (attributes) or the column of the class (expression); by default those of the checkpoint's head
+            where the data have them, else all 0/1 columns, or the class column that is there.
+        start_from: folder or Hub name of the checkpoint to start from; the embedded one by default.
+        layout: of the pictures, as in `gptface encode`; guessed from their size by default.
+        leave_out_every: n never trains on the rows whose number in their file is a multiple of n.
+        holdout: share of the people (rows where the data name none) that is not trained on, for temperature and thresholds.
+        threshold_balance: see [`choose_thresholds`].
+        freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all but the
+            head).
+        layer_decay: the learning rate of a layer is this to the power of its distance from the head.
+        loss: fields of [`ClassificationLoss`].
+        mixup: α of the Beta distribution by which two faces and their labels are mixed (Zhang et al. 2018); 0 = off.
+        augmentation: fields of [`FaceAugmentation`] ({} = its defaults): pictures are changed and encoded in every step. None:
+            they are encoded once, with their mirror images, which is many times faster on a CPU.
+        arguments: `TrainingArguments` by name.
+    """
+
+    output_dir: str
+    train: list[str]
+    labels: list[str] | str | None = None
+    start_from: str | None = None
+    layout: str | None = None
+    leave_out_every: int | None = None
+    holdout: float = 0.1
+    threshold_balance: float = 0.2
+    freeze: str | int = "nothing"
+    layer_decay: float = 1.0
+    loss: dict[str, float] = field(default_factory=dict)
+    mixup: float = 0.0
+    augmentation: dict[str, Any] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout is a share in 0…1, below 1, got {self.holdout}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie above 0, at most 1, got {self.layer_decay}")
+        if isinstance(self.freeze, str) and self.freeze not in ("nothing", "embeddings", "backbone"):
+            raise ValueError(
+                f'freeze is "nothing", "embeddings", "backbone" or a number of layers, got {self.freeze!r}'
+            )
+        if self.mixup < 0:
+            raise ValueError(f"mixup must be at least 0, got {self.mixup}")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **overrides: Any) -> "FineTuningConfig":
+        """
+        Reads a recipe; `overrides` replace its fields.
+
+        Raises:
+            ValueError: where a field is unknown or missing.
+        """
+        values = {**(yaml.safe_load(Path(path).read_text()) or {}), **overrides}
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(f"{path}: unknown fields {unknown}; known: {sorted(cls.__dataclass_fields__)}")
+        if not values.get("output_dir") or not values.get("train"):
+            raise ValueError(f"{path}: a recipe needs output_dir and train")
+        return cls(**values)
+
+
+class RowDataset(torch.utils.data.Dataset):
+    """Row numbers with the epoch: all randomness is derived from them in the collator. Epoch −1: no randomness."""
+
+    def __init__(self, rows: np.ndarray, epoch: int = 0):
+        self.rows = rows
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer's data loader at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"row": int(self.rows[index]), "epoch": self.epoch}
+
+
+@dataclass
+class FineTuningCollator:
+    """
+    Rows and epoch → `pixel_values` [B, 3, H, W] or `image_codes` [B, N], `labels`, and with mixup `mix` [B]: how much of a face
+    is its own, the rest is the next one's in the batch.
+
+    What is random derives from (seed, epoch, row): workers and resumed runs draw the same. Rows whose picture cannot be read
+    are left out of the batch.
+    """
+
+    data: ClassificationData
+    size: int
+    augmentation: FaceAugmentation | None = None
+    mixup: float = 0.0
+    seed: int = 0
+
+    def __call__(self, samples: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        training = samples[0]["epoch"] >= 0
+        rows = [sample["row"] for sample in samples]
+        generators = {}
+        if training:
+            generators = {s["row"]: sample_generator(self.seed, s["epoch"], s["row"]) for s in samples}
+        batch = {}
+        if self.data.codes is not None:
+            sides = [int(generators[row].integers(2)) if training else 0 for row in rows]
+            batch["image_codes"] = torch.from_numpy(self.data.codes[rows, sides].astype(np.int64))
+        else:
+            faces = dict(readable_crops(self.data, rows, self.size))
+            if not faces:
+                raise ValueError(f"none of the pictures of the rows {rows} can be read")
+            rows = list(faces)
+            if training and self.augmentation is not None:
+                faces = {row: self.augmentation(face, generators[row]) for row, face in faces.items()}
+            batch["pixel_values"] = pixels_from_images(list(faces.values()))
+        batch["labels"] = torch.from_numpy(self.data.targets[rows])
+        if training and self.mixup:
+            shares = [generators[row].beta(self.mixup, self.mixup) for row in rows]
+            batch["mix"] = torch.tensor([max(share, 1 - share) for share in shares], dtype=torch.float)
+        return batch
+
+
+class FineTuner(Trainer):
+    """Trainer with the losses of [`ClassificationLoss`], mixup and learning rates that decay by layer."""
+
+    def __init__(
+        self, *args, loss: ClassificationLoss, weights: torch.Tensor | None, layer_decay: float = 1.0, **kwargs
+    ):
+        self.loss, self.weights, self.layer_decay = loss, weights, layer_decay
+        super().__init__(*args, **kwargs)
+
+    def create_optimizer(self, model=None):
+        if self.layer_decay == 1:
+            return super().create_optimizer(model)
+        if self.optimizer is None:
+            assert self.model is not None
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            decayed = set(self.get_decay_parameter_names(self.model))
+            layers = self.model.config.num_hidden_layers
+            groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault((distance_from_head(name, layers), name in decayed), []).append(parameter)
+            self.optimizer = optimizer_class(
+                [
+                    {
+                        "params": parameters,
+                        "lr": self.args.learning_rate * self.layer_decay**distance,
+                        "weight_decay": self.args.weight_decay if is_decayed else 0.0,
+                    }
+                    for (distance, is_decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+                ],
+                **options,
+            )
+        return self.optimizer
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        inputs = dict(inputs)
+        labels, mix = inputs.pop("labels"), inputs.pop("mix", None)
+        if mix is not None:
+            inputs = mixed_faces(self.accelerator.unwrap_model(model), inputs, mix)
+        outputs = model(**inputs)
+        weights = None if self.weights is None else self.weights.to(labels.device)
+        total, count = self.loss(outputs.logits, labels, weights)
+        if mix is not None:
+            other_total, other_count = self.loss(outputs.logits, labels.roll(-1, 0), weights)
+            total, count = mix * total + (1 - mix) * other_total, mix * count + (1 - mix) * other_count
+        loss = total.sum() / count.sum().clamp(min=1)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is not finite in step {self.state.global_step + 1}")
+        return (loss, outputs) if return_outputs else loss
+
+
+def mixed_faces(
+    model: GPTFaceForImageClassification, inputs: dict[str, torch.Tensor], mix: torch.Tensor
+) -> dict[str, Any]:
+    """Each face mixed with the next one: its pixels, or the vectors of its codes."""
+    if "pixel_values" in inputs:
+        pixels, share = inputs["pixel_values"], mix[:, None, None, None]
+        return {**inputs, "pixel_values": share * pixels + (1 - share) * pixels.roll(-1, 0)}
+    vectors, share = model.gptface.embeddings.embed_codes(inputs["image_codes"]), mix[:, None, None]
+    return {**inputs, "image_embeds": share * vectors + (1 - share) * vectors.roll(-1, 0)}
+
+
+def distance_from_head(name: str, layers: int) -> int:
+    """Layers between a parameter and the head: 0 for the head and the last norm, `layers` + 1 for the embeddings."""
+    if name.startswith("gptface.layers."):
+        return layers - int(name.split(".")[2])
+    return layers + 1 if name.startswith("gptface.embeddings.") else 0
+
+
+def freeze_parameters(model: GPTFaceForImageClassification, freeze: str | int) -> None:
+    """Freezes parts of the transformer; see [`FineTuningConfig`]. Raises `ValueError` for more layers than there are."""
+    layers = model.gptface.layers
+    if isinstance(freeze, int) and not 0 <= freeze <= len(layers):
+        raise ValueError(f"freeze: {freeze} layers, the model has {len(layers)}")
+    if freeze == "backbone":
+        model.gptface.requires_grad_(False)
+    elif freeze != "nothing":
+        model.gptface.embeddings.requires_grad_(False)
+        for layer in layers[: freeze if isinstance(freeze, int) else 0]:
+            layer.requires_grad_(False)
+
+
+def prepare_model(
+    kind: str, config: FineTuningConfig, seed: int
+) -> tuple[GPTFaceForImageClassification, ClassificationData, GPTFaceProcessor]:
+    """The checkpoint with a head for the labels of the data (its own where they are the same), the data, the processor."""
+    from gptface import DEFAULT_CHECKPOINT
+
+    source = config.start_from or DEFAULT_CHECKPOINT
+    model = MODELS[kind].from_pretrained(source)
+    head = model.config.heads[kind]
+    data = load_classification_data(
+        config.train,
+        kind == "attributes",
+        config.labels,
+        head["labels"],
+        config.layout,
+        tokenizer=model.image_tokenizer if config.augmentation is None else None,
+        codes_folder=Path(config.output_dir) / "codes",
+    )
+    if list(head["labels"]) != data.names or head["problem_type"] != data.problem_type or not head.get("trained"):
+        generator = torch.Generator().manual_seed(seed)
+        model.classifiers[kind] = fresh_classifier(model.config, torch.from_numpy(data.targets), data.names, generator)
+        logger.info("a fresh head for %d labels", len(data.names))
+    # temperature and thresholds of the old head are not the new one's
+    entry = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
+    model.config.heads = {**model.config.heads, kind: entry}
+    model.config.problem_type = data.problem_type
+    model.config.id2label = dict(enumerate(data.names))
+    model.config.label2id = {name: index for index, name in enumerate(data.names)}
+    return model, data, GPTFaceProcessor.from_pretrained(source)
+
+
+def calibrate(
+    model: GPTFaceForImageClassification,
+    data: ClassificationData,
+    held_out: np.ndarray,
+    threshold_balance: float,
+    batch_size: int = 32,
+) -> None:
+    """Puts the thresholds that suit the data, and a temperature fitted on rows that were not trained on, into the head."""
+    head = model.config.heads[model.head_name]
+    if len(held_out):
+        logits, held_out = face_logits(model, data, held_out, batch_size)
+        head["temperature"] = fit_temperature(logits, data.targets[held_out])
+    if data.multi_label:
+        head["thresholds"] = choose_thresholds(data.targets, threshold_balance).tolist()
+    head["trained"] = True
+
+
+def finetune(kind: str, config: FineTuningConfig) -> Path:
+    """
+    Fine-tunes the head `kind` ("attributes" or "expression") by a recipe and returns the folder of the result.
+
+    It resumes from the last checkpoint in `output_dir`. The other heads stay as they are.
+
+    Raises:
+        ValueError: recipe or data that do not fit.
+        FloatingPointError: a loss that is not finite.
+    """
+    from transformers.trainer_utils import get_last_checkpoint, set_seed
+
+    arguments = TrainingArguments(
+        output_dir=config.output_dir,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        **{"report_to": "none", **config.arguments},
+    )
+    set_seed(arguments.seed)
+    model, data, processor = prepare_model(kind, config, arguments.seed)
+    freeze_parameters(model, config.freeze)
+    rows = np.arange(len(data))
+    if config.leave_out_every:
+        rows = rows[data.row_numbers % config.leave_out_every != 0]
+    rows, held_out = data.split(rows, config.holdout, arguments.seed)
+    loss = ClassificationLoss(**config.loss)
+    augmentation = None if config.augmentation is None else FaceAugmentation(**config.augmentation)
+    size = model.config.image_tokenizer_config.image_size
+    trainer = FineTuner(
+        model=model,
+        args=arguments,
+        data_collator=FineTuningCollator(data, size, augmentation, config.mixup, arguments.seed),
+        train_dataset=RowDataset(rows),
+        eval_dataset=RowDataset(held_out, epoch=-1) if len(held_out) else None,
+        loss=loss,
+        weights=loss.weights(data.targets[rows], len(data.names)),
+        layer_decay=config.layer_decay,
+    )
+    folder = Path(config.output_dir)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+    calibrate(model, data, held_out, config.threshold_balance, arguments.per_device_eval_batch_size)
+    return save_release(model, processor, folder / "final")

@@ -1,0 +1,109 @@
+"""Collections of pictures that have no codes yet: encoded once into a cache, part by part, when pre-training begins."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+
+from .code_dataset import folder_weights
+from .encode import FINGERPRINT_KEY, check_layout, encode_images, read_crop
+from .phrases import PHRASES
+from .sources import Sample, list_sources, read_source
+
+logger = logging.getLogger(__name__)
+
+PICTURES_AT_ONCE = 256
+KEPT_COLUMNS = (*PHRASES, "emotion")
+
+
+def encode_collections(
+    collections: Mapping[str, float] | Sequence[str | Path],
+    cache: Path,
+    tokenizer: GPTFaceImageTokenizer,
+    layout: str = "aligned",
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, float]:
+    """
+    Folder of codes → how often its rows count, in the place of every collection (see [`list_sources`]) without codes.
+
+    Folders that `gptface encode` wrote stay as they are. Each rank encodes its share of the files, and must wait for the others
+    before it reads. Files that are in the cache are not encoded again.
+
+    Args:
+        cache: each collection gets a folder of its name in it, each of its files a part.
+        layout: of the pictures, see [`gptface.training.encode.project_crop`].
+
+    Raises:
+        FileNotFoundError: where a collection does not exist.
+        ValueError: unknown layout, or two collections of one name.
+    """
+    check_layout(layout)
+    folders: dict[str, float] = {}
+    for collection, weight in folder_weights(collections).items():
+        if any(Path(collection).glob("part-*.parquet")):
+            folders[collection] = weight
+            continue
+        target = cache / Path(collection).stem
+        if str(target) in folders:
+            raise ValueError(
+                f"two collections are called {target.name}: rename one, or encode them by `gptface encode`"
+            )
+        folders[str(target)] = weight
+        target.mkdir(parents=True, exist_ok=True)
+        for number, source in enumerate(list_sources(collection)):
+            part = target / f"part-{number:05d}.parquet"
+            if number % world_size == rank and not part.exists():
+                encode_source(source, part, tokenizer, layout)
+    return folders
+
+
+def encode_source(source: Path, part: Path, tokenizer: GPTFaceImageTokenizer, layout: str) -> int:
+    """One file of a collection → a part of codes with texts and labels, whole or not at all; returns its rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    refused: Counter[str] = Counter()
+    crops = _crops(read_source(source, refused), layout, tokenizer.config.image_size, refused)
+    tables = []
+    while chunk := list(islice(crops, PICTURES_AT_ONCE)):
+        images = [image for image, _ in chunk]
+        columns: dict[str, Any] = {"text": [sample.text for _, sample in chunk]}
+        names = [name for name in KEPT_COLUMNS if any(name in sample.columns for _, sample in chunk)]
+        columns |= {name: [sample.columns.get(name) for _, sample in chunk] for name in names}
+        mirrored = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
+        for name, pictures in (("codes", images), ("codes_flipped", mirrored)):
+            codes = encode_images(tokenizer, pictures)
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1])
+        tables.append(pa.table(columns))
+    if refused:
+        logger.warning("%s: left out %s", source, dict(refused))
+    if not tables:
+        raise ValueError(f"{source} holds no picture that can be read")
+    table = pa.concat_tables(tables, promote_options="permissive")
+    table = table.replace_schema_metadata({FINGERPRINT_KEY: tokenizer.fingerprint().encode()})
+    unfinished = part.with_suffix(".tmp")
+    pq.write_table(table, unfinished)
+    os.replace(unfinished, part)
+    logger.info("%s: %d pictures encoded", source, table.num_rows)
+    return table.num_rows
+
+
+def _crops(
+    samples: Iterator[Sample], layout: str, size: int, refused: Counter[str]
+) -> Iterator[tuple[Image.Image, Sample]]:
+    for sample in samples:
+        try:
+            yield read_crop(sample.image, layout, size), sample
+        except (OSError, ValueError) as error:
+            refused["damaged picture"] += 1
+            logger.info("%r left out: %s", sample.key, error)

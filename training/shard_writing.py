@@ -1,0 +1,113 @@
+"""Face shards on disk: `00000.tar` and `00000_stats.json`, as img2dataset names them, whole or not there at all.
+
+A shard is finished once its statistics exist. They hold all that a stopped run needs to go on behind it.
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Position = tuple[int, int]
+
+
+@dataclass
+class ShardStatistics:
+    """
+    Counts of the pairs that were looked at for one shard.
+
+    Args:
+        end: (part of the input, pair in it) to go on with behind this shard.
+        samples: "read", "kept" and every reason for which a pair was left out.
+        faces: "found", "kept" and every reason for which a face was left out.
+        sizes: of kept faces, the shorter side of the box: its power of two from below → faces.
+        uncaptioned: kept faces without a text.
+        bytes: of the crops.
+        seconds: spent on the shard.
+        hashes: of the kept faces, in hexadecimals, in order.
+    """
+
+    end: Position = (0, 0)
+    samples: Counter[str] = field(default_factory=Counter)
+    faces: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    uncaptioned: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    hashes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> "ShardStatistics":
+        values = json.loads(path.read_text(encoding="utf-8"))
+        counters = {name: Counter(values[name]) for name in ("samples", "faces", "sizes")}
+        return cls(**{**values, **counters, "end": tuple(values["end"])})
+
+    def add(self, other: "ShardStatistics") -> None:
+        """Adds the counts of the shard that follows; hashes are not collected."""
+        self.end = other.end
+        for name in ("samples", "faces", "sizes"):
+            getattr(self, name).update(getattr(other, name))
+        self.uncaptioned += other.uncaptioned
+        self.bytes += other.bytes
+        self.seconds += other.seconds
+
+
+class ShardWriter:
+    """
+    Writes the shard number `index` of a folder; nothing of it is seen under its name before `finish`.
+
+    The archives hold no times and no user: the same faces give the same bytes.
+    """
+
+    def __init__(self, folder: Path, index: int):
+        self.path = folder / f"{index:05d}.tar"
+        self._unfinished = self.path.with_suffix(".tar.tmp")
+        self._archive: tarfile.TarFile | None = None
+        self.faces = 0
+
+    def write(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Adds one face: `key` and suffix → bytes."""
+        if self._archive is None:
+            self._archive = tarfile.TarFile(self._unfinished, "w", format=tarfile.USTAR_FORMAT)
+        for suffix, data in members.items():
+            member = tarfile.TarInfo(f"{key}.{suffix}")
+            member.size = len(data)
+            self._archive.addfile(member, io.BytesIO(data))
+        self.faces += 1
+
+    def finish(self, statistics: ShardStatistics) -> None:
+        """Closes the shard and makes it appear. A kill in between leaves a shard without statistics: it is made again."""
+        assert self._archive is not None
+        self._archive.close()
+        os.replace(self._unfinished, self.path)
+        write_json(statistics_path(self.path), vars(statistics))
+
+    def abandon(self) -> None:
+        """Removes what was begun."""
+        if self._archive is not None:
+            self._archive.close()
+            self._unfinished.unlink(missing_ok=True)
+
+
+def statistics_path(shard: Path) -> Path:
+    return shard.with_name(f"{shard.stem}_stats.json")
+
+
+def finished_shards(folder: Path) -> list[ShardStatistics]:
+    """The statistics of the finished shards, from the first without a gap."""
+    finished: list[ShardStatistics] = []
+    while (shard := folder / f"{len(finished):05d}.tar").exists() and statistics_path(shard).exists():
+        finished.append(ShardStatistics.load(statistics_path(shard)))
+    return finished
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file that appears whole."""
+    unfinished = path.with_suffix(".json.tmp")
+    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
