@@ -30,6 +30,7 @@ class PictureSource:
         layout: how its faces lie in their pictures, see [`project_crop`].
         weight: how often its pictures are drawn, relative to the other sources.
         every: n takes each n-th picture, an even part of a data set that is sorted by label.
+        held_out: n leaves each n-th picture out, for a test that must never be trained on.
         limit: most pictures that are taken, all by default.
     """
 
@@ -37,12 +38,14 @@ class PictureSource:
     layout: str = "aligned"
     weight: float = 1.0
     every: int = 1
+    held_out: int | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
         check_layout(self.layout)
-        if not self.weight > 0 or self.every < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError(f"{self.path}: weight must be above 0, every and limit at least 1")
+        counts = [value for value in (self.every, self.held_out, self.limit) if value is not None]
+        if not self.weight > 0 or min(counts) < 1:
+            raise ValueError(f"{self.path}: weight must be above 0, every, held_out and limit at least 1")
 
 
 def decode_pictures(source: PictureSource, size: int, cache: Path) -> np.ndarray:
@@ -59,7 +62,7 @@ def decode_pictures(source: PictureSource, size: int, cache: Path) -> np.ndarray
         file for part in list_sources(source.path) for file in ([part] if part.is_file() else sorted(part.rglob("*")))
     ]
     stamp = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = json.dumps([source.layout, source.every, source.limit, size, stamp])
+    key = json.dumps([source.layout, source.every, source.held_out, source.limit, size, stamp])
     file = cache / f"{Path(source.path).stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.rgb"
     if not file.exists():
         _write_crops(source, size, file)
@@ -76,7 +79,7 @@ def _write_crops(source: PictureSource, size: int, file: Path) -> None:
             for row, sample in enumerate(read_samples(source.path, refused)):
                 if written == source.limit:
                     break
-                if row % source.every:
+                if row % source.every or (source.held_out and row % source.held_out == 0):
                     continue
                 try:
                     crop = read_crop(sample.image, source.layout, size)

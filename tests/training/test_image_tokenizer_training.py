@@ -219,6 +219,16 @@ def test_pictures_are_decoded_once_and_again_when_they_change(tmp_path, monkeypa
     assert not list(cache.glob("*.tmp"))
 
 
+def test_held_out_pictures_are_never_trained_on(tmp_path):
+    pictures = [smooth_picture(seed) for seed in range(6)]
+    pq.write_table(pa.table({"image": [{"bytes": encoded(picture)} for picture in pictures]}), tmp_path / "a.parquet")
+    crops = decode_pictures(PictureSource(str(tmp_path / "a.parquet"), held_out=3), 32, tmp_path / "cache")
+    assert np.array_equal(crops, [np.asarray(pictures[row]) for row in (1, 2, 4, 5)])
+    for wrong in ({"held_out": 0}, {"limit": 0}, {"every": 0}, {"weight": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            PictureSource("a.parquet", **wrong)
+
+
 def test_a_source_without_a_picture_is_an_error_and_leaves_nothing(tmp_path):
     pq.write_table(pa.table({"image": [{"bytes": b"none"}]}), tmp_path / "faces.parquet")
     with pytest.raises(ValueError, match="no picture"):
