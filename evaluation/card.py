@@ -83,6 +83,9 @@ def short_card() -> str:
 def metadata(reports: Mapping[str, Report]) -> str:
     """The card's YAML, with those results that have a place in a model index."""
     metrics = {name for entry in _model_index(reports) for name in (entry["type"] for entry in entry["metrics"])}
+    known: dict[str, Any] = {"datasets": list(DATASETS)} if reports else {}
+    if metrics:
+        known["metrics"] = sorted(metrics)
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="image-to-image",
@@ -91,8 +94,7 @@ def metadata(reports: Mapping[str, Report]) -> str:
         license_link="LICENSES/LicenseRef-GPTFace-Weights.txt",
         language="en",
         tags=list(TAGS),
-        **({"datasets": list(DATASETS)} if reports else {}),
-        **({"metrics": sorted(metrics)} if metrics else {}),
+        **known,
     )
     if metrics:
         data["model-index"] = [{"name": "GPTFace", "results": _model_index(reports)}]

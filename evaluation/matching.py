@@ -122,7 +122,7 @@ class MatchingEvaluation:
         masked, all of it shown as `[MASK]`.
         """
         cells = self.codes.shape[1]
-        report = {}
+        report: dict[str, float] = {}
         for percentage in PERCENTAGES:
             ratio = percentage / 100
             code_totals, word_totals = np.zeros(3), np.zeros(3)
@@ -165,7 +165,7 @@ class MatchingEvaluation:
     @torch.no_grad()
     def log_odds(self, rows: np.ndarray, texts: list[str]) -> np.ndarray:
         """Faces [R] (row numbers) with a caption each → log-odds [R] that they match."""
-        odds = [self.model(**batch).match_logits.float() for _, batch in self._batches(rows, texts)]
+        odds = [self.model.match(**batch)[0].float() for _, batch in self._batches(rows, texts)]
         return (torch.cat(odds)[:, 1] - torch.cat(odds)[:, 0]).cpu().numpy() if odds else np.zeros(0)
 
     def _batches(self, rows: np.ndarray, texts: list[str]) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:

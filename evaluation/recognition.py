@@ -92,9 +92,10 @@ def recognition_report(
     truth = data.targets[rows]
     if data.multi_label:
         order = [head["labels"].index(name) for name in data.names]
-        logits, thresholds = logits[:, order], head_thresholds(head)[order]
+        logits = logits[:, order]
     scores = probabilities(logits / head.get("temperature", 1.0), data.multi_label)
     if data.multi_label:
+        thresholds = head_thresholds(head)[order].tolist()
         report = attribute_scores(scores, truth, data.names, thresholds)
     else:
         report = expression_scores(scores, truth, head["labels"])

@@ -130,8 +130,8 @@ class GPTFaceConfig(PreTrainedConfig):
             Added to the attention scores of words. A caption has a handful of words, the grid hundreds of cells, all in one
             softmax: with log(cells / words), about 4 for 256 cells, words and cells weigh alike at the start.
         match_head (`str`, *optional*, defaults to `"cls"`):
-            What judges whether caption and picture match: `"cls"` reads the state of `[CLS]` (the lineage), `"cross"` lets
-            every word look at the cells and sums what each finds.
+            What judges whether caption and picture match: `"cls"` reads the state of `[CLS]` of the pair (the lineage),
+            `"cross"` reads the two apart, lets every word look at the cells and sums what each finds.
         lm_head_transform (`bool`, *optional*, defaults to `True`):
             Linear layer, activation and norm in front of the decoders over words and codes; `False`: the decoders read the
             states as they are (the autoregressive sibling).

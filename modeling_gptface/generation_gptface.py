@@ -110,8 +110,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
 
     def match_log_odds(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
-        outputs = self.gptface(input_ids, attention_mask, **inputs)
-        logits = self.match_logits(outputs, attention_mask).float()
+        logits = self.match(input_ids, attention_mask, **inputs)[0].float()
         return logits[:, 1] - logits[:, 0]
 
     def _match_score(

@@ -31,7 +31,8 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
         text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with `text_labels`,
             only the rows that count: `(labels that are not −100, vocab_size)`.
         image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_labels` likewise.
-        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match.
+        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(batch, captions, 2)`
+            where captions were given apart.
     """
 
     loss: torch.Tensor | None = None
@@ -167,13 +168,26 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         cells = self.config.num_image_tokens if has_image else 0
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
 
-    def match_logits(
-        self, outputs: GPTFaceModelOutput, attention_mask: torch.Tensor | None = None, has_image: bool = True
-    ) -> torch.Tensor:
-        """States of the sequence and its text mask [B, T] → logits [B, 2], class 1 = caption and picture match."""
+    def match(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> tuple[torch.Tensor, GPTFaceModelOutput]:
+        """
+        Caption and picture (see [`GPTFaceModel.forward`]) → logits [B, 2], class 1 = they match, and the model's output: that of
+        the pair, or with `match_head="cross"`, which reads the two apart, that of the picture.
+        """
         if isinstance(self.match_head, GPTFaceMatchHead):
-            return self.match_head(outputs.pooler_output)
-        return self.match_head(*self.split_states(outputs, has_image), attention_mask)
+            outputs = self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds, **inputs)
+            return self.match_head(outputs.pooler_output), outputs
+        outputs = self.gptface(**inputs)
+        states = self.split_states(outputs)[1]
+        if input_ids is None and inputs_embeds is None:
+            input_ids = self.gptface.empty_caption(len(states))
+        words = self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds).last_hidden_state
+        return self.match_head(words, states, attention_mask), outputs
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """
@@ -213,6 +227,8 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         image_labels: torch.Tensor | None = None,
         match_labels: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        match_input_ids: torch.Tensor | None = None,
+        match_attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceForPreTrainingOutput:
         r"""
@@ -221,14 +237,18 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         Args:
             text_labels (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): word ids, −100 = ignored.
             image_labels (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes, −100 = ignored.
-            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
+            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored; with
+                `match_input_ids` of shape `(batch, captions)`.
             labels (`torch.Tensor`, *optional*): of the head `config.auxiliary_head`, see [`GPTFaceForImageClassification`].
+            match_input_ids, match_attention_mask (`torch.LongTensor` of shape `(captions, text_length)`, *optional*): captions
+                that are matched with every picture; needs `match_head="cross"`.
         """
         outputs = self.gptface(
             input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
         )
         has_image = any(part is not None for part in (pixel_values, image_codes, image_embeds))
         text_states, image_states = self.split_states(outputs, has_image)
+        all_image_states = image_states
         terms = {}
         if labels is not None:
             head = self.config.auxiliary_head
@@ -248,9 +268,15 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         image_logits = self.lm_head.image(image_states, self.gptface.embeddings)
         if image_labels is not None:
             terms["image_loss"] = masked_mean_cross_entropy(image_logits, image_labels)
-        match_logits = self.match_logits(outputs, attention_mask, has_image)
+        if match_input_ids is not None:
+            match_logits = self._match_all(all_image_states, match_input_ids, match_attention_mask)
+        elif isinstance(self.match_head, GPTFaceMatchHead):
+            match_logits = self.match_head(outputs.pooler_output)
+        else:
+            words = self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds).last_hidden_state
+            match_logits = self.match_head(words, all_image_states, attention_mask)
         if match_labels is not None:
-            terms["match_loss"] = masked_mean_cross_entropy(match_logits, match_labels)
+            terms["match_loss"] = masked_mean_cross_entropy(match_logits.flatten(0, -2), match_labels.flatten())
         loss = None
         if terms:
             loss = sum(getattr(self.config, f"{name}_weight") * value for name, value in terms.items())
@@ -263,6 +289,17 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _match_all(
+        self, image_states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """States of B pictures and P captions → logits [B, P, 2]."""
+        if isinstance(self.match_head, GPTFaceMatchHead):
+            raise ValueError(
+                "match_input_ids compares every picture with every caption: this needs match_head='cross' in the configuration"
+            )
+        words = self.gptface(input_ids, attention_mask).last_hidden_state
+        return self.match_head.all_pairs(words, image_states, attention_mask)
 
 
 class GPTFaceForImageTextMatching(GPTFaceTaskModel):
@@ -289,11 +326,13 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
         Args:
             match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
         """
-        outputs = self.gptface(
-            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
-        )
-        has_image = any(part is not None for part in (pixel_values, image_codes, image_embeds))
-        logits = self.match_logits(outputs, attention_mask, has_image)
+        picture = {
+            "pixel_values": pixel_values,
+            "image_codes": image_codes,
+            "image_mask": image_mask,
+            "image_embeds": image_embeds,
+        }
+        logits, outputs = self.match(input_ids, attention_mask, inputs_embeds, **picture, **kwargs)
         loss = None
         if match_labels is not None:
             loss = masked_mean_cross_entropy(logits, match_labels)

@@ -377,7 +377,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 return (kv_idx < text_length) | ((q_idx >= text_length) & (kv_idx <= q_idx))
 
         mask = create_bidirectional_mask(self.config, hidden_states, attention_mask, and_mask_function=prefix)
-        return self._favour_words(mask, hidden_states, text_length)
+        return self._favour_words(mask, hidden_states, text_length)  # type: ignore[arg-type]
 
     def _favour_words(self, mask: torch.Tensor | None, hidden_states: torch.Tensor, text_length: int):
         """Adds `config.text_attention_bias` to the scores of words: mask (or None) → additive mask [B or 1, 1, Q or 1, K]."""

@@ -58,8 +58,8 @@ class GPTFaceCrossMatchHead(nn.Module):
     """
     Each word looks at the cells and says how well what it finds fits; the sum over the words is the log-odds of a match.
 
-    A caption is true where each of its phrases is: one vector for the whole pair, as the state of `[CLS]` is, has to hold
-    them all before anything can be compared.
+    Caption and picture are read apart (late interaction, as ColBERT, Khattab and Zaharia 2020), so that a batch of pictures can
+    be compared with many captions for the price of a few words: a pair at a time, few pairs teach nothing.
     """
 
     def __init__(self, config: GPTFaceConfig):
@@ -75,21 +75,35 @@ class GPTFaceCrossMatchHead(nn.Module):
         self.evidence = nn.Linear(config.hidden_size, 1)
 
     def forward(
-        self, text_states: torch.Tensor, image_states: torch.Tensor, attention_mask: torch.Tensor | None
+        self, text_states: torch.Tensor, image_states: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """States of words [B, T, H] and cells [B, N, H], text mask [B, T] or None → logits [B, 2], class 1 = matches."""
-        words, cells = self.text_norm(text_states), self.image_norm(image_states)
+        return self._logits(self._evidence(self.text_norm(text_states), image_states), attention_mask)
+
+    def all_pairs(
+        self, text_states: torch.Tensor, image_states: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """States of P captions [P, T, H] and B pictures [B, N, H] → logits [B, P, 2] of each picture with each caption."""
+        words = self.text_norm(text_states).flatten(0, 1).expand(image_states.shape[0], -1, -1)
+        evidence = self._evidence(words, image_states).unflatten(1, text_states.shape[:2])
+        return self._logits(evidence, attention_mask)
+
+    def _evidence(self, words: torch.Tensor, image_states: torch.Tensor) -> torch.Tensor:
+        """Normalised words [B, Q, H] that look at cells [B, N, H] → log-odds of each word [B, Q]."""
+        cells = self.image_norm(image_states)
         query, key, value = (
             states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for states in (self.query(words), self.key(cells), self.value(cells))
         )
         found = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        evidence = self.evidence(self.activation(self.combine(torch.cat([words, found, words * found], -1)))).squeeze(
-            -1
-        )
+        compared = self.activation(self.combine(torch.cat([words, found, words * found], -1)))
+        return self.evidence(compared).squeeze(-1)
+
+    @staticmethod
+    def _logits(evidence: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         if attention_mask is not None:
             evidence = evidence * attention_mask
-        log_odds = evidence.sum(1)
+        log_odds = evidence.sum(-1)
         return torch.stack([-log_odds / 2, log_odds / 2], -1)
 
 

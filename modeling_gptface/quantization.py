@@ -7,11 +7,20 @@ import torch
 from torch import nn
 
 
+class PointwiseConvolution(nn.Conv2d):
+    """1×1 convolution, which always has a bias."""
+
+    bias: torch.Tensor  # type: ignore[assignment]
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1)
+
+
 class Quantizer(nn.Module, ABC):
     """Latents [B, C, h, w] → quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents."""
 
-    down: nn.Conv2d
-    up: nn.Conv2d
+    down: PointwiseConvolution
+    up: PointwiseConvolution
 
     @property
     @abstractmethod
@@ -45,8 +54,8 @@ class FiniteScalarQuantizer(Quantizer):
     def __init__(self, levels: Sequence[int], latent_channels: int):
         super().__init__()
         self.levels = [int(level) for level in levels]
-        self.down = nn.Conv2d(latent_channels, len(levels), 1)
-        self.up = nn.Conv2d(len(levels), latent_channels, 1)
+        self.down = PointwiseConvolution(latent_channels, len(levels))
+        self.up = PointwiseConvolution(len(levels), latent_channels)
 
     @property
     def num_codes(self) -> int:
@@ -99,9 +108,9 @@ class CodebookQuantizer(Quantizer):
 
     def __init__(self, codebook_size: int, codebook_dim: int, latent_channels: int):
         super().__init__()
-        self.down = nn.Conv2d(latent_channels, codebook_dim, 1)
+        self.down = PointwiseConvolution(latent_channels, codebook_dim)
         self.codebook = nn.Embedding(codebook_size, codebook_dim)
-        self.up = nn.Conv2d(codebook_dim, latent_channels, 1)
+        self.up = PointwiseConvolution(codebook_dim, latent_channels)
 
     @property
     def num_codes(self) -> int:
@@ -139,7 +148,7 @@ class GumbelQuantizer(CodebookQuantizer):
 
     def __init__(self, codebook_size: int, codebook_dim: int, latent_channels: int):
         super().__init__(codebook_size, codebook_dim, latent_channels)
-        self.proj = nn.Conv2d(codebook_dim, codebook_size, 1)
+        self.proj = PointwiseConvolution(codebook_dim, codebook_size)
 
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.proj(self.down(latents))

@@ -88,7 +88,7 @@ class FaceCaptioningPipeline(FacePipeline):
         unknown_word = self.processor.tokenizer.unk_token_id
         captions = []
         for codes in self.model.image_tokenizer.encode(inputs["pixel_values"].to(self.model.dtype)):
-            candidates = []
+            candidates: list[Any] = []
             for length in num_tokens if isinstance(num_tokens, list | tuple) else [num_tokens]:
                 output = self.model.generate_text(
                     self.model.masked_caption(len(seeds), length),
@@ -102,6 +102,7 @@ class FaceCaptioningPipeline(FacePipeline):
                     itm_guidance=itm_guidance,
                     generator=[torch.Generator().manual_seed(each) for each in seeds],
                 )
+                assert output.match_scores is not None and output.guidance_kl is not None
                 candidates += zip(output.sequences, output.match_scores, output.guidance_kl, seeds, strict=True)
             captions.append(candidates)
         return {"captions": captions, "boxes": inputs["boxes"]}

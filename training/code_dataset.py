@@ -13,6 +13,7 @@ from .encode import FINGERPRINT_KEY, code_parts
 from .phrases import PHRASES
 from .sources import TEXT_COLUMNS
 
+UNKNOWN = -100
 CODE_COLUMNS = ("codes", "codes_flipped")
 
 
@@ -73,6 +74,15 @@ class CodeTable:
         if own is not None and not caption.mentions:
             return int(own.casefold() != caption.text.casefold())
         return contradictions(caption.mentions, self.labels[row])
+
+    def agrees(self, caption: Caption, row: int) -> int:
+        """Whether a caption is true of a row: 1, 0, or −100 where the labels do not say. A weak caption is true of its own row only."""
+        if self.contradictions(caption, row):
+            return 0
+        own = self.texts[row]
+        if not caption.mentions:
+            return 1 if own is not None and own.casefold() == caption.text.casefold() else UNKNOWN
+        return 1 if caption.mentions.keys() <= self.labels[row].keys() else UNKNOWN
 
 
 def load_code_table(folders: Mapping[str, float] | Sequence[str | Path], fingerprint: str) -> CodeTable:

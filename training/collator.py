@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ UNKNOWN = -1
 MASKED, RANDOM, KEPT = 0, 1, 2
 # Other faces that are looked at for a false caption: few captions are true of all of them.
 CANDIDATES = 16
+# Keeps what is drawn for a batch apart from what is drawn for its first sample.
+OF_THE_BATCH = 2**62
 
 
 @dataclass
@@ -49,6 +51,8 @@ class PreTrainingCollator:
         image_laws: mixture of mask laws for the grid.
         region_masks: share of samples in which, instead, the region that one phrase of the caption speaks of is masked, wholly
             or in part: there the caption says most about the codes, and editing asks for just this.
+        match_captions: captions that every picture of a batch is matched with, for `match_head="cross"`; 0: each picture is
+            matched with the caption of its own sample, which is then false in a share `match_negatives` of them.
         match_negatives: share of samples whose caption is not theirs.
         counterfactuals: share of samples whose false caption speaks of the same attributes as the true one and differs in
             as few as can be found, best in a single one.
@@ -66,6 +70,7 @@ class PreTrainingCollator:
     image_laws: list[MaskLaw] = field(default_factory=lambda: [MaskLaw()])
     region_masks: float = 0.0
     text_law: TextMaskLaw = field(default_factory=TextMaskLaw)
+    match_captions: int = 0
     match_negatives: float = 0.5
     counterfactuals: float = 0.5
     max_mentions: int = 5
@@ -82,27 +87,25 @@ class PreTrainingCollator:
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         rows = [self._sample(sample) for sample in samples]
         batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in _GRID_FIELDS}
-        length = max(len(row["input_ids"]) for row in rows)
         for name, padding in (("input_ids", self.tokenizer.pad_token_id), ("text_labels", IGNORED)):
-            padded = np.full((len(rows), length), padding)
-            for index, row in enumerate(rows):
-                padded[index, : len(row[name])] = row[name]
-            batch[name] = torch.from_numpy(padded)
+            batch[name] = _pad([row[name] for row in rows], padding)
+        if self.match_captions:
+            batch |= self._match_all(samples, rows)
         if self.label_names:
             batch["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]))
         batch["attention_mask"] = (batch["input_ids"] != self.tokenizer.pad_token_id).long()
         return batch
 
     def _sample(self, sample: dict[str, Any]) -> dict[str, np.ndarray]:
-        table, row = sample.get("table", self.table), sample["row"]
+        table, row = self._face(sample)
         generator = sample_generator(self.seed, sample["epoch"], sample.get("id", row))
-        picture, caption, match = self._pair(table, row, generator)
+        picture, caption, match = (
+            self._true_pair(table, row, generator) if self.match_captions else self._pair(table, row, generator)
+        )
         codes = table.codes[picture, generator.integers(2)].astype(np.int64)
         mask = self._mask_cells(len(codes), caption, generator)
         dropped = generator.random() < self.caption_dropout
-        input_ids = np.array(
-            self.tokenizer.encode("" if dropped else caption.text, truncation=True, max_length=self.max_text_length)
-        )
+        input_ids = np.array(self._encode("" if dropped else caption.text))
         masked_ids, text_labels = self._mask_words(input_ids, generator)
         wholly_masked = len(input_ids) > 2 and bool((text_labels[1:-1] != IGNORED).all())
         true = match != 0 or dropped
@@ -115,7 +118,49 @@ class PreTrainingCollator:
             "text_labels": np.where(true, text_labels, IGNORED),
             "match_labels": np.array(IGNORED if dropped or wholly_masked else match),
             "labels": self._labels(table.labels[picture], {} if dropped else caption.mentions),
+            "mentions": {} if dropped else caption.mentions,
         }
+
+    def _true_pair(self, table: CodeTable, row: int, generator: np.random.Generator) -> tuple[int, Caption, int]:
+        return row, table.caption(row, generator, self.max_mentions, self.plain_captions), 1
+
+    def _match_all(self, samples: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """
+        Captions of faces of the batch [P, T] and whether each picture matches each of them [B, P].
+
+        Each caption counts for as many pictures that match as for others, so that the words alone tell nothing. A picture does
+        not count where nothing is known of it, or where its own caption, which the model reads beside it, speaks of the same.
+        """
+        first = samples[0]
+        generator = sample_generator(self.seed, first["epoch"], first.get("id", first["row"]) + OF_THE_BATCH)
+        faces = [self._face(sample) for sample in samples]
+        captions, labels = [], np.full((len(faces), self.match_captions), IGNORED)
+        for column in range(self.match_captions):
+            table, row = faces[int(generator.integers(len(faces)))]
+            caption = table.caption(row, generator, self.max_mentions, self.plain_captions)
+            captions.append(np.array(self._encode(caption.text)))
+            truth = np.array(
+                [
+                    IGNORED if caption.mentions.keys() & shown["mentions"].keys() else other.agrees(caption, index)
+                    for (other, index), shown in zip(faces, rows, strict=True)
+                ]
+            )
+            sides = [generator.permutation(np.flatnonzero(truth == value)) for value in (0, 1)]
+            for side in sides:
+                chosen = side[: min(map(len, sides))]
+                labels[chosen, column] = truth[chosen]
+        ids = _pad(captions, self.tokenizer.pad_token_id)
+        return {
+            "match_input_ids": ids,
+            "match_attention_mask": (ids != self.tokenizer.pad_token_id).long(),
+            "match_labels": torch.from_numpy(labels),
+        }
+
+    def _face(self, sample: dict[str, Any]) -> tuple[CodeTable, int]:
+        return cast(CodeTable, sample.get("table", self.table)), sample["row"]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, truncation=True, max_length=self.max_text_length)
 
     def _labels(self, known: Mapping[str, int], mentions: Mapping[str, int]) -> np.ndarray:
         asked = [UNKNOWN if name in mentions else known.get(name, UNKNOWN) for name in self.label_names]
@@ -207,4 +252,14 @@ def _regions(attribute: str, value: int) -> tuple[str, ...]:
 
 
 _cells = lru_cache(region_cells)
+
+
+def _pad(rows: list[np.ndarray], padding: int) -> torch.Tensor:
+    """Rows of several lengths → [rows, longest]."""
+    padded = np.full((len(rows), max(map(len, rows))), padding)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return torch.from_numpy(padded)
+
+
 _GRID_FIELDS = ("image_codes", "image_mask", "image_labels", "match_labels")

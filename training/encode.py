@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ def read_crop(data: bytes, layout: str, size: int = 128) -> Image.Image:
     return project_crop(load_image(data), layout, size)
 
 
-def pixels_from_images(images: list[Image.Image]) -> torch.Tensor:
+def pixels_from_images(images: Sequence[Image.Image | np.ndarray]) -> torch.Tensor:
     """RGB pictures of one size → float tensor [B, 3, H, W] in [-1, 1], channels last in memory."""
     array = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(array).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

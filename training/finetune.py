@@ -173,9 +173,9 @@ class FineTuner(Trainer):
             return super().create_optimizer(model)
         if self.optimizer is None:
             assert self.model is not None
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)  # type: ignore[arg-type]
             decayed = set(self.get_decay_parameter_names(self.model))
-            layers = self.model.config.num_hidden_layers
+            layers: int = self.model.config.num_hidden_layers  # type: ignore[union-attr, assignment]
             groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
             for name, parameter in self.model.named_parameters():
                 if parameter.requires_grad:

@@ -122,6 +122,7 @@ class ImageTokenizerTrainer(Trainer):
                 {"discriminator_loss": self._discriminator_step(pixels, outputs.reconstruction.detach().float())}
             )
         if self.updater is not None:
+            assert outputs.codes is not None and outputs.latents is not None
             quantizer = self.accelerator.unwrap_model(model).quantizer
             generator = torch.Generator().manual_seed((self.args.seed << 32) ^ self.state.global_step)
             with torch.no_grad():

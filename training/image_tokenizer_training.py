@@ -155,7 +155,8 @@ def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
     dataset = CropDataset(sets, weights, config.crop_size, config.flips, arguments.seed)
     tokenizer = build_image_tokenizer(config, dataset, checkpoint, arguments.seed)
     trainer = ImageTokenizerTrainer(
-        model=tokenizer.to(memory_format=torch.channels_last),  # 1.6 times faster on a CPU
+        # 1.6 times faster on a CPU
+        model=tokenizer.to(memory_format=torch.channels_last),  # type: ignore[call-arg]
         args=arguments,
         data_collator=collate_pictures,
         train_dataset=dataset,

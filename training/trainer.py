@@ -131,12 +131,16 @@ class PreTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             outputs = model(**inputs)
-        odds = outputs.match_logits[:, 1] - outputs.match_logits[:, 0]
-        batch = len(odds)
+        odds = outputs.match_logits[..., 1] - outputs.match_logits[..., 0]
+        labels = inputs["match_labels"]
+        batch, sides = len(odds), [odds[labels == side].float().cpu().numpy() for side in (1, 0)]
+        # of the pairs within the batch: a batch of several captions has too many to keep
+        known = float(min(map(len, sides)) > 0)
+        auc = torch.tensor([area_under_curve(*sides) if known else 0.0, known], device=odds.device).expand(batch, -1)
         losses = torch.stack([getattr(outputs, name) for name in EVALUATED]).expand(batch, -1)
         counts = term_counts(inputs, EVALUATED).to(losses).expand(batch, -1) / batch
-        rows = torch.cat([odds[:, None].float(), losses.float(), counts.float()], 1)
-        return outputs.loss.detach(), rows, inputs["match_labels"]
+        rows = torch.cat([losses.float(), counts.float(), auc], 1)
+        return outputs.loss.detach(), rows, labels[:, :1] if labels.ndim > 1 else labels
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         return [name for name, parameter in model.named_parameters() if is_decayed(name, parameter)]
@@ -202,11 +206,13 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def pretraining_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Each term weighted by what it counts, and the AUC of matching."""
-    rows, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    """Each term weighted by what it counts, and the AUC of matching, the mean over the batches."""
+    rows = np.asarray(prediction.predictions)
+    terms = len(EVALUATED)
     metrics = {}
     for index, name in enumerate(EVALUATED):
-        counts = rows[:, 4 + index]
-        metrics[name] = float((rows[:, 1 + index] * counts).sum() / max(counts.sum(), 1))
-    metrics["match_auc"] = area_under_curve(rows[labels == 1, 0], rows[labels == 0, 0])
+        counts = rows[:, terms + index]
+        metrics[name] = float((rows[:, index] * counts).sum() / max(counts.sum(), 1))
+    auc, known = rows[:, -2], rows[:, -1]
+    metrics["match_auc"] = float((auc * known).sum() / known.sum()) if known.any() else float("nan")
     return metrics

@@ -268,3 +268,36 @@ def test_cross_match_head_compares_words_with_cells(tiny_model, tiny_inputs):
     assert not torch.allclose(model(**{**inputs, **swapped}).match_logits, logits, atol=1e-4)
     words = {name: value.flip(0) for name, value in inputs.items() if not name.startswith("image")}
     assert not torch.allclose(model(**{**inputs, **words}).match_logits, logits, atol=1e-4)
+
+
+def test_every_picture_with_every_caption_is_each_pair_alone(tiny_model, tiny_inputs):
+    """Training compares many pairs at once, users ask for one: the same pair must get the same score."""
+    model = tiny_model(match_head="cross")
+    inputs = tiny_inputs(model.config)
+    pictures = {name: value for name, value in inputs.items() if name.startswith("image")}
+    captions = torch.cat([inputs["input_ids"], inputs["input_ids"].flip(1)])
+    mask = torch.ones_like(captions)
+    mask[1, 3:] = 0
+    logits = model(**pictures, match_input_ids=captions, match_attention_mask=mask).match_logits
+    assert logits.shape == (2, 4, 2)
+    for caption in range(4):
+        words, seen = captions[caption].expand(2, -1), mask[caption].expand(2, -1)
+        torch.testing.assert_close(model.match(words, seen, **pictures)[0], logits[:, caption], atol=1e-5, rtol=1e-4)
+    labels = torch.tensor([[1, 0, -100, -100], [-100, 1, 0, -100]])
+    output = model(**pictures, match_input_ids=captions, match_attention_mask=mask, match_labels=labels)
+    expected = torch.nn.functional.cross_entropy(logits[labels >= 0], labels[labels >= 0])
+    torch.testing.assert_close(output.match_loss, expected)
+
+
+def test_captions_apart_need_the_head_that_reads_them_apart(tiny_model, tiny_inputs):
+    model = tiny_model()
+    inputs = tiny_inputs(model.config)
+    with pytest.raises(ValueError, match="cross"):
+        model(image_codes=inputs["image_codes"], match_input_ids=inputs["input_ids"])
+
+
+def test_cross_match_reads_the_picture_without_its_caption(tiny_model, tiny_inputs):
+    model = tiny_model(GPTFaceForImageTextMatching, match_head="cross")
+    inputs = tiny_inputs(model.config)
+    states = model(**inputs, output_hidden_states=True).hidden_states[-1]
+    assert states.shape[1] == 2 + model.config.num_image_tokens

@@ -113,7 +113,7 @@ def test_random_words_are_words(code_table, tokenizer):
 def pairs(collate, table, epochs=60):
     """(row of the picture, caption, match) of all rows in some epochs."""
     rows = [(row, epoch) for epoch in range(epochs) for row in range(len(table))]
-    return [collate._pair(row, sample_generator(collate.seed, epoch, row)) for row, epoch in rows]
+    return [collate._pair(table, row, sample_generator(collate.seed, epoch, row)) for row, epoch in rows]
 
 
 @pytest.mark.parametrize("counterfactuals", [0.0, 1.0])
@@ -164,7 +164,7 @@ def test_region_masks_lie_where_the_caption_speaks(code_table, tokenizer):
     placed = 0
     for row in range(40):
         generator = sample_generator(0, 0, row)
-        _, caption, _ = collate._pair(row, generator)
+        _, caption, _ = collate._pair(code_table, row, generator)
         regions = regions_from_prompt(phrase_for(*next(iter(caption.mentions.items()))))
         mask = collate._mask_cells(CELLS, caption, generator)
         if regions:
@@ -178,7 +178,52 @@ def test_the_auxiliary_head_is_not_asked_for_what_the_caption_says(code_table, t
     collate = PreTrainingCollator(code_table, tokenizer, 32, label_names=names, caption_dropout=0.0)
     batch = collate(samples(range(40)))
     for row in range(40):
-        picture, caption, _ = collate._pair(row, sample_generator(0, 0, row))
+        picture, caption, _ = collate._pair(code_table, row, sample_generator(0, 0, row))
         known = code_table.labels[picture]
         expected = [UNKNOWN if name in caption.mentions else known.get(name, UNKNOWN) for name in names]
         assert batch["labels"][row].tolist() == expected
+
+
+def test_captions_for_every_picture_are_true_or_false_of_it_and_balanced(code_table, tokenizer):
+    """The words alone must tell nothing: each caption counts for as many pictures that match as for others."""
+    collate = PreTrainingCollator(code_table, tokenizer, 32, match_captions=12, max_mentions=2)
+    counted = 0
+    for epoch in range(5):
+        batch = collate(samples(range(48), epoch))
+        labels = batch["match_labels"]
+        assert labels.shape == (48, 12) and batch["match_input_ids"].shape == batch["match_attention_mask"].shape
+        assert ((labels == 1).sum(0) == (labels == 0).sum(0)).all()
+        counted += int((labels >= 0).sum())
+        assert (batch["text_labels"] != IGNORED).any() and (batch["image_labels"] != IGNORED).any(1).all()
+    assert counted > 500
+
+
+def test_a_picture_is_not_matched_with_captions_about_what_its_own_says(code_table, tokenizer):
+    """It could read the answer off its own caption; and of a grey photo nothing is known about glasses."""
+    collate = PreTrainingCollator(code_table, tokenizer, 32, match_captions=30, caption_dropout=0.0, max_mentions=1)
+    rows = [collate._sample(sample) for sample in samples(range(48))]
+    drawn = {}
+    collate.tokenizer.encode, original = lambda text, **_: drawn.setdefault(text, [1, 5, 2]), collate.tokenizer.encode
+    try:
+        labels = collate._match_all(samples(range(48)), rows)["match_labels"]
+    finally:
+        collate.tokenizer.encode = original
+    assert labels.shape == (48, 30) and drawn
+    for row, shown in enumerate(rows):
+        known = set(code_table.labels[row])
+        assert shown["mentions"].keys() <= known
+    emotions = labels[40:]
+    assert (emotions[:, (labels[:40] >= 0).any(0)] != 1).all()
+
+
+def test_agreement_is_unknown_where_the_labels_do_not_say(code_table):
+    from gptface.training.captions import Caption
+
+    smiling = code_table.labels[0]["Smiling"]
+    assert code_table.agrees(Caption("", {"Smiling": smiling}), 0) == 1
+    assert code_table.agrees(Caption("", {"Smiling": 1 - smiling}), 0) == 0
+    assert code_table.agrees(Caption("", {"Smiling": smiling, "Bald": 1}), 0) == IGNORED
+    assert code_table.agrees(Caption("", {"Eyeglasses": 1}), 45) == IGNORED
+    code_table.texts[3] = "Somebody"
+    assert code_table.agrees(Caption("somebody", {}), 3) == 1
+    assert code_table.agrees(Caption("someone else", {}), 3) == 0
