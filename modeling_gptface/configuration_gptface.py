@@ -138,7 +138,7 @@ class GPTFaceConfig(PreTrainedConfig):
         heads (`dict`, *optional*):
             Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
             `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry a `"temperature"`, by which
-            the pipelines divide its logits.
+            the pipelines divide its logits, and `"thresholds"`, one a label, from which on a label holds (0.5 by default).
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long
             before the captions do.

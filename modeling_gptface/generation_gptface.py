@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
+from .output_heads import GPTFaceMatchHead
 
 
 @dataclass
@@ -122,10 +123,27 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """Score of a grid's vectors under the prompt; with a source caption, the difference to the source's score."""
 
-        def score(vectors: torch.Tensor) -> torch.Tensor:
+        def pair_score(vectors: torch.Tensor) -> torch.Tensor:
             grid = torch.where(mask[..., None], vectors, known)
             odds = self.match_log_odds(**prompt, image_embeds=grid)
             return odds if source is None else odds - self.match_log_odds(**source, image_embeds=grid)
+
+        if isinstance(self.match_head, GPTFaceMatchHead):
+            return pair_score
+
+        # Captions are read apart from the picture: once, and both on the same reading of the picture.
+        captions = [caption for caption in (prompt, source) if caption is not None]
+        words = [self.gptface(**caption).last_hidden_state.detach() for caption in captions]
+
+        def score(vectors: torch.Tensor) -> torch.Tensor:
+            grid = torch.where(mask[..., None], vectors, known)
+            states = self.split_states(self.gptface(image_embeds=grid))[1]
+            logits = [
+                self.match_head(text, states, caption["attention_mask"]).float()
+                for text, caption in zip(words, captions, strict=True)
+            ]
+            odds = [pair[:, 1] - pair[:, 0] for pair in logits]
+            return odds[0] if source is None else odds[0] - odds[1]
 
         return score
 

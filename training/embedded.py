@@ -1,6 +1,6 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
-Stages: image tokenizer, codes, pre-training (three recipes), expression head on the frozen backbone, release. Each resumes where it stopped
+Stages: image tokenizer, codes, pre-training (four recipes), expression head on the frozen backbone, release. Each resumes where it stopped
 and says how long it took. The result lies in WORK_DIR/release.
 """
 
@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from gptface.evaluation.calibration import choose_thresholds
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
@@ -59,8 +61,16 @@ def make_codes(data: Path, work: Path) -> None:
 
 
 def make_heads(model: GPTFaceForPreTraining) -> None:
-    """The expression head on the frozen backbone, from FER2013; pre-training has trained the attribute head along."""
-    grey = load_code_table(["codes/train/fer48"], model.image_tokenizer.fingerprint())
+    """
+    The expression head on the frozen backbone, from FER2013, and thresholds for the attribute head, which pre-training has
+    trained along.
+    """
+    fingerprint = model.image_tokenizer.fingerprint()
+    faces = load_code_table(["codes/train/celeba178", "codes/train/celeba89"], fingerprint)
+    head = model.config.heads["attributes"]
+    truth = np.array([[row.get(name, -1) for name in head["labels"]] for row in faces.labels])
+    model.config.heads["attributes"] = {**head, "thresholds": choose_thresholds(truth).tolist()}
+    grey = load_code_table(["codes/train/fer48"], fingerprint)
     emotions = sorted(EMOTION_PHRASES)
     targets = torch.tensor([emotions.index(str(emotion)) for emotion in grey.emotions])
     states = image_states(model, grey.codes[:, 0])
@@ -90,14 +100,14 @@ def main() -> None:
 
     timed("image tokenizer", work / "image_tokenizer", lambda: make_image_tokenizer(weights, work / "image_tokenizer"))
     make_codes(data, work)
-    for recipe in ("embedded_start", "embedded_main", "embedded_captions"):
+    for recipe in ("embedded_start", "embedded_main", "embedded_captions", "embedded_words"):
         config = PreTrainingConfig.from_yaml(RECIPES / f"{recipe}.yaml")
         timed(recipe, Path(config.output_dir) / "final", lambda config=config: pretrain(config))  # type: ignore[misc]
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "captions/final")
+        model = GPTFaceForPreTraining.from_pretrained(work / "words/final")
         make_heads(model)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "captions/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "words/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release" / "config.json", heads_and_release)

@@ -21,6 +21,9 @@ class LPIPS(nn.Module):
         ValueError: where the file lacks a tensor.
     """
 
+    shift: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, weights: str | Path):
         super().__init__()
         from safetensors import SafetensorError

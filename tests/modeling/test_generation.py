@@ -198,3 +198,20 @@ def test_one_generator_seeds_all_samples():
     assert [g.initial_seed() for g in first] == [g.initial_seed() for g in second]
     assert len({g.initial_seed() for g in first}) == 3
     assert len({g.initial_seed() for g in per_sample_generators(None, 3)}) == 3
+
+
+@pytest.mark.parametrize("match_head", ["cls", "cross"])
+def test_guidance_scores_a_grid_as_the_match_of_both_captions(tiny_model, tiny_inputs, match_head):
+    """Captions that are read once, apart from the picture, must give the score that users see."""
+    model = tiny_model(GPTFaceForGuidedGeneration, match_trained=True, match_head=match_head)
+    inputs = tiny_inputs(model.config, batch=3)
+    prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    source = {"input_ids": prompt["input_ids"].flip(1), "attention_mask": prompt["attention_mask"]}
+    known = model.gptface.embeddings.embed_codes(inputs["image_codes"])
+    vectors = known.flip(0)
+    grid = torch.where(inputs["image_mask"][..., None], vectors, known)
+    expected = model.match_log_odds(**prompt, image_embeds=grid)
+    score = model._match_score(prompt, None, known, inputs["image_mask"])
+    torch.testing.assert_close(score(vectors), expected)
+    both = model._match_score(prompt, source, known, inputs["image_mask"])
+    torch.testing.assert_close(both(vectors), expected - model.match_log_odds(**source, image_embeds=grid))
