@@ -15,7 +15,7 @@ from .prompts import candidate_seeds, encode_prompt
 DEFAULT_STEPS = 16
 DEFAULT_TEMPERATURE = 0.8  # with nothing given, cooler codes make all faces alike
 DEFAULT_GUIDANCE_SCALE = 3.0
-DEFAULT_ITM_GUIDANCE = 1.0
+DEFAULT_ITM_GUIDANCE = 4.0
 
 
 class TextToFacePipeline(Pipeline):

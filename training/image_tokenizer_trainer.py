@@ -10,7 +10,7 @@ import torch
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizerOutput
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerOutput
 from gptface.modeling_gptface.quantization import CodebookQuantizer
 
 from .codebook import CodebookConfig, CodebookUpdater, latent_vectors
@@ -57,13 +57,14 @@ class ImageTokenizerTrainer(Trainer):
         self._term_steps = 0
         self._last: tuple[torch.Tensor, GPTFaceImageTokenizerOutput] | None = None
         self.updater: CodebookUpdater | None = None
+        assert isinstance(self.model, GPTFaceImageTokenizer)
         quantizer = self.model.quantizer
         if codebook is not None and type(quantizer) is CodebookQuantizer:
             self.updater = CodebookUpdater(quantizer.codebook, codebook)
         if discriminator is not None:
             network = PatchDiscriminator(discriminator.channels, discriminator.layers, self.model.config.num_channels)
             optimizer = torch.optim.AdamW(network.parameters(), discriminator.learning_rate, betas=(0.5, 0.9))
-            network = network.to(self.args.device, memory_format=torch.channels_last)
+            network = network.to(self.args.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             if extra_state:
                 network.load_state_dict(extra_state["discriminator"])
                 optimizer.load_state_dict(extra_state["discriminator_optimizer"])
@@ -86,17 +87,18 @@ class ImageTokenizerTrainer(Trainer):
             terms["lpips"] = self.perceptual(reconstruction, pixels).mean()
             loss = loss + self.lpips_weight * terms["lpips"]
         tokenizer = self.accelerator.unwrap_model(model)
-        if self.adversary_speaks and model.training:
+        if self.adversary is not None and self.adversary_speaks and model.training:
             terms["adversarial"] = self._adversarial_loss(reconstruction)
             balance = adaptive_weight(loss, terms["adversarial"], last_convolution(tokenizer.decoder))
             terms["adaptive_weight"] = balance
             loss = loss + self.adversary.weight * balance * terms["adversarial"]
         losses = tokenizer.quantizer.training_losses(outputs.latents, _grid(outputs.codes, outputs.latents))
-        if self.updater is not None and self.codebook.update == "ema":
+        if self.updater is not None and self.codebook is not None and self.codebook.update == "ema":
             losses.pop("codebook_loss")  # the averages move the vectors
         for name, value in losses.items():
             terms[name] = value
-            loss = loss + (self.codebook.commitment_weight if name == "commitment_loss" else 1.0) * value
+            weighted = self.codebook is not None and name == "commitment_loss"
+            loss = loss + (self.codebook.commitment_weight if weighted else 1.0) * value  # type: ignore[union-attr]
         if not torch.isfinite(loss):
             values = {name: float(value.detach()) for name, value in terms.items()}
             raise FloatingPointError(f"the loss is not finite in step {self.state.global_step + 1}: {values}")
@@ -118,6 +120,7 @@ class ImageTokenizerTrainer(Trainer):
         assert self._last is not None
         (pixels, outputs), self._last = self._last, None
         if self.adversary_speaks:
+            assert outputs.reconstruction is not None
             self._count(
                 {"discriminator_loss": self._discriminator_step(pixels, outputs.reconstruction.detach().float())}
             )
