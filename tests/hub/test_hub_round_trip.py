@@ -165,6 +165,12 @@ def test_pipelines_by_name_agree_with_and_without_the_package(pulled, pulled_wit
     assert pulled["edited"]["revision"] == pulled_without_package["edited"]["revision"]
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    """The Hub of these tests is on this machine: it is there even where the environment says to stay offline."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     """huggingface_hub waits for seconds between its attempts."""
