@@ -79,6 +79,12 @@ def _caption(
     return None if input_ids is None else {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Logits of the matching head [B, 2] → log-odds [B] that caption and picture match."""
+    logits = logits.float()
+    return logits[:, 1] - logits[:, 0]
+
+
 class _Guide:
     """ITM guidance inside a decoding loop: guides the logits of a step and keeps count of how far it moved them."""
 
@@ -111,39 +117,34 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
 
     def match_log_odds(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
-        logits = self.match(input_ids, attention_mask, **inputs)[0].float()
-        return logits[:, 1] - logits[:, 0]
+        return log_odds(self.match(input_ids, attention_mask, **inputs)[0])
 
     def _match_score(
-        self,
-        prompt: dict[str, torch.Tensor | None],
-        source: dict[str, torch.Tensor | None] | None,
-        known: torch.Tensor,
-        mask: torch.Tensor,
+        self, prompt: dict[str, torch.Tensor | None], source: dict[str, torch.Tensor | None] | None
     ) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Score of a grid's vectors under the prompt; with a source caption, the difference to the source's score."""
-
-        def pair_score(vectors: torch.Tensor) -> torch.Tensor:
-            grid = torch.where(mask[..., None], vectors, known)
-            odds = self.match_log_odds(**prompt, image_embeds=grid)
-            return odds if source is None else odds - self.match_log_odds(**source, image_embeds=grid)
-
-        if isinstance(self.match_head, GPTFaceMatchHead):
-            return pair_score
-
-        # Captions are read apart from the picture: once, and both on the same reading of the picture.
+        """
+        Vectors of a grid [B, N, H] → its score [B] under the prompt; with a source caption, the difference to that caption's.
+        """
         captions = [caption for caption in (prompt, source) if caption is not None]
-        words = [self.gptface(**caption).last_hidden_state.detach() for caption in captions]
+        if isinstance(self.match_head, GPTFaceMatchHead):
 
-        def score(vectors: torch.Tensor) -> torch.Tensor:
-            grid = torch.where(mask[..., None], vectors, known)
-            states = self.split_states(self.gptface(image_embeds=grid))[1]
-            logits = [
-                self.match_head(text, states, caption["attention_mask"]).float()
-                for text, caption in zip(words, captions, strict=True)
-            ]
-            odds = [pair[:, 1] - pair[:, 0] for pair in logits]
-            return odds[0] if source is None else odds[0] - odds[1]
+            def odds(grid: torch.Tensor) -> list[torch.Tensor]:
+                return [self.match_log_odds(**caption, image_embeds=grid) for caption in captions]
+
+        else:
+            # Captions are read apart from the picture: once for all steps, and both on the same reading of the picture.
+            words = [self.gptface(**caption).last_hidden_state.detach() for caption in captions]
+
+            def odds(grid: torch.Tensor) -> list[torch.Tensor]:
+                states = self.split_states(self.gptface(image_embeds=grid))[1]
+                return [
+                    log_odds(self.match_head(text, states, caption["attention_mask"]))
+                    for text, caption in zip(words, captions, strict=True)
+                ]
+
+        def score(grid: torch.Tensor) -> torch.Tensor:
+            target, *rest = odds(grid)
+            return target - rest[0] if rest else target
 
         return score
 
@@ -164,10 +165,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         """
         self._check_match_head()
         known = self.gptface.embeddings.embed_codes(image_codes)
-        everywhere = torch.ones_like(image_codes, dtype=torch.bool)
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask}
         source = _caption(source_input_ids, source_attention_mask)
-        return cell_saliency(self._match_score(prompt, source, known, everywhere), known)
+        return cell_saliency(self._match_score(prompt, source), known)
 
     @torch.no_grad()
     def generate(
@@ -232,12 +232,16 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         source = _caption(source_input_ids, source_attention_mask)
         embeddings = self.gptface.embeddings
         guide = _Guide(guidance, embeddings.code_table(), generators)
+        score = self._match_score(prompt, source) if guidance.iterations else None
 
         def predict(codes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             logits = self._image_logits(prompt, codes, mask)
             if guidance_scale != 1:
                 logits = classifier_free(logits, self._image_logits(negative, codes, mask), guidance_scale)
-            return guide(logits, mask, self._match_score(prompt, source, embeddings.embed_codes(codes), mask))
+            if score is None:
+                return logits
+            known = embeddings.embed_codes(codes)
+            return guide(logits, mask, lambda vectors: score(torch.where(mask[..., None], vectors, known)))
 
         with tqdm(total=schedule.num_steps, disable=not progress_bar, desc="decoding") as bar:
 

@@ -8,7 +8,7 @@ from gptface.modeling_gptface.decoding import DecodingMode
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 
 from .face_pipeline import FacePipeline
-from .prompts import candidate_seeds
+from .prompts import candidate_seeds, split_parameters
 
 DEFAULT_TOKENS = 8
 DEFAULT_STEPS = 8
@@ -57,11 +57,7 @@ class FaceCaptioningPipeline(FacePipeline):
             ),
             "postprocess": ("face",),
         }
-        unknown = set(kwargs) - {name for group in names.values() for name in group}
-        if unknown:
-            raise TypeError(f"unknown parameters {sorted(unknown)}")
-        given = {name: value for name, value in kwargs.items() if value is not None}
-        return tuple({name: given[name] for name in group if name in given} for group in names.values())  # type: ignore
+        return split_parameters(kwargs, *names.values())  # type: ignore[return-value]
 
     def preprocess(self, inputs: dict[str, Any], **find: Any) -> dict[str, Any]:
         faces = self.find_faces(self.load(inputs), **find)

@@ -23,7 +23,7 @@ from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
-from .prompts import candidate_seeds, encode_prompt
+from .prompts import candidate_seeds, encode_prompt, split_parameters
 
 # Constants of the default edit, in pixels of a 128-px crop and in the units of `generate`.
 FEATHER_RADIUS = 6.0
@@ -100,11 +100,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             ),
             "postprocess": ("composite", "feather", "face"),
         }
-        unknown = set(kwargs) - {name for group in names.values() for name in group}
-        if unknown:
-            raise TypeError(f"unknown parameters {sorted(unknown)}")
-        given = {name: value for name, value in kwargs.items() if value is not None}
-        return tuple({name: given[name] for name in group if name in given} for group in names.values())  # type: ignore
+        return split_parameters(kwargs, *names.values())  # type: ignore[return-value]
 
     def preprocess(
         self,

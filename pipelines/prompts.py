@@ -1,6 +1,8 @@
 """Prompts and seeds as the pipelines take them."""
 
 import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from transformers import BatchFeature
@@ -34,6 +36,19 @@ def encode_prompt(processor: GPTFaceProcessor, name: str, text: str) -> BatchFea
             f"{name} has {len(ids)} tokens and this checkpoint reads {room}: the rest is ignored", stacklevel=2
         )
     return processor(text=[text])
+
+
+def split_parameters(given: Mapping[str, Any], *stages: Collection[str]) -> tuple[dict[str, Any], ...]:
+    """
+    The parameters of a call → those of each stage, whose names are given; one that is None is left to its default.
+
+    Raises:
+        TypeError: a name that is none of them.
+    """
+    unknown = set(given) - {name for stage in stages for name in stage}
+    if unknown:
+        raise TypeError(f"unknown parameters {sorted(unknown)}")
+    return tuple({name: given[name] for name in stage if given.get(name) is not None} for stage in stages)
 
 
 def candidate_seeds(seed: int | None, generator: torch.Generator | None, count: int) -> list[int]:

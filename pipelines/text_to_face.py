@@ -10,7 +10,7 @@ from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGenerati
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.provenance import GENERATED, describe, mark
 
-from .prompts import candidate_seeds, encode_prompt
+from .prompts import candidate_seeds, encode_prompt, split_parameters
 
 DEFAULT_STEPS = 16
 DEFAULT_TEMPERATURE = 0.8  # with nothing given, cooler codes make all faces alike
@@ -64,12 +64,7 @@ class TextToFacePipeline(Pipeline):
             "itm_guidance",
             "progress_bar",
         )
-        unknown = set(kwargs) - {"negative_prompt", *forward}
-        if unknown:
-            raise TypeError(f"unknown parameters {sorted(unknown)}")
-        given = {name: value for name, value in kwargs.items() if value is not None}
-        before = {"negative_prompt": given.pop("negative_prompt")} if "negative_prompt" in given else {}
-        return before, given, {}
+        return split_parameters(kwargs, ("negative_prompt",), forward, ())  # type: ignore[return-value]
 
     def preprocess(self, inputs: dict[str, Any], negative_prompt: str | None = None) -> dict[str, Any]:
         prompt = inputs["prompt"]

@@ -13,7 +13,8 @@ from .encode import FINGERPRINT_KEY, code_parts
 from .phrases import PHRASES
 from .sources import TEXT_COLUMNS
 
-UNKNOWN = -100
+#: What the losses leave out.
+IGNORED = -100
 CODE_COLUMNS = ("codes", "codes_flipped")
 
 
@@ -81,8 +82,8 @@ class CodeTable:
             return 0
         own = self.texts[row]
         if not caption.mentions:
-            return 1 if own is not None and own.casefold() == caption.text.casefold() else UNKNOWN
-        return 1 if caption.mentions.keys() <= self.labels[row].keys() else UNKNOWN
+            return 1 if own is not None and own.casefold() == caption.text.casefold() else IGNORED
+        return 1 if caption.mentions.keys() <= self.labels[row].keys() else IGNORED
 
 
 def load_code_table(folders: Mapping[str, float] | Sequence[str | Path], fingerprint: str) -> CodeTable:

@@ -12,12 +12,11 @@ from transformers import PreTrainedTokenizerBase
 from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .captions import Caption, mentions_of_other, phrase_for, render, render_plainly
-from .code_dataset import CodeTable
+from .code_dataset import IGNORED, CodeTable
 from .grammar import choose
 from .masking import MaskLaw, image_mask, sample_generator, span_mask
 from .phrases import SAYABLE
 
-IGNORED = -100
 UNKNOWN = -1
 MASKED, RANDOM, KEPT = 0, 1, 2
 # Other faces that are looked at for a false caption: few captions are true of all of them.
@@ -99,9 +98,10 @@ class PreTrainingCollator:
     def _sample(self, sample: dict[str, Any]) -> dict[str, np.ndarray]:
         table, row = self._face(sample)
         generator = sample_generator(self.seed, sample["epoch"], sample.get("id", row))
-        picture, caption, match = (
-            self._true_pair(table, row, generator) if self.match_captions else self._pair(table, row, generator)
-        )
+        if self.match_captions:
+            picture, caption, match = row, self._own_caption(table, row, generator), 1
+        else:
+            picture, caption, match = self._pair(table, row, generator)
         codes = table.codes[picture, generator.integers(2)].astype(np.int64)
         mask = self._mask_cells(len(codes), caption, generator)
         dropped = generator.random() < self.caption_dropout
@@ -121,8 +121,8 @@ class PreTrainingCollator:
             "mentions": {} if dropped else caption.mentions,
         }
 
-    def _true_pair(self, table: CodeTable, row: int, generator: np.random.Generator) -> tuple[int, Caption, int]:
-        return row, table.caption(row, generator, self.max_mentions, self.plain_captions), 1
+    def _own_caption(self, table: CodeTable, row: int, generator: np.random.Generator) -> Caption:
+        return table.caption(row, generator, self.max_mentions, self.plain_captions)
 
     def _match_all(self, samples: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
@@ -137,7 +137,7 @@ class PreTrainingCollator:
         captions, labels = [], np.full((len(faces), self.match_captions), IGNORED)
         for column in range(self.match_captions):
             table, row = faces[int(generator.integers(len(faces)))]
-            caption = table.caption(row, generator, self.max_mentions, self.plain_captions)
+            caption = self._own_caption(table, row, generator)
             captions.append(np.array(self._encode(caption.text)))
             truth = np.array(
                 [
@@ -174,7 +174,7 @@ class PreTrainingCollator:
         its own, are two coins. So neither the words nor the picture alone tell anything about the match: were a phrase of
         the own caption flipped instead, rare phrases would be false more often than true.
         """
-        own = table.caption(row, generator, self.max_mentions, self.plain_captions)
+        own = self._own_caption(table, row, generator)
         partner = self._partner(table, row, own, generator)
         if partner is None:
             return row, own, IGNORED
@@ -195,7 +195,7 @@ class PreTrainingCollator:
                 mentions = mentions_of_other(own.mentions, table.labels[stranger])
                 caption = None
             else:
-                caption = table.caption(stranger, generator, self.max_mentions, self.plain_captions)
+                caption = self._own_caption(table, stranger, generator)
                 mentions = caption.mentions
             wrong = table.contradictions(caption or Caption("", mentions), row)
             if not wrong or not table.contradictions(own, stranger):

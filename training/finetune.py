@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from transformers import Trainer, TrainingArguments
 
 from gptface.evaluation.calibration import choose_thresholds, fit_temperature
@@ -24,6 +23,7 @@ from .classification_loss import ClassificationLoss
 from .encode import pixels_from_images
 from .heads import fresh_classifier
 from .masking import sample_generator
+from .recipe import Recipe
 from .release import save_release
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ MODELS = {"attributes": GPTFaceForFaceAttributeClassification, "expression": GPT
 
 
 @dataclass
-class FineTuningConfig:
+class FineTuningConfig(Recipe):
     """
     What a fine-tuning recipe (YAML) holds.
 
@@ -84,20 +84,9 @@ class FineTuningConfig:
             raise ValueError(f"mixup must be at least 0, got {self.mixup}")
 
     @classmethod
-    def from_yaml(cls, path: str | Path, **overrides: Any) -> "FineTuningConfig":
-        """
-        Reads a recipe; `overrides` replace its fields.
-
-        Raises:
-            ValueError: where a field is unknown or missing.
-        """
-        values = {**(yaml.safe_load(Path(path).read_text()) or {}), **overrides}
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"{path}: unknown fields {unknown}; known: {sorted(cls.__dataclass_fields__)}")
+    def check(cls, path: str | Path, values: dict[str, Any]) -> None:
         if not values.get("output_dir") or not values.get("train"):
             raise ValueError(f"{path}: a recipe needs output_dir and train")
-        return cls(**values)
 
 
 class RowDataset(torch.utils.data.Dataset):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, set_seed
@@ -20,11 +19,12 @@ from .image_tokenizer_init import initial_image_tokenizer, latents_of, merged_co
 from .image_tokenizer_trainer import EXTRA_STATE, ImageTokenizerTrainer, tokenizer_metrics
 from .perceptual import load_lpips
 from .pictures import CropDataset, PictureDataset, PictureSource, collate_pictures, decode_pictures
+from .recipe import Recipe
 from .trainer import UNFINISHED, replace_folder
 
 
 @dataclass
-class ImageTokenizerTrainingConfig:
+class ImageTokenizerTrainingConfig(Recipe):
     """
     What a recipe (YAML) for an image tokenizer holds.
 
@@ -59,20 +59,6 @@ class ImageTokenizerTrainingConfig:
     discriminator: dict[str, Any] | None = None
     start_pictures: int = 64
     arguments: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, **overrides: Any) -> "ImageTokenizerTrainingConfig":
-        """
-        Reads a recipe; `overrides` replace its fields.
-
-        Raises:
-            ValueError: where a field is unknown.
-        """
-        values = {**(yaml.safe_load(Path(path).read_text()) or {}), **overrides}
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"{path}: unknown fields {unknown}; known: {sorted(cls.__dataclass_fields__)}")
-        return cls(**values)
 
     def sources(self, entries: list[dict[str, Any]]) -> list[PictureSource]:
         """The sources of `train` or `evaluation`, their paths under `data_dir`."""

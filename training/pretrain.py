@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, TrainerState, TrainingArguments
 
@@ -24,13 +23,14 @@ from .collator import PreTrainingCollator, TextMaskLaw
 from .masking import MaskLaw, sample_generator
 from .phrases import EMOTION_PHRASES, PHRASES
 from .picture_codes import encode_collections
+from .recipe import Recipe
 from .trainer import TRAINER_STATE, PreTrainer, pretraining_metrics
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class PreTrainingConfig:
+class PreTrainingConfig(Recipe):
     """
     What a pre-training recipe (YAML) holds.
 
@@ -70,20 +70,6 @@ class PreTrainingConfig:
     streaming: bool = False
     shuffle_window: int = 16
     arguments: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, **overrides: Any) -> "PreTrainingConfig":
-        """
-        Reads a recipe; `overrides` replace its fields.
-
-        Raises:
-            ValueError: where a field is unknown.
-        """
-        values = {**(yaml.safe_load(Path(path).read_text()) or {}), **overrides}
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"{path}: unknown fields {unknown}; known: {sorted(cls.__dataclass_fields__)}")
-        return cls(**values)
 
 
 def train_vocabulary(table: CodeTable, vocab_size: int, max_length: int, captions: int = 50_000) -> GPTFaceTokenizer:

@@ -2,10 +2,16 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
-from .common import add_decoding_options, add_face_options, decoding_parameters, face_index, load_pipeline
+from .common import (
+    add_decoding_options,
+    add_face_options,
+    decoding_parameters,
+    face_index,
+    load_pipeline,
+    report_error,
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -33,11 +39,8 @@ def run_caption(options: argparse.Namespace) -> int:
     )
     failed = False
     for photo, result in zip(options.photos, results, strict=True):
-        error = result.get("error") if isinstance(result, dict) else None
-        failed |= error is not None
-        if error is not None:
-            stream = sys.stdout if options.json else sys.stderr
-            print(json.dumps({"photo": photo, "error": error}) if options.json else f"{photo}: {error}", file=stream)
+        if report_error(photo, result, options.json):
+            failed = True
             continue
         for face in result if options.face == "all" else [result]:
             best = face[0]

@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
-from .common import add_face_options, face_index, load_pipeline
+from .common import add_face_options, face_index, load_pipeline, report_error
 
 
 def add_parser(commands: Any) -> None:
@@ -39,12 +38,10 @@ def run_classify(options: argparse.Namespace) -> int:
     )
     failed = False
     for photo, result in zip(options.photos, results, strict=True):
-        error = result.get("error") if isinstance(result, dict) else None
-        failed |= error is not None
-        if options.json:
-            print(json.dumps({"photo": photo, **({"error": error} if error else {"scores": result})}))
-        elif error:
-            print(f"{photo}: {error}", file=sys.stderr)
+        if report_error(photo, result, options.json):
+            failed = True
+        elif options.json:
+            print(json.dumps({"photo": photo, "scores": result}))
         else:
             for face in [result] if options.face != "all" else result:
                 print(f"{photo}: " + ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in face))

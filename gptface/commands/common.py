@@ -1,7 +1,9 @@
 """What several commands share: options about faces, pipelines, picture files."""
 
 import argparse
+import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,18 @@ def load_pipeline(task: str, model: str | None) -> Any:
 
     transformers_logging.disable_progress_bar()
     return pipeline(task, model=model or gptface.DEFAULT_CHECKPOINT)  # type: ignore[call-overload]
+
+
+def report_error(photo: str, result: Any, as_json: bool) -> bool:
+    """Prints the error that a pipeline put in the place of a photo's result, if it is one: a JSON line, or one on stderr."""
+    error = result.get("error") if isinstance(result, dict) else None
+    if error is None:
+        return False
+    if as_json:
+        print(json.dumps({"photo": photo, "error": error}))
+    else:
+        print(f"{photo}: {error}", file=sys.stderr)
+    return True
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -211,7 +211,7 @@ def test_guidance_scores_a_grid_as_the_match_of_both_captions(tiny_model, tiny_i
     vectors = known.flip(0)
     grid = torch.where(inputs["image_mask"][..., None], vectors, known)
     expected = model.match_log_odds(**prompt, image_embeds=grid)
-    score = model._match_score(prompt, None, known, inputs["image_mask"])
-    torch.testing.assert_close(score(vectors), expected)
-    both = model._match_score(prompt, source, known, inputs["image_mask"])
-    torch.testing.assert_close(both(vectors), expected - model.match_log_odds(**source, image_embeds=grid))
+    torch.testing.assert_close(model._match_score(prompt, None)(grid), expected)
+    torch.testing.assert_close(
+        model._match_score(prompt, source)(grid), expected - model.match_log_odds(**source, image_embeds=grid)
+    )
