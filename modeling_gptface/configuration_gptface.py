@@ -132,6 +132,9 @@ class GPTFaceConfig(PreTrainedConfig):
         match_head (`str`, *optional*, defaults to `"cls"`):
             What judges whether caption and picture match: `"cls"` reads the state of `[CLS]` of the pair (the lineage),
             `"cross"` reads the two apart, lets every word look at the cells and sums what each finds.
+        caption_reader (`bool`, *optional*, defaults to `False`):
+            Whether each cell looks at the words of the caption once more, read apart from the picture, before its code is
+            predicted: a short way for what is asked.
         lm_head_transform (`bool`, *optional*, defaults to `True`):
             Linear layer, activation and norm in front of the decoders over words and codes; `False`: the decoders read the
             states as they are (the autoregressive sibling).
@@ -170,6 +173,7 @@ class GPTFaceConfig(PreTrainedConfig):
     grid_convolution: bool = False
     text_attention_bias: float | int = 0.0
     match_head: str = "cls"
+    caption_reader: bool = False
     lm_head_transform: bool = True
     heads: dict[str, Any] = field(default_factory=dict)
     auxiliary_head: str | None = None

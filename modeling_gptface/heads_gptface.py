@@ -18,7 +18,13 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_gptface import GPTFaceConfig
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
-from .output_heads import GPTFaceClassifier, GPTFaceCrossMatchHead, GPTFaceLMHead, GPTFaceMatchHead
+from .output_heads import (
+    GPTFaceClassifier,
+    GPTFaceClosedLinear,
+    GPTFaceCrossMatchHead,
+    GPTFaceLMHead,
+    GPTFaceMatchHead,
+)
 
 
 @dataclass
@@ -150,6 +156,9 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, GPTFaceLMHead) and module.image_bias is not None:
             init.zeros_(module.image_bias)
+        elif isinstance(module, GPTFaceClosedLinear):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
 
     @property
     def image_tokenizer(self) -> GPTFaceImageTokenizer:
@@ -168,6 +177,18 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         cells = self.config.num_image_tokens if has_image else 0
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
 
+    def caption_states(
+        self,
+        batch: int,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """States [B, T, H] of captions that are read apart from any picture; without words those of the empty caption."""
+        if input_ids is None and inputs_embeds is None:
+            input_ids = self.gptface.empty_caption(batch)
+        return self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds).last_hidden_state
+
     def match(
         self,
         input_ids: torch.Tensor | None = None,
@@ -184,9 +205,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
             return self.match_head(outputs.pooler_output), outputs
         outputs = self.gptface(**inputs)
         states = self.split_states(outputs)[1]
-        if input_ids is None and inputs_embeds is None:
-            input_ids = self.gptface.empty_caption(len(states))
-        words = self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds).last_hidden_state
+        words = self.caption_states(len(states), input_ids, attention_mask, inputs_embeds)
         return self.match_head(words, states, attention_mask), outputs
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -262,6 +281,10 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         text_logits = self.lm_head.text(text_states)
         if text_labels is not None:
             terms["text_loss"] = masked_mean_cross_entropy(text_logits, text_labels)
+        words = None
+        if self.lm_head.caption_reader is not None and has_image:
+            words = self.caption_states(len(image_states), input_ids, attention_mask, inputs_embeds)
+            image_states = self.lm_head.caption_reader(image_states, words, attention_mask)
         if image_labels is not None:
             counted = image_labels != -100
             image_states, image_labels = image_states[counted], image_labels[counted]
@@ -273,7 +296,8 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         elif isinstance(self.match_head, GPTFaceMatchHead):
             match_logits = self.match_head(outputs.pooler_output)
         else:
-            words = self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds).last_hidden_state
+            if words is None:
+                words = self.caption_states(len(all_image_states), input_ids, attention_mask, inputs_embeds)
             match_logits = self.match_head(words, all_image_states, attention_mask)
         if match_labels is not None:
             terms["match_loss"] = masked_mean_cross_entropy(match_logits.flatten(0, -2), match_labels.flatten())

@@ -44,6 +44,19 @@ class CodeTable:
         columns = (self.labels, self.emotions, self.texts)
         return CodeTable(self.codes[rows], *([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
 
+    def repeat(self, times: Mapping[str, int]) -> "CodeTable":
+        """
+        A table in which faces that have an attribute count that many times (the largest number of those that they have).
+
+        Raises:
+            ValueError: an attribute that no face has.
+        """
+        for name in times:
+            if not any(labels.get(name) == 1 for labels in self.labels):
+                raise ValueError(f"repeat: no face of the training rows has {name!r}")
+        counts = [max([times[name] for name in times if labels.get(name) == 1], default=1) for labels in self.labels]
+        return self.take(np.repeat(np.arange(len(self)), counts)) if times else self
+
     @staticmethod
     def concatenate(tables: Sequence["CodeTable"]) -> "CodeTable":
         """All rows of the tables, in order."""

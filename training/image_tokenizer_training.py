@@ -10,7 +10,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, set_seed
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
-from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.modeling_gptface.image_tokenizer_gptface import DECODING_ONLY, GPTFaceImageTokenizer
 from gptface.modeling_gptface.quantization import CodebookQuantizer
 
 from .codebook import CodebookConfig, kmeans, latent_vectors
@@ -41,6 +41,7 @@ class ImageTokenizerTrainingConfig(Recipe):
         lpips_weights: safetensors file of LPIPS (AlexNet); the `lpips` package where it is not given.
         codebook: fields of [`CodebookConfig`], for `quantizer: codebook`.
         discriminator: fields of [`DiscriminatorConfig`]; none by default.
+        frozen_codes: train only what decodes: codes made with the `init` folder stay valid, and so does what was trained on them.
         start_pictures: about as many training pictures set what is new in the quantizer.
         arguments: `TrainingArguments` by name.
     """
@@ -57,6 +58,7 @@ class ImageTokenizerTrainingConfig(Recipe):
     lpips_weights: str | None = None
     codebook: dict[str, Any] = field(default_factory=dict)
     discriminator: dict[str, Any] | None = None
+    frozen_codes: bool = False
     start_pictures: int = 64
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -140,6 +142,9 @@ def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
     weights = [source.weight for source in train]
     dataset = CropDataset(sets, weights, config.crop_size, config.flips, arguments.seed)
     tokenizer = build_image_tokenizer(config, dataset, checkpoint, arguments.seed)
+    if config.frozen_codes:
+        for name, parameter in tokenizer.named_parameters():
+            parameter.requires_grad_(name.startswith(DECODING_ONLY))
     trainer = ImageTokenizerTrainer(
         # 1.6 times faster on a CPU
         model=tokenizer.to(memory_format=torch.channels_last),  # type: ignore[call-arg]

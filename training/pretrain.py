@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, TrainerState, TrainingArguments
 
@@ -19,6 +20,7 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 from .captions import emotion_caption
 from .code_dataset import CodeDataset, CodeTable, load_code_table
 from .code_stream import CodeStream
+from .code_transfer import carry_over
 from .collator import PreTrainingCollator, TextMaskLaw
 from .masking import MaskLaw, sample_generator
 from .phrases import EMOTION_PHRASES, PHRASES
@@ -27,6 +29,9 @@ from .recipe import Recipe
 from .trainer import TRAINER_STATE, PreTrainer, pretraining_metrics
 
 logger = logging.getLogger(__name__)
+
+#: Faces that tell which codes of two image tokenizers mean the same.
+CARRIED_FACES = 512
 
 
 @dataclass
@@ -40,8 +45,10 @@ class PreTrainingConfig(Recipe):
             `output_dir/codes` first; a list, or name → how often its rows count.
         evaluation: folders that `gptface encode` wrote.
         layout: of pictures without codes, see [`gptface.training.encode.project_crop`].
-        image_tokenizer: folder of the image tokenizer that made the codes (not needed with `start_from`).
+        image_tokenizer: folder of the image tokenizer that made the codes; with `start_from` it is not needed, and given it takes
+            the place of the model's: see [`carry_over`].
         start_from: folder of a model to continue from instead of random weights.
+        repeat: attribute → how often a face that has it counts as a row: of what is rare the model sees too little to draw it.
         model: fields of [`GPTFaceConfig`]; with `start_from`, those that replace the model's.
         auxiliary_head: name of a head over the attributes of the captions that is trained along, none by default.
         vocab_size: most entries of the WordPiece vocabulary trained on captions of the training rows.
@@ -60,6 +67,7 @@ class PreTrainingConfig(Recipe):
     layout: str = "aligned"
     image_tokenizer: str | None = None
     start_from: str | None = None
+    repeat: dict[str, int] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     auxiliary_head: str | None = None
     vocab_size: int = 2000
@@ -94,7 +102,9 @@ def load_rows(
     PartialState().wait_for_everyone()
     fingerprint = image_tokenizer.fingerprint()
     if not config.streaming:
-        return load_code_table(folders, fingerprint)
+        return load_code_table(folders, fingerprint).repeat(config.repeat)
+    if config.repeat:
+        raise ValueError("repeat counts rows in memory: a stream (streaming: true) reads each once")
     batch = arguments.train_batch_size
     return CodeStream(folders, fingerprint, batch, arguments.seed, config.shuffle_window, rank, world_size)
 
@@ -111,7 +121,14 @@ def build_model(
         overrides |= {"heads": {config.auxiliary_head: head}, "auxiliary_head": config.auxiliary_head}
     if source:
         model = GPTFaceForPreTraining.from_pretrained(source, **({} if checkpoint else overrides))
-        rows = load_rows(config, model.image_tokenizer, arguments)
+        image_tokenizer = model.image_tokenizer
+        if config.image_tokenizer and not checkpoint:
+            image_tokenizer = GPTFaceImageTokenizer.from_pretrained(config.image_tokenizer)
+        rows = load_rows(config, image_tokenizer, arguments)
+        if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
+            seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
+            spread = np.linspace(0, len(seen) - 1, min(len(seen), CARRIED_FACES)).astype(int)
+            model = carry_over(model, image_tokenizer, seen.codes[spread, 0])
         return model, GPTFaceTokenizer.from_pretrained(source), rows
     if not config.image_tokenizer:
         raise ValueError("a recipe needs image_tokenizer (a folder) or start_from (a model)")

@@ -81,6 +81,14 @@ def test_fingerprint_changes_with_any_weight_that_decides_the_codes(tokenizer):
     assert tokenizer.fingerprint() != before
 
 
+def test_a_better_decoder_leaves_codes_valid(tokenizer, pixels):
+    before, codes = tokenizer.fingerprint(), tokenizer.encode(pixels)
+    with torch.no_grad():
+        for parameter in tokenizer.decoder.parameters():
+            parameter.add_(0.01)
+    assert tokenizer.fingerprint() == before and torch.equal(tokenizer.encode(pixels), codes)
+
+
 def test_fingerprint_survives_storing_as_fp16(tokenizer, tmp_path):
     """Codes are encoded with the model in training and read with the released one: it must be the same tokenizer."""
     before = tokenizer.fingerprint()

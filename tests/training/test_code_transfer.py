@@ -59,3 +59,30 @@ def test_a_grid_of_another_size_is_refused(tiny_model):
     tokenizer = GPTFaceImageTokenizer(type(model.image_tokenizer.config).from_dict(config))
     with pytest.raises(ValueError, match="grid of the same size"):
         carry_over(model, tokenizer, codes_of(model.config))
+
+
+def test_a_recipe_with_another_image_tokenizer_goes_on_with_what_its_model_knows(
+    tmp_path, write_recipe, write_part, code_table
+):
+    from gptface import GPTFaceForPreTraining
+    from gptface.training.pretrain import PreTrainingConfig, build_model, pretrain, training_arguments
+
+    final = pretrain(PreTrainingConfig.from_yaml(write_recipe(tmp_path)))
+    torch.manual_seed(5)
+    other = GPTFaceImageTokenizer(GPTFaceImageTokenizer.from_pretrained(tmp_path / "image_tokenizer").config)
+    other.save_pretrained(tmp_path / "other")
+    write_part(tmp_path / "recoded/part-00000.parquet", code_table, other.fingerprint())
+    config = PreTrainingConfig.from_yaml(
+        write_recipe(
+            tmp_path,
+            start_from=str(final),
+            image_tokenizer=str(tmp_path / "other"),
+            train=[str(tmp_path / "recoded")],
+            output_dir=str(tmp_path / "second"),
+        )
+    )
+    model, _, _ = build_model(config, training_arguments(config))
+    known = GPTFaceForPreTraining.from_pretrained(final)
+    assert model.image_tokenizer.fingerprint() == other.fingerprint() != known.image_tokenizer.fingerprint()
+    torch.testing.assert_close(model.match_head.dense.weight, known.match_head.dense.weight)
+    assert not torch.equal(model.gptface.embeddings.code_table(), known.gptface.embeddings.code_table())

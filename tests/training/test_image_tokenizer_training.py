@@ -284,6 +284,16 @@ def trained(trained_folder):
     return load_image_tokenizer(trained_folder).eval()
 
 
+def test_with_frozen_codes_only_the_decoding_is_trained(recipe, trained, trained_folder, pixels):
+    """Codes made before, and a transformer trained on them, must stay of use."""
+    config = ImageTokenizerTrainingConfig.from_yaml(recipe, init=trained_folder, model={}, frozen_codes=True)
+    better = GPTFaceImageTokenizer.from_pretrained(train_image_tokenizer(config)).eval()
+    assert better.fingerprint() == trained.fingerprint()
+    codes = trained.half().float().encode(pixels)
+    assert torch.equal(better.encode(pixels), codes)
+    assert not torch.allclose(better.decode(codes), trained.decode(codes), atol=1e-4)
+
+
 @pytest.mark.parametrize("levels", [[7, 7], [8, 9], [7, 7, 5], [8, 6, 5, 5]])
 def test_other_levels_keep_the_reconstruction_close(trained, trained_folder, pixels, levels):
     """Continuing with more levels or dimensions must not throw away what was learned."""

@@ -271,3 +271,20 @@ def test_attribute_labels_train_a_head_along(recipe, tmp_path):
     )
     continued.output_dir = str(tmp_path / "second")
     assert GPTFaceForPreTraining.from_pretrained(pretrain(continued)).config.auxiliary_head == "attributes"
+
+
+def test_rare_faces_can_count_more_often(code_table):
+    glasses = [labels.get("Eyeglasses") == 1 for labels in code_table.labels]
+    repeated = code_table.repeat({"Eyeglasses": 3, "Smiling": 2})
+    counts = [3 if row.get("Eyeglasses") == 1 else 2 if row.get("Smiling") == 1 else 1 for row in code_table.labels]
+    assert len(repeated) == sum(counts) and 0 < sum(glasses) < len(glasses)
+    assert sum(labels.get("Eyeglasses") == 1 for labels in repeated.labels) == 3 * sum(glasses)
+    assert code_table.repeat({}) is code_table
+    with pytest.raises(ValueError, match="no face of the training rows has 'Eyeglases'"):
+        code_table.repeat({"Eyeglases": 2})
+
+
+def test_a_stream_refuses_to_repeat_rows(tmp_path, write_recipe):
+    config = PreTrainingConfig.from_yaml(write_recipe(tmp_path, repeat={"Smiling": 2}, streaming=True))
+    with pytest.raises(ValueError, match="streaming"):
+        pretrain(config)
