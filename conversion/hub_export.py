@@ -28,7 +28,9 @@ PROCESSOR_FILES = ("processor_config.json", "tokenizer.json", "tokenizer_config.
 CHECKOUT = Path(gptface.__file__).resolve().parent.parent
 
 
-def export_hub(source: str | Path, output: str | Path, card: str | Path | None = None) -> list[str]:
+def export_hub(
+    source: str | Path, output: str | Path, card: str | Path | None = None, onnx: bool = False
+) -> list[str]:
     """
     Writes a repository that `pipeline(task, model=…, trust_remote_code=True)` and the Auto classes open without this package:
     the checkpoint in the folder `source`, its processor, the code of the package flattened, licences, and the model card as
@@ -36,13 +38,16 @@ def export_hub(source: str | Path, output: str | Path, card: str | Path | None =
 
     Args:
         card: the model card; without it README.md or model_card.md of `source`, else a short one.
+        onnx: also write the folder onnx/ in it, see [`export_onnx`].
 
     Returns:
         The names of the files in `output`, sorted.
 
     Raises:
         OSError: a file is missing, or `output` exists and is not empty.
-        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing.
+        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing. Or where an ONNX file gives
+            other numbers than torch.
+        ImportError: where `onnx` needs packages that are missing.
     """
     source = Path(source)
     read_config(source)
@@ -63,6 +68,10 @@ def export_hub(source: str | Path, output: str | Path, card: str | Path | None =
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         (folder / "README.md").write_text(readme, encoding="utf-8")
+        if onnx:
+            from .onnx_export import export_onnx
+
+            export_onnx(source, folder / "onnx")
     output = Path(output)
     return sorted(file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file())
 

@@ -1,0 +1,323 @@
+"""The image tokenizer and the classification heads as ONNX files, each compared with torch before it is kept."""
+
+import contextlib
+import json
+import logging
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining, GPTFaceTaskModel
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.modeling_gptface.quantization import Quantizer
+from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
+
+from .checkpoint import read_json, staged_folder
+from .model_folder import read_config
+from .onnx_comparison import Outputs, differences
+from .report import ConversionError
+
+logger = logging.getLogger(__name__)
+
+#: Version of the ONNX operators: the one in which the exporter of torch thinks, so that nothing is translated a second time.
+OPSET = 18
+#: Codes that are compared at least: among fewer, a code that happens to lie between two would weigh too much.
+COMPARED_CODES = 1024
+
+
+def export_onnx(source: str | Path, output: str | Path) -> list[str]:
+    """
+    Writes the image tokenizer in the folder `source` (alone or inside a GPTFace model) and each trained classification head as
+    ONNX files of opset 18 with a free batch axis. Every file is compared with torch on random input, with batches of 1 and more.
+
+    - image_tokenizer_encoder.onnx: `pixel_values` [B, 3, H, W] in [-1, 1] → `image_codes` [B, N] (int64) and `latents`
+      [B, C, h, w], the continuous ones before the quantizer.
+    - image_tokenizer_decoder.onnx: `image_codes` [B, N] → `pixel_values` [B, 3, H, W], clipped to [-1, 1].
+    - HEAD.onnx, such as attributes.onnx: `image_codes` [B, N] → `logits` [B, L], before temperature and sigmoid or softmax.
+
+    Each file's metadata says how pictures are prepared and to which image tokenizer (by fingerprint) its codes belong; that of
+    a head its labels, problem type, temperature and thresholds. Numbers and lists are written as JSON.
+
+    Returns:
+        The names of the files in `output`, sorted.
+
+    Raises:
+        OSError: `source` is missing, or `output` exists and is not empty.
+        ConversionError: `source` holds something else or lacks weights, or a file gives other numbers than torch; nothing is
+            left then.
+        ImportError: where onnx, onnxscript or onnxruntime is missing.
+    """
+    _require_packages()
+    tokenizer, model = _load(Path(source))
+    with staged_folder(output) as folder:
+        for graph in _graphs(tokenizer, model):
+            path = folder / f"{graph.name}.onnx"
+            write_graph(graph, path)
+            check_graph(graph, path)
+    return sorted(file.name for file in Path(output).iterdir())
+
+
+@dataclass(frozen=True)
+class Graph:
+    """
+    What becomes one file.
+
+    Args:
+        module: takes the input, gives the outputs as a tensor or a tuple in the order of `outputs`.
+        reference: the same by the model's own methods.
+        example: a batch of random input on which the file is compared.
+        quantizer: where codes are among the outputs, what made them of the latents.
+    """
+
+    name: str
+    module: nn.Module
+    reference: Callable[[torch.Tensor], Outputs]
+    input: str
+    outputs: tuple[str, ...]
+    example: torch.Tensor
+    metadata: dict[str, str]
+    quantizer: Quantizer | None = None
+
+
+class ImageTokenizerEncoder(nn.Module):
+    """Pixels [B, 3, H, W] → codes [B, N] and latents [B, C, h, w]."""
+
+    def __init__(self, tokenizer: GPTFaceImageTokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        latents = self.tokenizer.latents(pixel_values)
+        return self.tokenizer.quantizer(latents)[1].flatten(1), latents
+
+
+class ImageTokenizerDecoder(nn.Module):
+    """Codes [B, N] → pixels [B, 3, H, W] clipped to [-1, 1]."""
+
+    def __init__(self, tokenizer: GPTFaceImageTokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def forward(self, image_codes: torch.Tensor) -> torch.Tensor:
+        return self.tokenizer.decode(image_codes)
+
+
+class ClassificationHead(nn.Module):
+    """
+    Codes [B, N] → logits [B, L]. The vectors of the empty caption and of the codes are constants, so that a file holds neither
+    the vocabulary nor sums that are always the same.
+    """
+
+    caption: torch.Tensor
+    code_vectors: torch.Tensor
+
+    def __init__(self, model: GPTFaceTaskModel, head: str):
+        super().__init__()
+        self.gptface = model.gptface
+        self.classifier = model.classifiers[head]
+        embeddings = model.gptface.embeddings
+        caption = embeddings.word_embeddings(model.gptface.empty_caption(1))
+        self.register_buffer("caption", caption.detach())
+        self.register_buffer("code_vectors", embeddings.code_table().detach().clone())
+
+    def forward(self, image_codes: torch.Tensor) -> torch.Tensor:
+        caption = self.caption.expand(image_codes.shape[0], -1, -1)
+        vectors = nn.functional.embedding(image_codes, self.code_vectors)
+        states = self.gptface(inputs_embeds=caption, image_embeds=vectors).last_hidden_state
+        return self.classifier(states[:, caption.shape[1] :])
+
+
+def write_graph(graph: Graph, path: Path) -> None:
+    """
+    Writes one file; weights of more than 2 GB stand beside it, which the format asks for.
+
+    Raises:
+        ConversionError: where torch cannot express the model in ONNX.
+    """
+    with torch.no_grad(), _quiet_exporter():
+        try:
+            program = torch.onnx.export(
+                graph.module.eval(),
+                # two: more could decide branches that depend on the batch, one would count as always one
+                (graph.example[:2],),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[graph.input],
+                output_names=list(graph.outputs),
+                dynamic_shapes=({0: "batch"},),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise ConversionError(f"torch cannot write {path.name}", [reason]) from error
+    assert program is not None  # as it is with dynamo=True
+    program.model.metadata_props.update(graph.metadata)
+    program.save(path)
+
+
+@torch.no_grad()
+def check_graph(graph: Graph, path: Path) -> None:
+    """
+    Compares a file with torch.
+
+    Raises:
+        ConversionError: says which outputs differ and by how much.
+    """
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(str(path), full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for batch in (1, len(graph.example)):
+        inputs = graph.example[:batch]
+        found = map(torch.from_numpy, session.run(list(graph.outputs), {graph.input: inputs.numpy()}))
+        problems = list(
+            differences(graph.reference(inputs), dict(zip(graph.outputs, found, strict=True)), graph.quantizer)
+        )
+        if problems:
+            raise ConversionError(f"{path.name} gives other numbers than torch, with a batch of {batch}", problems)
+
+
+def _load(source: Path) -> tuple[GPTFaceImageTokenizer, GPTFaceTaskModel | None]:
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    if read_json(source / "config.json").get("model_type") == GPTFaceImageTokenizerConfig.model_type:
+        loaded: Any = GPTFaceImageTokenizer.from_pretrained(source, **options)
+        tokenizer, info = loaded
+        _refuse_random_weights(source, info["missing_keys"])
+        return tokenizer.eval(), None
+    read_config(source)  # complains where it is another model
+    model, _ = GPTFaceForPreTraining.from_pretrained(source, **options)
+    # a head that is missing counts as not trained
+    _refuse_random_weights(source, [name for name in model.missing_weights if name.startswith("gptface.")])
+    return model.image_tokenizer, model.eval()
+
+
+def _refuse_random_weights(source: Path, missing: Iterable[str]) -> None:
+    if missing := sorted(missing):
+        raise ConversionError(f"{source} is not complete; missing", missing)
+
+
+def _graphs(tokenizer: GPTFaceImageTokenizer, model: GPTFaceTaskModel | None) -> Iterator[Graph]:
+    config = tokenizer.config
+    heads = [] if model is None else _trained_heads(model)
+    cells = config.grid_size**2
+    batch = max(3, math.ceil(COMPARED_CODES / cells))
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(batch, config.num_channels, config.image_size, config.image_size, generator=generator) * 2 - 1
+    codes = torch.randint(config.num_codes, (batch, cells), generator=generator)
+    shared = _image_metadata(tokenizer)
+    yield Graph(
+        "image_tokenizer_encoder",
+        ImageTokenizerEncoder(tokenizer),
+        lambda pixels: {"image_codes": tokenizer.encode(pixels), "latents": tokenizer.latents(pixels)},
+        input="pixel_values",
+        outputs=("image_codes", "latents"),
+        example=pixels,
+        metadata=shared,
+        quantizer=tokenizer.quantizer,
+    )
+    yield Graph(
+        "image_tokenizer_decoder",
+        ImageTokenizerDecoder(tokenizer),
+        lambda codes: {"pixel_values": tokenizer.decode(codes)},
+        input="image_codes",
+        outputs=("pixel_values",),
+        example=codes,
+        metadata=shared,
+    )
+    if model is not None:
+        yield from (_head_graph(model, name, codes, shared) for name in heads)
+
+
+def _trained_heads(model: GPTFaceTaskModel) -> list[str]:
+    """Heads to export: as in the pipelines, none that was not trained."""
+    heads = model.config.heads
+    trained = [name for name, head in heads.items() if head.get("trained")]
+    unusable = [
+        repr(name) for name in trained if not re.fullmatch(r"[\w-]+", name) or name.startswith("image_tokenizer")
+    ]
+    if unusable:
+        raise ConversionError("these names of heads cannot be names of files: rename them in config.json", unusable)
+    left_out = [name for name in heads if name not in trained]
+    if left_out:
+        logger.warning("not trained, so not exported: %s", ", ".join(left_out))
+    return trained
+
+
+def _head_graph(model: GPTFaceTaskModel, name: str, codes: torch.Tensor, shared: dict[str, str]) -> Graph:
+    head = model.config.heads[name]
+
+    def reference(codes: torch.Tensor) -> Outputs:
+        states = model.split_states(model.gptface(image_codes=codes))[1]
+        return {"logits": model.classifiers[name](states)}
+
+    described = {
+        "temperature": 1.0,
+        **{key: head[key] for key in ("labels", "temperature", "thresholds") if key in head},
+    }
+    return Graph(
+        name,
+        ClassificationHead(model, name),
+        reference,
+        input="image_codes",
+        outputs=("logits",),
+        example=codes,
+        metadata={
+            **shared,
+            "problem_type": head["problem_type"],
+            **{key: json.dumps(value) for key, value in described.items()},
+        },
+    )
+
+
+def _image_metadata(tokenizer: GPTFaceImageTokenizer) -> dict[str, str]:
+    """How an aligned face becomes `pixel_values`, and what the codes are."""
+    side = tokenizer.config.image_size
+    processor = GPTFaceImageProcessor(size={"height": side, "width": side})
+    numbers = {
+        "image_size": side,
+        "rescale_factor": processor.rescale_factor,
+        "image_mean": processor.image_mean,
+        "image_std": processor.image_std,
+        "num_codes": tokenizer.config.num_codes,
+        "grid_size": tokenizer.config.grid_size,
+    }
+    return {
+        "image_tokenizer": tokenizer.fingerprint(),
+        "channels": "RGB",
+        "resample": "bicubic",
+        **{key: json.dumps(value) for key, value in numbers.items()},
+    }
+
+
+def _require_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError('ONNX files need onnx, onnxscript and onnxruntime: pip install "gptface[onnx]"') from error
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without the exporter's warnings about itself and about torchvision, which nothing here uses."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)
