@@ -8,6 +8,10 @@ transformers ViT of the same width and depth on the same crops, from scratch). A
 AdamW, warm-up and cosine over the minutes. Each finished cell is written into the results, and a stopped run goes on behind it.
 GPTFace reads codes, which are made once and kept beside the results; that time is given as `encoding_seconds`.
 
+Of several `--learning-rates` each method takes the one that is best on training faces: trained on the first of the shares without
+a tenth of the people, judged on these. `--layer-decays` are tried likewise for `pretrained` and for `scratch`; 0 trains the head alone,
+which makes several times as many steps in the same minutes: `scratch` with it tells what of a gain is pre-training and what is steps.
+
 Captions are made from labels: a checkpoint whose pre-training saw captions of these very faces has seen all of their labels.
 For a claim about few labels, give with `--model` one that has not.
 """
@@ -19,24 +23,47 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from gptface import DEFAULT_CHECKPOINT, GPTFaceForFaceAttributeClassification, GPTFaceForFacialExpression
+from gptface import (
+    DEFAULT_CHECKPOINT,
+    GPTFaceConfig,
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+)
 from gptface.evaluation.calibration import choose_thresholds, probabilities
 from gptface.evaluation.scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
 from gptface.training.classification_data import ClassificationData, load_classification_data
 from gptface.training.encode import encode_images
+from gptface.training.finetune import distance_from_head
 from gptface.training.heads import HeadTraining, fit_classifier, fresh_classifier
+from gptface.training.phrases import EMOTION_PHRASES, PHRASES
 
 METHODS = ("pretrained", "scratch", "vit")
 FIGURES = ("accuracy", "balanced_accuracy", "f1")
 MODELS = {"attributes": GPTFaceForFaceAttributeClassification, "expression": GPTFaceForFacialExpression}
+#: Of a checkpoint that has no such head yet.
+LABELS = {"attributes": list(PHRASES), "expression": list(EMOTION_PHRASES)}
+#: What learning rates are chosen by: accuracy rewards a method that always says what is common.
+CHOSEN_BY = "balanced_accuracy"
+
+
+class Setting(NamedTuple):
+    """How a method is trained."""
+
+    learning_rate: float
+    layer_decay: float = 1.0
+
+
+def spread(count: int, limit: int | None) -> np.ndarray:
+    """At most `limit` row numbers, evenly spread."""
+    return np.linspace(0, count - 1, min(count, limit or count)).astype(int)
 
 
 def load_crops(
@@ -44,9 +71,10 @@ def load_crops(
 ) -> tuple[np.ndarray, ClassificationData]:
     """Crops [rows, size, size, 3] uint8 and the labels; at most `limit` rows, evenly spread."""
     data = load_classification_data([path], multi_label, names=names)
-    rows = np.linspace(0, len(data) - 1, min(len(data), limit or len(data))).astype(int)
+    rows = spread(len(data), limit)
     data.pictures, data.layouts = [data.pictures[row] for row in rows], [data.layouts[row] for row in rows]
     data.targets = data.targets[rows]
+    data.people = None if data.people is None else data.people[rows]
     return np.stack([np.asarray(data.crop(row, size)) for row in range(len(data))]), data
 
 
@@ -85,7 +113,7 @@ def make_method(
     """A model, and what maps a batch of its inputs to logits."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    model = MODELS[kind].from_pretrained(checkpoint)
+    model = load_model(kind, checkpoint, data.names)
     if method == "vit":
         config = model.config
         tokenizer = config.image_tokenizer_config
@@ -110,20 +138,40 @@ def make_method(
     return model, lambda codes: head(model.split_states(model.gptface(image_codes=codes))[1])
 
 
-def run_cell(
+def load_model(kind: str, checkpoint: str, names: list[str]) -> GPTFaceForImageClassification:
+    """A checkpoint with the head of these labels, which it need not have."""
+    id2label = dict(enumerate(names))
+    label2id = {name: index for index, name in id2label.items()}
+    return MODELS[kind].from_pretrained(checkpoint, id2label=id2label, label2id=label2id, ignore_mismatched_sizes=True)
+
+
+def parameter_groups(model: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
+    """The trained parameters, with the share of the learning rate that layers far from the head get; 0 freezes them."""
+    if layer_decay == 1:
+        return [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad]}]
+    groups: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if layer_decay == 0 and name.startswith("gptface."):
+            parameter.requires_grad_(False)  # no gradient is computed for what does not change
+        if parameter.requires_grad:
+            groups.setdefault(distance_from_head(name, model.config.num_hidden_layers), []).append(parameter)
+    return [{"params": parameters, "scale": layer_decay**distance} for distance, parameters in groups.items()]
+
+
+def train_and_measure(
     method: str,
-    kind: str,
+    setting: Setting,
     options: argparse.Namespace,
+    minutes: float,
     data: ClassificationData,
     inputs: torch.Tensor,
-    validation: tuple[torch.Tensor, np.ndarray],
-    share: float,
+    rows: np.ndarray,
+    judged: tuple[torch.Tensor, np.ndarray],
     seed: int,
 ) -> dict[str, Any]:
-    """Trains one method on a share of the labels for the minutes and measures it. `inputs` are [rows, 2 sides, …]."""
-    rows = few_rows(data.targets, share, seed)
+    """Trains a method on some rows of the data for the minutes and measures it. `inputs` are [rows, 2 sides, …]."""
     targets = torch.from_numpy(data.targets[rows])
-    model, classify = make_method(method, kind, options.model, data, targets, seed)
+    model, classify = make_method(method, options.head, options.model, data, targets, seed)
     model.train()
     generator = torch.Generator().manual_seed(seed)
 
@@ -131,24 +179,50 @@ def run_cell(
         sides = torch.randint(2, (len(chosen),), generator=generator)
         return classify(inputs[chosen, sides])
 
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     training = HeadTraining(
-        batch_size=min(options.batch_size, len(rows)), learning_rate=options.learning_rate, max_grad_norm=1.0
+        batch_size=min(options.batch_size, len(rows)), learning_rate=setting.learning_rate, max_grad_norm=1.0
     )
     history = fit_classifier(
-        classify_a_side, parameters, torch.from_numpy(rows), targets, generator, training, 60 * options.minutes
+        classify_a_side,
+        parameter_groups(model, setting.layer_decay),
+        torch.from_numpy(rows),
+        targets,
+        generator,
+        training,
+        60 * minutes,
     )
     model.eval()
     with torch.no_grad():
-        logits = torch.cat([classify(batch) for batch in validation[0].split(32)]).numpy()
+        logits = torch.cat([classify(batch) for batch in judged[0].split(32)]).numpy()
     scores = probabilities(logits, data.multi_label)
     if data.multi_label:
         # thresholds are chosen on the labels that the method was given
-        report = attribute_scores(scores, validation[1], data.names, choose_thresholds(data.targets[rows]))
+        report = attribute_scores(scores, judged[1], data.names, choose_thresholds(data.targets[rows]))
     else:
-        report = expression_scores(scores, validation[1], data.names)
-    size = sum(parameter.numel() for parameter in parameters)
+        report = expression_scores(scores, judged[1], data.names)
     return {"rows": len(rows), "epochs": len(history), "parameters": size, **{name: report[name] for name in FIGURES}}
+
+
+def choose_setting(
+    method: str, options: argparse.Namespace, data: ClassificationData, inputs: torch.Tensor
+) -> tuple[Setting, dict[str, float]]:
+    """The best setting on people of the training data that are not trained on, and what each setting reached there."""
+    decays = [1.0] if method == "vit" else options.layer_decays
+    settings = [Setting(*pair) for pair in itertools.product(options.learning_rates, decays)]
+    if len(settings) == 1:
+        return settings[0], {}
+    kept, held_out = data.split(np.arange(len(data)), 0.1, seed=0)
+    held_out = held_out[spread(len(held_out), options.choice_rows)]
+    rows = kept[few_rows(data.targets[kept], options.shares[0], seed=0)]
+    judged = inputs[held_out, 0], data.targets[held_out]
+    minutes = options.choice_minutes or options.minutes
+    reached = [
+        train_and_measure(method, setting, options, minutes, data, inputs, rows, judged, seed=0)[CHOSEN_BY] or 0
+        for setting in settings
+    ]
+    names = [f"learning rate {setting.learning_rate:g}, layer decay {setting.layer_decay:g}" for setting in settings]
+    return settings[int(np.argmax(reached))], dict(zip(names, reached, strict=True))
 
 
 def summary(cells: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -185,16 +259,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--learning-rates", type=float, nargs="+", default=[5e-4])
+    parser.add_argument("--layer-decays", type=float, nargs="+", default=[1.0], help="of GPTFace; 0 = head alone")
+    parser.add_argument("--choice-minutes", type=float, help="training time of each setting tried; that of a cell")
+    parser.add_argument("--choice-rows", type=int, help="most training faces that settings are judged on")
     parser.add_argument("--train-rows", type=int, help="take 100 % to be so many rows")
     parser.add_argument("--rows", type=int, help="measure on so many rows")
     options = parser.parse_args()
 
-    protocol = {
-        name: str(getattr(options, name))
-        for name in ("head", "train", "data", "model", "minutes", "batch_size", "learning_rate", "train_rows", "rows")
-    }
-    results: dict[str, Any] = {"protocol": protocol, "cells": {}}
+    # the cells of a file share all but these
+    extent = ("results", "shares", "seeds", "methods")
+    protocol = {name: str(value) for name, value in vars(options).items() if name not in extent}
+    results: dict[str, Any] = {"protocol": protocol, "choices": {}, "cells": {}}
     if options.results.exists():
         results = json.loads(options.results.read_text())
         if results["protocol"] != protocol:
@@ -202,8 +278,9 @@ def main() -> None:
                 f"{options.results} holds cells of another protocol, {results['protocol']}: name another file"
             )
     multi_label = options.head == "attributes"
-    model = MODELS[options.head].from_pretrained(options.model)
-    names = list(model.config.heads[options.head]["labels"])
+    heads = GPTFaceConfig.from_pretrained(options.model).heads
+    names = list(heads[options.head]["labels"]) if options.head in heads else LABELS[options.head]
+    model = load_model(options.head, options.model, names)
     size = model.config.image_tokenizer_config.image_size
     sets = {}
     start = time.monotonic()
@@ -213,13 +290,22 @@ def main() -> None:
         sets[part] = (torch.from_numpy(np.stack([crops, crops[:, :, ::-1]], 1)), codes, data)
     results.setdefault("encoding_seconds", round(time.monotonic() - start, 1))
     pixels, codes, data = sets["train"]
+    for method in options.methods:
+        if method not in results["choices"]:
+            setting, reached = choose_setting(method, options, data, pixels if method == "vit" else codes)
+            results["choices"][method] = {"setting": setting._asdict(), "reached": reached}
+            write_results(results, options.results)
+            print(method, json.dumps(results["choices"][method]), flush=True)
     # seeds outermost: a run that is stopped early holds every row of the table once
     for seed, share, method in itertools.product(range(options.seeds), options.shares, options.methods):
         key = f"{method}/{share:g}/{seed}"
         if key not in results["cells"]:
             kind = 0 if method == "vit" else 1
             judged = sets["data"][kind][:, 0], sets["data"][2].targets
-            cell = run_cell(method, options.head, options, data, pixels if kind == 0 else codes, judged, share, seed)
+            setting = Setting(**results["choices"][method]["setting"])
+            rows = few_rows(data.targets, share, seed)
+            inputs = pixels if kind == 0 else codes
+            cell = train_and_measure(method, setting, options, options.minutes, data, inputs, rows, judged, seed)
             results["cells"][key] = cell
             write_results(results, options.results)
             print(key, json.dumps(cell), flush=True)

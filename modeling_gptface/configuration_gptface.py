@@ -182,6 +182,7 @@ class GPTFaceConfig(PreTrainedConfig):
     image_loss_weight: float | int = 1.0
     match_loss_weight: float | int = 1.0
     label_loss_weight: float | int = 1.0
+    contrast_loss_weight: float | int = 1.0
     pad_token_id: int | None = 0
     cls_token_id: int = 101
     sep_token_id: int = 102

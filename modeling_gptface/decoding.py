@@ -68,27 +68,42 @@ def uniform_noise(shape: Sequence[int], generators: Sequence[torch.Generator], d
     return torch.stack([row.to(device) for row in rows]).clamp(min=1e-20)
 
 
-def gumbel_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> torch.Tensor:
-    """Standard Gumbel noise [B, *shape], row i from generator i."""
-    return -torch.log((-torch.log(uniform_noise(shape, generators, device))).clamp(min=1e-20))
+def gumbel_noise(
+    shape: Sequence[int],
+    generators: Sequence[torch.Generator],
+    device: torch.device,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    Standard Gumbel noise [B, *shape], row i from generator i; with a `mask` [B, shape[0]] that of its M entries alone, as
+    [M, *shape[1:]]. An entry's noise does not depend on the mask.
+    """
+    noise = uniform_noise(shape, generators, device)
+    if mask is not None:
+        noise = noise[mask]
+    return -torch.log((-torch.log(noise)).clamp(min=1e-20))
 
 
 def sample_codes(
     logits: torch.Tensor,
+    mask: torch.Tensor,
     generators: Sequence[torch.Generator],
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Logits [B, N, K] → codes [B, N] and their log-probabilities [B, N] under the untempered distribution of all codes.
+    Logits [M, K] of the cells in `mask` [B, N] → codes [M] and their log-probabilities [M] under the untempered distribution
+    of all codes.
 
     Raises:
         FloatingPointError: where logits are not finite.
     """
     if not torch.isfinite(logits).all():
         raise FloatingPointError("logits are not finite")
-    noise = gumbel_noise(logits.shape[1:], generators, logits.device) if temperature > 0 else 0.0
-    noisy = logits + temperature * noise
+    noisy = logits
+    if temperature > 0:
+        shape = (mask.shape[1], logits.shape[-1])
+        noisy = logits + temperature * gumbel_noise(shape, generators, logits.device, mask)
     if top_k is not None and top_k < logits.shape[-1]:
         # by rank, not by the k-th value: equal logits do not let more than k codes through
         likeliest = logits.topk(top_k, -1).indices
@@ -111,7 +126,7 @@ def decoding_step(
     Fills the masked cells and masks those again that the schedule leaves for later steps.
 
     Args:
-        logits: [B, N, K] of this step.
+        logits: [M, K] of this step, those of the masked cells in order.
         codes: [B, N]; given cells keep theirs.
         mask: [B, N] bool, True = still to be decided.
         step: 0-based.
@@ -121,16 +136,16 @@ def decoding_step(
         codes [B, N] and the mask [B, N] for the next step. The codes hold a full grid: what is still masked holds this
         step's guess.
     """
-    sampled, confidence = sample_codes(logits, generators, schedule.temperature, schedule.top_k)
-    codes = torch.where(mask, sampled, codes)
+    sampled, log_probabilities = sample_codes(logits, mask, generators, schedule.temperature, schedule.top_k)
+    codes = codes.masked_scatter(mask, sampled)
     if schedule.mode == "one_shot":
         return codes, torch.zeros_like(mask)
     if schedule.mode == "span":
         return codes, mask & (place_in_run(mask) >= run_budget(mask, schedule.num_steps - step))
     noise = gumbel_noise(mask.shape[1:], generators, logits.device)
-    confidence = confidence + schedule.noise_scale(step) * noise
     # given cells are never masked again
-    confidence = confidence.masked_fill(~mask, math.inf)
+    confidence = torch.full_like(noise, math.inf).masked_scatter(mask, log_probabilities)
+    confidence = confidence + schedule.noise_scale(step) * noise
     rank = confidence.argsort(-1).argsort(-1)
     remaining = torch.minimum(schedule.masked_after(step, total), mask.sum(-1))
     return codes, mask & (rank < remaining[:, None])
@@ -163,7 +178,7 @@ def fill_masked(
     Args:
         codes: [B, N]; what stands under the mask does not matter.
         mask: [B, N] bool, True = to be filled.
-        predict: codes and mask of a step → logits [B, N, K].
+        predict: codes and mask of a step → logits [M, K] of its masked cells, sample by sample, in order.
         on_step: called with step, codes and mask after each step.
 
     Returns:

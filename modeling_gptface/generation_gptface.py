@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import ModelOutput
 
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
+from .generation_inputs import Captions, as_guidance, per_sample_generators
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
 from .output_heads import GPTFaceMatchHead
@@ -43,42 +45,6 @@ class GPTFaceTextGenerationOutput(ModelOutput):
     guidance_kl: torch.Tensor | None = None
 
 
-def as_guidance(value: "ITMGuidance | dict | float | None") -> ITMGuidance:
-    """None or 0 → no guidance; a number → the default guidance with that step size; a dict → its fields."""
-    if value is None or value is False:
-        return ITMGuidance(iterations=0)
-    if isinstance(value, ITMGuidance):
-        return value
-    if isinstance(value, dict):
-        return ITMGuidance(**value)
-    return ITMGuidance(step_size=float(value)) if value else ITMGuidance(iterations=0)
-
-
-def per_sample_generators(
-    generator: "torch.Generator | Sequence[torch.Generator] | None", batch: int
-) -> list[torch.Generator]:
-    """
-    One generator for each sample. A single generator gives each sample a seed of its own; None draws fresh seeds.
-
-    Raises:
-        ValueError: where a list is not as long as the batch.
-    """
-    if isinstance(generator, list | tuple):
-        if len(generator) != batch:
-            raise ValueError(f"{len(generator)} generators for a batch of {batch}: give one for each sample")
-        return list(generator)
-    device = "cpu" if generator is None else generator.device  # type: ignore[union-attr]
-    seeds = torch.randint(2**62, (batch,), generator=generator, device=device)  # type: ignore[arg-type]
-    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-
-
-def _caption(
-    input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
-) -> dict[str, torch.Tensor | None] | None:
-    """Arguments of a caption for the model; None where there is no caption."""
-    return None if input_ids is None else {"input_ids": input_ids, "attention_mask": attention_mask}
-
-
 def log_odds(logits: torch.Tensor) -> torch.Tensor:
     """Logits of the matching head [B, 2] → log-odds [B] that caption and picture match."""
     logits = logits.float()
@@ -96,7 +62,7 @@ class _Guide:
     def __call__(
         self, logits: torch.Tensor, mask: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """Logits [B, N, K] of the cells [B, N] that are masked → guided logits; see [`guide_logits`]."""
+        """Logits [M, K] of the cells that are masked in `mask` [B, N] → guided logits; see [`guide_logits`]."""
         guided = guide_logits(logits, mask, score, self.table, self.guidance, self.generators)
         if guided is not logits:
             self._total += guidance_divergence(guided, logits, mask, self.guidance.temperature)
@@ -119,28 +85,28 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
         return log_odds(self.match(input_ids, attention_mask, **inputs)[0])
 
-    def _match_score(
-        self, prompt: dict[str, torch.Tensor | None], source: dict[str, torch.Tensor | None] | None
-    ) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _match_score(self, captions: Sequence[Captions]) -> Callable[[torch.Tensor], torch.Tensor]:
         """
-        Vectors of a grid [B, N, H] → its score [B] under the prompt; with a source caption, the difference to that caption's.
+        Vectors of a grid [B, N, H] → its score [B] under the first caption, the prompt; with a second one, that of the source, the
+        difference to that caption's.
         """
-        captions = [caption for caption in (prompt, source) if caption is not None]
         if isinstance(self.match_head, GPTFaceMatchHead):
+            together = self._stack(captions).arguments()
 
-            def odds(grid: torch.Tensor) -> list[torch.Tensor]:
-                return [self.match_log_odds(**caption, image_embeds=grid) for caption in captions]
+            def odds(grid: torch.Tensor) -> tuple[torch.Tensor, ...]:
+                grids = grid.repeat(len(captions), 1, 1)
+                return self.match_log_odds(**together, image_embeds=grids).chunk(len(captions))
 
         else:
             # Captions are read apart from the picture: once for all steps, and both on the same reading of the picture.
-            words = [self.gptface(**caption).last_hidden_state.detach() for caption in captions]
+            words = [self.gptface(**caption.arguments()).last_hidden_state.detach() for caption in captions]
 
-            def odds(grid: torch.Tensor) -> list[torch.Tensor]:
+            def odds(grid: torch.Tensor) -> tuple[torch.Tensor, ...]:
                 states = self.split_states(self.gptface(image_embeds=grid))[1]
-                return [
-                    log_odds(self.match_head(text, states, caption["attention_mask"]))
+                return tuple(
+                    log_odds(self.match_head(text, states, caption.attention_mask))
                     for text, caption in zip(words, captions, strict=True)
-                ]
+                )
 
         def score(grid: torch.Tensor) -> torch.Tensor:
             target, *rest = odds(grid)
@@ -165,9 +131,10 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         """
         self._check_match_head()
         known = self.gptface.embeddings.embed_codes(image_codes)
-        prompt = {"input_ids": input_ids, "attention_mask": attention_mask}
-        source = _caption(source_input_ids, source_attention_mask)
-        return cell_saliency(self._match_score(prompt, source), known)
+        captions = [Captions(input_ids, attention_mask)]
+        if source_input_ids is not None:
+            captions.append(Captions(source_input_ids, source_attention_mask))
+        return cell_saliency(self._match_score(captions), known)
 
     @torch.no_grad()
     def generate(
@@ -227,20 +194,27 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             raise ValueError("a negative prompt acts through guidance_scale: set it to another value than 1")
         schedule = DecodingSchedule(num_inference_steps, temperature, confidence_temperature, decoding, top_k)
         generators = per_sample_generators(generator, batch)
-        prompt = {"input_ids": input_ids, "attention_mask": attention_mask}
-        negative = {"input_ids": negative_input_ids, "attention_mask": negative_attention_mask}
-        source = _caption(source_input_ids, source_attention_mask)
-        embeddings = self.gptface.embeddings
-        guide = _Guide(guidance, embeddings.code_table(), generators)
-        score = self._match_score(prompt, source) if guidance.iterations else None
+        self.gptface.check_codes(image_codes)
+        prompt = Captions(input_ids, attention_mask)
+        read, judged = [prompt], [prompt]
+        if guidance_scale != 1 and negative_input_ids is None:
+            read.append(Captions(self.gptface.empty_caption(batch)))
+        elif negative_input_ids is not None:
+            read.append(Captions(negative_input_ids, negative_attention_mask))
+        if source_input_ids is not None:
+            judged.append(Captions(source_input_ids, source_attention_mask))
+        # What is the same in every step is computed once.
+        table = self.gptface.embeddings.code_table()
+        guide = _Guide(guidance, table, generators)
+        score = self._match_score(judged) if guidance.iterations else None
+        image_logits = self._image_logits(read, table)
 
         def predict(codes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            logits = self._image_logits(prompt, codes, mask)
-            if guidance_scale != 1:
-                logits = classifier_free(logits, self._image_logits(negative, codes, mask), guidance_scale)
+            known = nn.functional.embedding(codes, table)
+            conditional, *unconditional = image_logits(known, mask)
+            logits = classifier_free(conditional, unconditional[0], guidance_scale) if unconditional else conditional
             if score is None:
                 return logits
-            known = embeddings.embed_codes(codes)
             return guide(logits, mask, lambda vectors: score(torch.where(mask[..., None], vectors, known)))
 
         with tqdm(total=schedule.num_steps, disable=not progress_bar, desc="decoding") as bar:
@@ -251,7 +225,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                     callback_on_step_end(step, {"codes": codes, "mask": mask})
 
             codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step)
-        match_scores = self._finite_match_scores(**prompt, image_codes=codes)
+        match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes)
         return GPTFaceGenerationOutput(codes, match_scores, guide.divergence)
 
     def masked_caption(self, batch: int, num_tokens: int) -> torch.Tensor:
@@ -319,9 +293,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
 
         def predict(places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             caption = {"input_ids": ids_of(places, mask), "attention_mask": attention_mask}
-            logits = self._text_logits(caption, image_codes)[..., allowed]
+            logits = self._text_logits(caption, mask, image_codes)[..., allowed]
             if guidance_scale != 1:
-                unconditional = self._text_logits(caption, image_codes, hidden_face)[..., allowed]
+                unconditional = self._text_logits(caption, mask, image_codes, hidden_face)[..., allowed]
                 logits = classifier_free(logits, unconditional, guidance_scale)
             known = word_vectors[caption["input_ids"]]
 
@@ -343,17 +317,40 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         banned = special | set(suppress_tokens)
         return torch.tensor([index for index in range(config.vocab_size) if index not in banned])
 
-    def _image_logits(self, caption: dict[str, torch.Tensor | None], codes: torch.Tensor, mask: torch.Tensor):
-        """Logits over codes [B, N, K] in float32; a caption without ids is the empty one."""
-        outputs = self.gptface(**caption, image_codes=codes, image_mask=mask)
-        return self.lm_head.image(self.split_states(outputs)[1], self.gptface.embeddings).float()
+    def _stack(self, captions: Sequence[Captions]) -> Captions:
+        return Captions.stack(captions, self.config.pad_token_id or 0)
+
+    def _image_logits(
+        self, captions: Sequence[Captions], table: torch.Tensor
+    ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]:
+        """
+        Function of the vectors [B, N, H] of a grid's codes and its mask [B, N] → logits over codes [M, K] of the masked cells in
+        float32, for each of the captions: one pass for all of them.
+        """
+        caption = self._stack(captions)
+        count = len(captions)
+        reads = self.lm_head.caption_reader is not None
+        words = self.caption_states(len(caption.input_ids), **caption.arguments()) if reads else None
+
+        def logits(vectors: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            vectors = self.gptface.embeddings.mask_cells(vectors, mask).repeat(count, 1, 1)
+            masks = mask.repeat(count, 1)
+            outputs = self.gptface(**caption.arguments(), image_embeds=vectors, image_state_mask=masks)
+            states = self.split_states(outputs)[1]
+            return self._cell_logits(states, table, words, caption.attention_mask, masks).float().chunk(count)
+
+        return logits
 
     def _text_logits(
-        self, caption: dict[str, torch.Tensor | None], codes: torch.Tensor, mask: torch.Tensor | None = None
+        self,
+        caption: dict[str, torch.Tensor | None],
+        mask: torch.Tensor,
+        codes: torch.Tensor,
+        image_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits over words [B, T, V] in float32."""
-        outputs = self.gptface(**caption, image_codes=codes, image_mask=mask)
-        return self.lm_head.text(self.split_states(outputs)[0]).float()
+        """Logits over words [M, V] of the words in `mask` [B, T] in float32."""
+        outputs = self.gptface(**caption, image_codes=codes, image_mask=image_mask, text_state_mask=mask)
+        return self.lm_head.text(self.split_states(outputs)[0][mask]).float()
 
     def _finite_match_scores(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:
         scores = self.match_log_odds(input_ids, attention_mask, **inputs)

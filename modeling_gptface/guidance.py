@@ -72,14 +72,14 @@ def guide_logits(
     q^g·p^(1−g). With `estimator="straight_through"` e_i is E of a code drawn from q_i, and its gradient that of the sum.
 
     Args:
-        logits: ℓ [B, N, K].
-        mask: [B, N] bool; only these cells are changed.
+        logits: ℓ [M, K] of the masked cells, in order.
+        mask: [B, N] bool, where they lie.
         match_score: cell vectors [B, N, H] (those of unmasked cells are ignored) → match log-odds s [B].
         code_table: E [K, H].
         generators: one for each sample; only `"straight_through"` draws from them.
 
     Returns:
-        logits [B, N, K]; the very tensor given where `iterations` is 0.
+        logits [M, K]; the very tensor given where `iterations` is 0.
 
     Raises:
         ValueError: `"straight_through"` without generators.
@@ -92,24 +92,22 @@ def guide_logits(
     if straight_through and generators is None:
         raise ValueError('estimator="straight_through" draws codes: give generators, one for each sample')
     logits = logits.detach().float()
-    # The known cells take no part: all that follows is over the masked cells, [M, K].
     batch_index = mask.nonzero()[:, 0]
-    masked_logits = logits[mask]
-    reference = (masked_logits / guidance.temperature).log_softmax(-1)
-    spread = masked_logits.std(-1, keepdim=True)
+    reference = (logits / guidance.temperature).log_softmax(-1)
+    spread = logits.std(-1, keepdim=True)
     cells = mask.sum(-1).clamp(min=1)
     table = code_table.detach()
-    delta = torch.zeros_like(masked_logits)
+    delta = torch.zeros_like(logits)
     for iteration in range(guidance.iterations):
         # pipelines run under no_grad
         with torch.enable_grad():
             delta.requires_grad_(True)
-            log_q = ((masked_logits + delta) / guidance.temperature).log_softmax(-1)
+            log_q = ((logits + delta) / guidance.temperature).log_softmax(-1)
             q = log_q.exp()
             masked_vectors = (q @ table.float()).to(table.dtype)
             if straight_through:
                 assert generators is not None
-                noise = gumbel_noise(logits.shape[1:], generators, logits.device)[mask]
+                noise = gumbel_noise((mask.shape[1], len(table)), generators, logits.device, mask)
                 drawn = table[(log_q.detach() + noise).argmax(-1)]
                 masked_vectors = drawn + masked_vectors - masked_vectors.detach()
             vectors = table.new_zeros(*mask.shape, table.shape[1]).masked_scatter(mask[..., None], masked_vectors)
@@ -125,7 +123,7 @@ def guide_logits(
             raise GuidanceError("the matching head gives no gradient for the masked cells: guidance cannot act")
         scale = norm.pow(guidance.gradient_power).clamp(min=1e-12)[batch_index, None]
         delta = delta.detach() - guidance.step_size * spread * gradient / scale
-    return logits.masked_scatter(mask[..., None], masked_logits + guidance.fusion * delta)
+    return logits + guidance.fusion * delta
 
 
 def guidance_divergence(
@@ -135,11 +133,11 @@ def guidance_divergence(
     How far guidance moved the distributions: mean over masked cells of KL(guided ‖ unguided), nats [B]; 0 without such cells.
 
     Args:
-        guided, unguided: logits [B, N, K].
+        guided, unguided: logits [M, K] of the masked cells, in order.
         mask: [B, N] bool.
     """
-    log_q = (guided[mask].float() / temperature).log_softmax(-1)
-    log_p = (unguided[mask].float() / temperature).log_softmax(-1)
+    log_q = (guided.float() / temperature).log_softmax(-1)
+    log_p = (unguided.float() / temperature).log_softmax(-1)
     divergence = (log_q.exp() * (log_q - log_p)).sum(-1)
     total = divergence.new_zeros(len(mask)).index_add(0, mask.nonzero()[:, 0], divergence)
     return total / mask.sum(-1).clamp(min=1)

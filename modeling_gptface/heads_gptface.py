@@ -15,8 +15,10 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
+from .caption_contrast import caption_contrast_loss
 from .configuration_gptface import GPTFaceConfig
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
+from .layers import GPTFaceQueries
 from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
 from .output_heads import (
     GPTFaceClassifier,
@@ -32,8 +34,8 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
     """
     Args:
         loss (`torch.FloatTensor`, *optional*): weighted sum of the terms below.
-        text_loss, image_loss, match_loss, label_loss (`torch.FloatTensor`, *optional*): each term, a mean over what it
-            counts.
+        text_loss, image_loss, match_loss, label_loss, contrast_loss (`torch.FloatTensor`, *optional*): each term, a mean over
+            what it counts.
         text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with `text_labels`,
             only the rows that count: `(labels that are not −100, vocab_size)`.
         image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_labels` likewise.
@@ -46,6 +48,7 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
     image_loss: torch.Tensor | None = None
     match_loss: torch.Tensor | None = None
     label_loss: torch.Tensor | None = None
+    contrast_loss: torch.Tensor | None = None
     text_logits: torch.Tensor | None = None
     image_logits: torch.Tensor | None = None
     match_logits: torch.Tensor | None = None
@@ -201,7 +204,11 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         the pair, or with `match_head="cross"`, which reads the two apart, that of the picture.
         """
         if isinstance(self.match_head, GPTFaceMatchHead):
-            outputs = self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds, **inputs)
+            # the state of [CLS] and no other
+            none = torch.zeros(1, 1, dtype=torch.bool, device=self.device)
+            outputs = self.gptface(
+                input_ids, attention_mask, inputs_embeds=inputs_embeds, text_state_mask=none, **inputs
+            )
             return self.match_head(outputs.pooler_output), outputs
         outputs = self.gptface(**inputs)
         states = self.split_states(outputs)[1]
@@ -248,6 +255,10 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         labels: torch.Tensor | None = None,
         match_input_ids: torch.Tensor | None = None,
         match_attention_mask: torch.Tensor | None = None,
+        contrast_input_ids: torch.Tensor | None = None,
+        contrast_attention_mask: torch.Tensor | None = None,
+        contrast_cells: torch.Tensor | None = None,
+        contrast_labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceForPreTrainingOutput:
         r"""
@@ -261,13 +272,31 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             labels (`torch.Tensor`, *optional*): of the head `config.auxiliary_head`, see [`GPTFaceForImageClassification`].
             match_input_ids, match_attention_mask (`torch.LongTensor` of shape `(captions, text_length)`, *optional*): captions
                 that are matched with every picture; needs `match_head="cross"`.
+            contrast_input_ids, contrast_attention_mask (`torch.LongTensor` of shape `(2 * attributes, text_length)`, *optional*):
+                of each attribute the phrase for value 0, then that for value 1; needs `caption_reader`.
+            contrast_cells (`torch.BoolTensor` of shape `(attributes, cells)`, *optional*): the region each of them speaks of.
+            contrast_labels (`torch.LongTensor` of shape `(batch, attributes)`, *optional*): which phrase is true, negative =
+                not asked for; see [`~caption_contrast.caption_contrast_loss`].
         """
+        # A matching head that compares words with cells and the auxiliary head read every cell.
+        needed: dict[str, torch.Tensor] = {}
+        if image_labels is not None and labels is None and isinstance(self.match_head, GPTFaceMatchHead):
+            every_word = image_labels.new_ones(1, 1, dtype=torch.bool)
+            needed["text_state_mask"] = every_word if text_labels is None else text_labels != -100
+            needed["image_state_mask"] = image_labels != -100
         outputs = self.gptface(
-            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
+            input_ids,
+            attention_mask,
+            pixel_values,
+            image_codes,
+            image_mask,
+            inputs_embeds,
+            image_embeds,
+            **needed,
+            **kwargs,
         )
         has_image = any(part is not None for part in (pixel_values, image_codes, image_embeds))
         text_states, image_states = self.split_states(outputs, has_image)
-        all_image_states = image_states
         terms = {}
         if labels is not None:
             head = self.config.auxiliary_head
@@ -284,23 +313,37 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         words = None
         if self.lm_head.caption_reader is not None and has_image:
             words = self.caption_states(len(image_states), input_ids, attention_mask, inputs_embeds)
-            image_states = self.lm_head.caption_reader(image_states, words, attention_mask)
-        if image_labels is not None:
+        table = self.gptface.embeddings.code_table()
+        if image_labels is None:
+            image_logits = self._cell_logits(image_states, table, words, attention_mask)
+        else:
             counted = image_labels != -100
-            image_states, image_labels = image_states[counted], image_labels[counted]
-        image_logits = self.lm_head.image(image_states, self.gptface.embeddings)
-        if image_labels is not None:
-            terms["image_loss"] = masked_mean_cross_entropy(image_logits, image_labels)
+            image_logits = self._cell_logits(image_states, table, words, attention_mask, counted)
+            terms["image_loss"] = masked_mean_cross_entropy(image_logits, image_labels[counted])
         if match_input_ids is not None:
-            match_logits = self._match_all(all_image_states, match_input_ids, match_attention_mask)
+            match_logits = self._match_all(image_states, match_input_ids, match_attention_mask)
         elif isinstance(self.match_head, GPTFaceMatchHead):
             match_logits = self.match_head(outputs.pooler_output)
         else:
             if words is None:
-                words = self.caption_states(len(all_image_states), input_ids, attention_mask, inputs_embeds)
-            match_logits = self.match_head(words, all_image_states, attention_mask)
+                words = self.caption_states(len(image_states), input_ids, attention_mask, inputs_embeds)
+            match_logits = self.match_head(words, image_states, attention_mask)
         if match_labels is not None:
             terms["match_loss"] = masked_mean_cross_entropy(match_logits.flatten(0, -2), match_labels.flatten())
+        if contrast_labels is not None:
+            if self.lm_head.caption_reader is None or image_labels is None:
+                raise ValueError("contrast_labels need image_labels, and caption_reader in the configuration")
+            if contrast_input_ids is None or contrast_cells is None:
+                raise ValueError("contrast_labels need the phrases, contrast_input_ids, and their contrast_cells")
+            terms["contrast_loss"] = caption_contrast_loss(
+                lambda states, spoken, mask: self._cell_logits(states, table, spoken, mask),
+                image_states,
+                image_labels,
+                self.caption_states(len(contrast_input_ids), contrast_input_ids, contrast_attention_mask),
+                contrast_attention_mask,
+                contrast_cells,
+                contrast_labels,
+            )
         loss = None
         if terms:
             loss = sum(getattr(self.config, f"{name}_weight") * value for name, value in terms.items())
@@ -313,6 +356,29 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _cell_logits(
+        self,
+        image_states: torch.Tensor,
+        code_table: torch.Tensor,
+        words: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        States of cells [B, N, H] → logits over codes [B, N, K], or [M, K] of the cells in `mask` [B, N] alone. A head with a
+        caption reader reads the `words` [B, T, H], see [`caption_states`].
+        """
+        reader = self.lm_head.caption_reader
+        if mask is None:
+            if reader is not None and words is not None:
+                image_states = reader(image_states, words, attention_mask)
+            return self.lm_head.image(image_states, code_table)
+        states = image_states[mask]
+        if reader is not None and words is not None and len(states):
+            queries = GPTFaceQueries.of(mask)
+            states = reader(queries.pad(states), words, attention_mask)[queries.valid]
+        return self.lm_head.image(states, code_table)
 
     def _match_all(
         self, image_states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None

@@ -4,17 +4,13 @@ The sequence is `[CLS] caption [SEP]` followed by the codes in raster order. Ima
 the caption's length, so that a cell of the grid always has the same position.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
@@ -22,7 +18,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gptface import GPTFaceConfig
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
-from .quantization import code_levels
+from .layers import GPTFaceAttention, GPTFaceDepthwiseConvolution, GPTFaceLayer, GPTFaceQueries
 
 TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
 
@@ -31,7 +27,8 @@ TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
 class GPTFaceModelOutput(ModelOutput):
     """
     Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(batch, text_length + cells, hidden_size)`): states of the sequence.
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, text_length + cells, hidden_size)`): states of the sequence;
+            those that were not asked for are 0.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden_size)`): state of `[CLS]`.
         image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): the codes that were read.
         hidden_states, attentions: those of each layer, where asked for.
@@ -88,17 +85,29 @@ class GPTFaceEmbeddings(nn.Module):
         if self.level_embeddings is None:
             return table
         levels = self.config.image_tokenizer_config.fsq_levels
-        indices = code_levels(torch.arange(table.shape[0], device=table.device), levels)
-        for dimension in range(len(levels)):
-            table = table + self.level_embeddings.weight[indices[:, dimension] + sum(levels[:dimension])]
-        return table
+        # The first level runs fastest through the codes: as a grid with one axis a level, the last level first, the sums are
+        # broadcasts, whose gradients cost little.
+        grid = table.unflatten(0, levels[::-1])
+        for dimension, vectors in enumerate(self.level_embeddings.weight.split(levels)):
+            grid = grid + vectors.view(-1, *[1] * dimension, table.shape[1])
+        return grid.reshape(table.shape)
 
-    def embed_codes(self, image_codes: torch.Tensor, image_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Codes [B, N] → vectors [B, N, H]; where `image_mask` is True, the vector of `[MASK]`."""
-        vectors = nn.functional.embedding(image_codes, self.code_table())
-        if image_mask is not None:
-            vectors = torch.where(image_mask[..., None], self.mask_vector(), vectors)
-        return vectors
+    def embed_codes(
+        self,
+        image_codes: torch.Tensor,
+        image_mask: torch.Tensor | None = None,
+        code_table: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Codes [B, N] → vectors [B, N, H]; where `image_mask` is True, the vector of `[MASK]`. Who has the `code_table` [K, H]
+        gives it.
+        """
+        vectors = nn.functional.embedding(image_codes, self.code_table() if code_table is None else code_table)
+        return vectors if image_mask is None else self.mask_cells(vectors, image_mask)
+
+    def mask_cells(self, vectors: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        """Vectors of cells [B, N, H] → those of `[MASK]` where `image_mask` [B, N] is True."""
+        return torch.where(image_mask[..., None], self.mask_vector(), vectors)
 
     def mask_vector(self) -> torch.Tensor:
         """Vector [H] of `[MASK]`, which masks words and cells alike."""
@@ -121,118 +130,6 @@ class GPTFaceEmbeddings(nn.Module):
             cells = positions[self.config.max_text_length :]
             embeddings = torch.cat([embeddings, image_vectors + cells + types[TOKEN_TYPE_IMAGE]], 1)
         return self.dropout(self.norm(embeddings))
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Plain attention that returns its weights [B, heads, queries, keys]."""
-    weights = query @ key.transpose(2, 3) * scaling
-    if attention_mask is not None:
-        weights = weights + attention_mask
-    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-class GPTFaceAttention(nn.Module):
-    """Multi-head self-attention."""
-
-    is_causal = False
-
-    def __init__(self, config: GPTFaceConfig):
-        super().__init__()
-        self.config = config
-        self.head_dim = config.hidden_size // config.num_attention_heads
-        self.scaling = self.head_dim**-0.5
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, **kwargs):
-        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-        query, key, value = (
-            projection(hidden_states).view(shape).transpose(1, 2) for projection in (self.query, self.key, self.value)
-        )
-        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
-        context, weights = attend(
-            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
-        )
-        return self.output(context.reshape(*hidden_states.shape[:-1], -1).contiguous()), weights
-
-
-class GPTFaceFeedForward(nn.Module):
-    """Two linear layers around an activation."""
-
-    def __init__(self, config: GPTFaceConfig):
-        super().__init__()
-        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.down(self.activation(self.up(hidden_states)))
-
-
-class GPTFaceDepthwiseConvolution(nn.Conv2d):
-    """3×3, one filter a channel; a class of its own, so that `_init_weights` starts it at zero."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, padding=1, groups=channels)
-
-
-class GPTFaceGridConvolution(nn.Module):
-    """Adds a depthwise 3×3 convolution over the grid to the image states (conditional position encoding)."""
-
-    def __init__(self, config: GPTFaceConfig):
-        super().__init__()
-        self.side = config.grid_size
-        self.conv = GPTFaceDepthwiseConvolution(config.hidden_size)
-
-    def forward(self, hidden_states: torch.Tensor, text_length: int) -> torch.Tensor:
-        text, image = hidden_states[:, :text_length], hidden_states[:, text_length:]
-        if image.shape[1] == 0:
-            return hidden_states
-        grid = image.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
-        return torch.cat([text, image + self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2)], 1)
-
-
-class GPTFaceLayer(GradientCheckpointingLayer):
-    """Attention and feed-forward with residual sums, normalised before (`"pre"`) or after (`"post"`) each."""
-
-    def __init__(self, config: GPTFaceConfig):
-        super().__init__()
-        self.pre_norm = config.norm_position == "pre"
-        self.grid_convolution = GPTFaceGridConvolution(config) if config.grid_convolution else None
-        self.attention = GPTFaceAttention(config)
-        self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.feed_forward = GPTFaceFeedForward(config)
-        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, text_length: int, **kwargs
-    ) -> torch.Tensor:
-        if self.grid_convolution is not None:
-            hidden_states = self.grid_convolution(hidden_states, text_length)
-        if self.pre_norm:
-            attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, **kwargs)
-            hidden_states = hidden_states + self.dropout(attended)
-            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
-        attended, _ = self.attention(hidden_states, attention_mask, **kwargs)
-        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
-        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
 
 
 class GPTFacePreTrainedModel(PreTrainedModel):
@@ -304,6 +201,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         image_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         image_embeds: torch.Tensor | None = None,
+        text_state_mask: torch.Tensor | None = None,
+        image_state_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceModelOutput:
         r"""
@@ -317,6 +216,10 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             inputs_embeds (`torch.FloatTensor` of shape `(batch, text_length, hidden_size)`, *optional*): vectors of the words.
             image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): vectors of the cells,
                 for example a mixture of codes; takes the place of `image_codes` and `image_mask`.
+            text_state_mask (`torch.BoolTensor` that broadcasts to `(batch, text_length)`, *optional*),
+            image_state_mask (`torch.BoolTensor` that broadcasts to `(batch, cells)`, *optional*): True = the state is needed.
+                Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back as 0. All are
+                computed where hidden states or attentions are asked for, and under `torch.compile`.
 
         Raises:
             ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range.
@@ -328,7 +231,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         if pixel_values is not None:
             image_codes = self.image_tokenizer.encode(pixel_values)
         if image_codes is not None:
-            self._check_codes(image_codes, image_mask)
+            self.check_codes(image_codes, image_mask)
         elif image_embeds is None and image_mask is not None:
             raise ValueError("image_mask without a picture: give image_codes (or pixel_values) with it")
         if image_embeds is None and image_codes is not None:
@@ -348,14 +251,42 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         text_length = inputs_embeds.shape[1]
         hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds)
         mask = self._attention_mask(hidden_states, attention_mask, text_length)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, text_length, **kwargs)
+        recorded = ("output_hidden_states", "output_attentions")
+        if torch.compiler.is_compiling() or any(
+            kwargs.get(key) or getattr(self.config, key, False) for key in recorded
+        ):
+            text_state_mask = image_state_mask = None
+        queries = self._queries(text_state_mask, image_state_mask, hidden_states, text_length)
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            hidden_states = layer(hidden_states, mask, text_length, queries if number == last else None, **kwargs)
         hidden_states = self.norm(hidden_states)
+        if queries is not None:
+            hidden_states = queries.scatter(hidden_states)
         return GPTFaceModelOutput(
             last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0], image_codes=image_codes
         )
 
-    def _check_codes(self, image_codes: torch.Tensor, image_mask: torch.Tensor | None) -> None:
+    def _queries(
+        self,
+        text_state_mask: torch.Tensor | None,
+        image_state_mask: torch.Tensor | None,
+        hidden_states: torch.Tensor,
+        text_length: int,
+    ) -> GPTFaceQueries | None:
+        """What the last layer is asked for; None = everything."""
+        if (text_state_mask is None and image_state_mask is None) or not self.layers:
+            return None
+        needed = torch.zeros(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
+        needed[:, 0] = True
+        if text_state_mask is not None:
+            needed[:, :text_length] |= text_state_mask
+        if image_state_mask is not None:
+            needed[:, text_length:] |= image_state_mask
+        return None if needed.all() else GPTFaceQueries.of(needed)
+
+    def check_codes(self, image_codes: torch.Tensor, image_mask: torch.Tensor | None = None) -> None:
+        """Raises `ValueError` where codes are out of range (looked at on the CPU alone) or the mask has another shape."""
         if image_mask is not None and image_mask.shape != image_codes.shape:
             raise ValueError(f"image_mask {list(image_mask.shape)} must have the shape {list(image_codes.shape)}")
         # Elsewhere than on the CPU the look at the values would wait for the device.

@@ -5,7 +5,6 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from .configuration_gptface import GPTFaceConfig
-from .modeling_gptface import GPTFaceEmbeddings
 
 
 class GPTFaceLMHead(nn.Module):
@@ -35,12 +34,12 @@ class GPTFaceLMHead(nn.Module):
         """States […, H] → logits over words […, V]."""
         return self.text_decoder(self.transform(states))
 
-    def image(self, states: torch.Tensor, embeddings: GPTFaceEmbeddings) -> torch.Tensor:
-        """States […, H] → logits over codes […, K]."""
+    def image(self, states: torch.Tensor, code_table: torch.Tensor) -> torch.Tensor:
+        """States […, H] → logits over codes […, K]; a tied head reads the vectors of the codes [K, H]."""
         states = self.transform(states)
         if self.image_decoder is not None:
             return self.image_decoder(states)
-        return nn.functional.linear(states, embeddings.code_table(), self.image_bias)
+        return nn.functional.linear(states, code_table, self.image_bias)
 
 
 class GPTFaceMatchHead(nn.Module):

@@ -3,6 +3,7 @@
 import io
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def run(monkeypatch, capsys, tiny_checkpoint, tmp_path):
         pa.table({"image": images, "emotion": emotions, "Smiling": [0, 1] * 6, "Male": [0, 0, 1] * 4}), path
     )
 
-    def call(name, head, *options):
-        common = [head, "--train", path, "--data", path, "--model", str(tiny_checkpoint)]
+    def call(name, head, *options, model=tiny_checkpoint):
+        common = [head, "--train", path, "--data", path, "--model", str(model)]
         monkeypatch.setattr(sys, "argv", [name, *common, *options])
         runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
         return capsys.readouterr().out
@@ -60,7 +61,21 @@ def test_few_shot_cells_are_done_once(run, tmp_path):
         run("few_shot.py", "attributes", *options)
 
 
-def test_few_shot_of_attributes(run, tmp_path):
-    options = ["--results", str(tmp_path / "r.json"), "--minutes", "0.0005", "--shares", "1", "--seeds", "1"]
-    options += ["--methods", "pretrained"]
+def test_few_shot_settings_are_chosen_once_a_method(run, tmp_path):
+    results = tmp_path / "r.json"
+    options = ["--results", str(results), "--minutes", "0.0005", "--shares", "1", "--seeds", "1"]
+    options += ["--methods", "pretrained", "vit", "--learning-rates", "1e-3", "--layer-decays", "1", "0.5", "0"]
     assert "pretrained" in run("few_shot.py", "attributes", *options)
+    choices = json.loads(results.read_text())["choices"]
+    assert len(choices["pretrained"]["reached"]) == 3  # 0 trains the head alone, the others every layer
+    assert choices["vit"] == {"setting": {"learning_rate": 1e-3, "layer_decay": 1.0}, "reached": {}}
+    assert '"setting"' not in run("few_shot.py", "attributes", *options)
+
+
+def test_few_shot_of_a_checkpoint_that_has_no_head_yet(run, tmp_path, tiny_checkpoint):
+    folder = tmp_path / "pretrained"
+    shutil.copytree(tiny_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"heads": {}}))
+    options = ["--results", str(tmp_path / "r.json"), "--minutes", "0.0005", "--shares", "1", "--seeds", "1"]
+    assert "scratch" in run("few_shot.py", "attributes", *options, model=folder)

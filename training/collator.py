@@ -2,27 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from gptface.processing.regions import region_cells, regions_from_prompt
-
-from .captions import Caption, mentions_of_other, phrase_for, render, render_plainly
+from .batch_masking import WORDS, MaskLaw, SampleNoise, image_masks, mask_budgets, span_masks
+from .captions import Caption, mentions_of_other, render, render_plainly
 from .code_dataset import IGNORED, CodeTable
 from .grammar import choose
-from .masking import MaskLaw, image_mask, sample_generator, span_mask
-from .phrases import SAYABLE
+from .masking import sample_generator
+from .phrase_contrast import cells_of_regions, contrast_labels, opposite_phrases, phrase_regions, placed_cells
 
 UNKNOWN = -1
 MASKED, RANDOM, KEPT = 0, 1, 2
 # Other faces that are looked at for a false caption: few captions are true of all of them.
 CANDIDATES = 16
-# Keeps what is drawn for a batch apart from what is drawn for its first sample.
-OF_THE_BATCH = 2**62
+# Keep what is drawn for a batch apart from what is drawn for its first sample.
+MATCHES, CONTRASTS = 2**62, 2**61
 
 
 @dataclass
@@ -52,6 +50,7 @@ class PreTrainingCollator:
             or in part: there the caption says most about the codes, and editing asks for just this.
         match_captions: captions that every picture of a batch is matched with, for `match_head="cross"`; 0: each picture is
             matched with the caption of its own sample, which is then false in a share `match_negatives` of them.
+        contrast: also ask, for `caption_reader`, under which of two opposite phrases the masked codes of each region are likelier.
         match_negatives: share of samples whose caption is not theirs.
         counterfactuals: share of samples whose false caption speaks of the same attributes as the true one and differs in
             as few as can be found, best in a single one.
@@ -70,6 +69,7 @@ class PreTrainingCollator:
     region_masks: float = 0.0
     text_law: TextMaskLaw = field(default_factory=TextMaskLaw)
     match_captions: int = 0
+    contrast: bool = False
     match_negatives: float = 0.5
     counterfactuals: float = 0.5
     max_mentions: int = 5
@@ -85,17 +85,64 @@ class PreTrainingCollator:
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         rows = [self._sample(sample) for sample in samples]
-        batch = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in _GRID_FIELDS}
-        for name, padding in (("input_ids", self.tokenizer.pad_token_id), ("text_labels", IGNORED)):
-            batch[name] = _pad([row[name] for row in rows], padding)
-        if self.match_captions:
-            batch |= self._match_all(samples, rows)
+        encoded = self.tokenizer([row["text"] for row in rows], truncation=True, max_length=self.max_text_length)
+        noise = SampleNoise.of(
+            self.seed,
+            [sample["epoch"] for sample in samples],
+            [sample.get("id", sample["row"]) for sample in samples],
+        )
+        codes = np.stack([row["image_codes"] for row in rows])
+        batch = self.mask_pairs(encoded["input_ids"], codes, noise, [row["region"] for row in rows])
+        match, dropped = (np.array([row[name] for row in rows]) for name in ("match", "dropped"))
+        # MILM counts on matching pairs only: a caption that is not the picture's says nothing about it
+        false = (match == 0) & ~dropped
+        wholly_masked = batch.pop("wholly_masked")
+        for name in ("image_labels", "text_labels"):
+            batch[name][false] = IGNORED
+        batch["match_labels"] = np.where(dropped | wholly_masked, IGNORED, match)
         if self.label_names:
-            batch["labels"] = torch.from_numpy(np.stack([row["labels"] for row in rows]))
-        batch["attention_mask"] = (batch["input_ids"] != self.tokenizer.pad_token_id).long()
-        return batch
+            batch["labels"] = np.stack([row["labels"] for row in rows])
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        if self.match_captions:
+            tensors |= self._match_all(samples, rows)
+        if self.contrast:
+            tensors |= self._contrast(samples, rows, batch["image_labels"] != IGNORED)
+        return tensors
 
-    def _sample(self, sample: dict[str, Any]) -> dict[str, np.ndarray]:
+    def mask_pairs(
+        self,
+        captions: Sequence[Sequence[int]],
+        codes: np.ndarray,
+        noise: SampleNoise,
+        regions: Sequence[np.ndarray | None] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """
+        Captions (ids with a special token at both ends) and codes [B, N] → `input_ids`, `attention_mask` and `text_labels`
+        [B, longest], `image_codes`, `image_mask` and `image_labels` [B, N], and `wholly_masked` [B]: no word is left.
+
+        Args:
+            regions: masks [N] that take the place of the drawn ones, where they are not None.
+        """
+        lengths = np.array([len(caption) for caption in captions])
+        input_ids = _pad(captions, lengths, self.tokenizer.pad_token_id)
+        masked_ids, text_labels = self._mask_words(input_ids, lengths, noise)
+        image_mask = image_masks(codes.shape[1], self.image_laws, noise)
+        for row, region in enumerate(regions or ()):
+            if region is not None:
+                image_mask[row] = region
+        masked = (text_labels != IGNORED).sum(1)
+        return {
+            "image_codes": codes,
+            "image_mask": image_mask,
+            "image_labels": np.where(image_mask, codes, IGNORED),
+            "input_ids": masked_ids,
+            "attention_mask": (np.arange(masked_ids.shape[1]) < lengths[:, None]).astype(np.int64),
+            "text_labels": text_labels,
+            "wholly_masked": (lengths > 2) & (masked == lengths - 2),
+        }
+
+    def _sample(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """What is drawn for a sample alone: picture, caption, whether they match."""
         table, row = self._face(sample)
         generator = sample_generator(self.seed, sample["epoch"], sample.get("id", row))
         if self.match_captions:
@@ -103,20 +150,14 @@ class PreTrainingCollator:
         else:
             picture, caption, match = self._pair(table, row, generator)
         codes = table.codes[picture, generator.integers(2)].astype(np.int64)
-        mask = self._mask_cells(len(codes), caption, generator)
+        region = self._region_mask(len(codes), caption, generator)
         dropped = generator.random() < self.caption_dropout
-        input_ids = np.array(self._encode("" if dropped else caption.text))
-        masked_ids, text_labels = self._mask_words(input_ids, generator)
-        wholly_masked = len(input_ids) > 2 and bool((text_labels[1:-1] != IGNORED).all())
-        true = match != 0 or dropped
         return {
             "image_codes": codes,
-            "image_mask": mask,
-            # MILM counts on matching pairs only: a caption that is not the picture's says nothing about it
-            "image_labels": np.where(mask & true, codes, IGNORED),
-            "input_ids": masked_ids,
-            "text_labels": np.where(true, text_labels, IGNORED),
-            "match_labels": np.array(IGNORED if dropped or wholly_masked else match),
+            "region": region,
+            "text": "" if dropped else caption.text,
+            "dropped": dropped,
+            "match": match,
             "labels": self._labels(table.labels[picture], {} if dropped else caption.mentions),
             "mentions": {} if dropped else caption.mentions,
         }
@@ -131,14 +172,13 @@ class PreTrainingCollator:
         Each caption counts for as many pictures that match as for others, so that the words alone tell nothing. A picture does
         not count where nothing is known of it, or where its own caption, which the model reads beside it, speaks of the same.
         """
-        first = samples[0]
-        generator = sample_generator(self.seed, first["epoch"], first.get("id", first["row"]) + OF_THE_BATCH)
+        generator = self._batch_generator(samples, MATCHES)
         faces = [self._face(sample) for sample in samples]
         captions, labels = [], np.full((len(faces), self.match_captions), IGNORED)
         for column in range(self.match_captions):
             table, row = faces[int(generator.integers(len(faces)))]
             caption = self._own_caption(table, row, generator)
-            captions.append(np.array(self._encode(caption.text)))
+            captions.append(self._encode(caption.text))
             truth = np.array(
                 [
                     IGNORED if caption.mentions.keys() & shown["mentions"].keys() else other.agrees(caption, index)
@@ -149,12 +189,31 @@ class PreTrainingCollator:
             for side in sides:
                 chosen = side[: min(map(len, sides))]
                 labels[chosen, column] = truth[chosen]
-        ids = _pad(captions, self.tokenizer.pad_token_id)
-        return {
-            "match_input_ids": ids,
-            "match_attention_mask": (ids != self.tokenizer.pad_token_id).long(),
-            "match_labels": torch.from_numpy(labels),
+        return self._captions("match", captions) | {"match_labels": torch.from_numpy(labels)}
+
+    def _contrast(
+        self, samples: list[dict[str, Any]], rows: list[dict[str, Any]], masked: np.ndarray
+    ) -> dict[str, torch.Tensor]:
+        """Opposite phrases, the cells that they speak of, and which are true: see [`contrast_labels`]."""
+        known = [table.labels[row] for table, row in map(self._face, samples)]
+        mentions = [row["mentions"] for row in rows]
+        labels = contrast_labels(known, mentions, masked, self._batch_generator(samples, CONTRASTS))
+        return self._captions("contrast", [self._encode(text) for text in opposite_phrases()]) | {
+            "contrast_cells": torch.from_numpy(placed_cells(round(masked.shape[1] ** 0.5))),
+            "contrast_labels": torch.from_numpy(labels),
         }
+
+    def _captions(self, name: str, captions: list[list[int]]) -> dict[str, torch.Tensor]:
+        """Captions that stand apart from the samples, padded [P, T]."""
+        lengths = np.array([len(caption) for caption in captions])
+        ids = torch.from_numpy(_pad(captions, lengths, self.tokenizer.pad_token_id))
+        mask = (ids != self.tokenizer.pad_token_id).long()
+        return {f"{name}_input_ids": ids, f"{name}_attention_mask": mask}
+
+    def _batch_generator(self, samples: list[dict[str, Any]], purpose: int) -> np.random.Generator:
+        """Derives from the batch's first sample."""
+        first = samples[0]
+        return sample_generator(self.seed, first["epoch"], first.get("id", first["row"]) + purpose)
 
     def _face(self, sample: dict[str, Any]) -> tuple[CodeTable, int]:
         return cast(CodeTable, sample.get("table", self.table)), sample["row"]
@@ -211,55 +270,43 @@ class PreTrainingCollator:
         say = render_plainly if generator.random() < self.plain_captions else render
         return best[1], Caption(say(best[2], generator), best[2])
 
-    def _mask_cells(self, cells: int, caption: Caption, generator: np.random.Generator) -> np.ndarray:
-        mask = image_mask(cells, self.image_laws, generator)
+    def _region_mask(self, cells: int, caption: Caption, generator: np.random.Generator) -> np.ndarray | None:
+        """Mask [cells] of a region that the caption speaks of; None where the cells are masked by the laws."""
         if generator.random() >= self.region_masks:
-            return mask
-        placed = [mention for mention in sorted(caption.mentions.items()) if _regions(*mention)]
+            return None
+        placed = [mention for mention in sorted(caption.mentions.items()) if phrase_regions(*mention)]
         if not placed:
-            return mask
-        regions = _regions(*choose(placed, generator))
-        region = _cells(regions, round(cells**0.5)).reshape(-1)
+            return None
+        regions = phrase_regions(*choose(placed, generator))
+        region = cells_of_regions(regions, round(cells**0.5)).reshape(-1)
         # wholly masked as decoding begins, or in part as it goes on
         shown = 0.0 if generator.random() < 0.5 else generator.random()
         return region & (generator.random(cells) >= shown)
 
-    def _mask_words(self, input_ids: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Ids with special tokens at both ends → (masked ids, labels), special tokens never masked."""
-        masked, labels = input_ids.copy(), np.full_like(input_ids, IGNORED)
-        draw = generator.random()
-        words = len(input_ids) - 2
-        if words == 0 or draw < self.text_law.unmasked:
-            return masked, labels
-        high = draw < self.text_law.unmasked + self.text_law.high
-        owner = span_mask(words, generator.uniform(self.text_law.ratio, 1) if high else self.text_law.ratio, generator)
+    def _mask_words(
+        self, input_ids: np.ndarray, lengths: np.ndarray, noise: SampleNoise
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Padded ids [B, T] with special tokens at both ends → (masked ids, labels), special tokens never masked."""
+        law, noise = self.text_law, noise.stream(WORDS)
+        draw, share = noise.uniform(2).T
+        high = (draw >= law.unmasked) & (draw < law.unmasked + law.high)
+        ratios = np.where(high, law.ratio + (1 - law.ratio) * share, law.ratio)
+        counts = np.where(draw < law.unmasked, 0, lengths - 2)
+        spans = span_masks(counts, mask_budgets(counts, ratios), noise.stream(1))
+        owner = np.full(input_ids.shape, -1)
+        owner[:, 1 : 1 + spans.shape[1]] = spans
         # 80 % [MASK], 10 % random words, 10 % kept, for a whole span; at high ratios all [MASK], as generation has it
-        kinds = np.searchsorted([0.8, 0.9], generator.random(words)) if not high else np.full(words, MASKED)
-        kind = kinds[owner]
-        inner, masked_inner = input_ids[1:-1], masked[1:-1]
-        chosen = owner >= 0
-        masked_inner[chosen & (kind == MASKED)] = self.tokenizer.mask_token_id
-        random_words = generator.choice(self._word_ids, size=words)
-        masked_inner[chosen & (kind == RANDOM)] = random_words[chosen & (kind == RANDOM)]
-        labels[1:-1][chosen] = inner[chosen]
-        return masked, labels
+        kinds = np.searchsorted([0.8, 0.9], noise.stream(2).uniform(input_ids.shape[1]))
+        kinds[high] = MASKED
+        kind = np.where(owner >= 0, np.take_along_axis(kinds, np.maximum(owner, 0), 1), KEPT)
+        masked = np.where(kind == MASKED, self.tokenizer.mask_token_id, input_ids)
+        drawn = noise.stream(3).uniform(input_ids.shape[1])[kind == RANDOM]
+        masked[kind == RANDOM] = self._word_ids[(drawn * len(self._word_ids)).astype(np.int64)]
+        return masked, np.where(owner >= 0, input_ids, IGNORED)
 
 
-@lru_cache
-def _regions(attribute: str, value: int) -> tuple[str, ...]:
-    """Named regions that the committed phrase of a mention speaks of; none for what is said of the whole picture."""
-    return tuple(regions_from_prompt(phrase_for(attribute, value))) if value in SAYABLE.get(attribute, {}) else ()
-
-
-_cells = lru_cache(region_cells)
-
-
-def _pad(rows: list[np.ndarray], padding: int) -> torch.Tensor:
+def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int) -> np.ndarray:
     """Rows of several lengths → [rows, longest]."""
-    padded = np.full((len(rows), max(map(len, rows))), padding)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return torch.from_numpy(padded)
-
-
-_GRID_FIELDS = ("image_codes", "image_mask", "image_labels", "match_labels")
+    padded = np.full((len(rows), lengths.max()), padding, np.int64)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(rows)
+    return padded

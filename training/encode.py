@@ -84,9 +84,18 @@ def pixels_from_images(images: Sequence[Image.Image | np.ndarray]) -> torch.Tens
     return torch.from_numpy(array).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-@torch.no_grad()
-def encode_images(tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int = 16) -> np.ndarray:
-    """RGB pictures of the tokenizer's size → codes [B, N] as uint16."""
+@torch.inference_mode()
+def encode_images(
+    tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None = None
+) -> np.ndarray:
+    """
+    RGB pictures of the tokenizer's size → codes [B, N] as uint16.
+
+    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest: their
+    feature maps stay in the cache.
+    """
+    if batch_size is None:
+        batch_size = 2 if tokenizer.device.type == "cpu" else 64
     if not images:
         return np.zeros((0, tokenizer.config.grid_size**2), np.uint16)
     codes = [
@@ -204,7 +213,7 @@ def _encode_batches(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
+    tokenizer = tokenizer.eval()
     fingerprint = tokenizer.fingerprint().encode()
     target.mkdir(parents=True, exist_ok=True)
     written = skipped = 0

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def busy_seconds() -> float:
 
 def fit_classifier(
     classify: Callable[[torch.Tensor], torch.Tensor],
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     inputs: torch.Tensor,
     targets: torch.Tensor,
     generator: torch.Generator,
@@ -95,15 +96,17 @@ def fit_classifier(
 
     Args:
         classify: inputs [B, …] → logits [B, labels].
+        parameters: those to train, or groups of them as optimizers take them; `scale` of a group multiplies its learning rate.
         inputs: [rows, …], the batches are rows of it.
         targets: class indices [rows] (−100 = unknown) or 0/1 [rows, labels] (−1 = unknown).
         generator: decides the order of the rows.
         seconds: train for so long instead of `options.epochs` (see [`busy_seconds`]), so that methods whose steps cost more get no
             more time than others.
     """
-    trained = list(parameters)
     loss = ClassificationLoss(class_balance=options.balance if targets.ndim == 1 else 0)
-    optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, weight_decay=options.weight_decay)
+    given: list[Any] = list(parameters)
+    optimizer = torch.optim.AdamW(given, lr=options.learning_rate, weight_decay=options.weight_decay)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     steps = options.epochs * -(-len(inputs) // options.batch_size)
     weights: torch.Tensor | None = None
     history: list[float] = []
@@ -115,7 +118,7 @@ def fit_classifier(
             if progress >= 1:
                 return history
             for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * learning_rate_factor(progress)
+                group["lr"] = options.learning_rate * group.get("scale", 1) * learning_rate_factor(progress)
             logits = classify(inputs[rows])
             weights = loss.weights(targets.numpy(), logits.shape[1]) if step == 0 else weights
             losses, counts = loss(logits, targets[rows], weights)

@@ -17,12 +17,13 @@ from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
+from .batch_masking import MaskLaw
 from .captions import emotion_caption
 from .code_dataset import CodeDataset, CodeTable, load_code_table
 from .code_stream import CodeStream
 from .code_transfer import carry_over
 from .collator import PreTrainingCollator, TextMaskLaw
-from .masking import MaskLaw, sample_generator
+from .masking import sample_generator
 from .phrases import EMOTION_PHRASES, PHRASES
 from .picture_codes import encode_collections
 from .recipe import Recipe

@@ -28,6 +28,7 @@ COUNTED = {
     "image_loss": "image_labels",
     "match_loss": "match_labels",
     "label_loss": "labels",
+    "contrast_loss": "contrast_labels",
 }
 TERMS = tuple(COUNTED)
 EVALUATED = TERMS[:3]

@@ -53,7 +53,7 @@ def compute(model: GPTFaceForPreTraining, src: torch.Tensor, seg: torch.Tensor) 
         image_mask=image == model.config.mask_token_id,
     )
     states = outputs.last_hidden_state
-    logits = [model.lm_head.text(states), model.lm_head.image(states, model.gptface.embeddings)]
+    logits = [model.lm_head.text(states), model.lm_head.image(states, model.gptface.embeddings.code_table())]
     return {"hidden": states, "logits": torch.cat(logits, -1), "match": model.match_head(outputs.pooler_output)}
 
 

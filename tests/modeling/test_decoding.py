@@ -23,10 +23,10 @@ def generators(*seeds):
 
 
 def decode(logits, codes, mask, schedule, seeds):
-    """All steps with the same logits; yields codes and mask after each."""
+    """All steps with the same logits [B, N, K]; yields codes and mask after each."""
     random, total = generators(*seeds), mask.sum(-1)
     for step in range(schedule.num_steps):
-        codes, mask = decoding_step(logits, codes, mask, step, total, schedule, random)
+        codes, mask = decoding_step(logits[mask], codes, mask, step, total, schedule, random)
         yield codes, mask
 
 
@@ -104,10 +104,27 @@ def test_a_sample_is_the_same_in_any_batch(mode):
     assert not torch.equal(others, together)
 
 
+def sample_all(logits, *arguments, **options):
+    """Codes and log-probabilities [B, N] where every cell is masked."""
+    everywhere = torch.ones(logits.shape[:2], dtype=torch.bool)
+    return [
+        part.view(logits.shape[:2]) for part in sample_codes(logits.flatten(0, 1), everywhere, *arguments, **options)
+    ]
+
+
+def test_a_cells_sample_does_not_depend_on_what_else_is_masked():
+    """Only masked cells are drawn: which others are must change nothing, or an edit would depend on its neighbours' mask."""
+    logits = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(4))
+    mask = torch.rand(2, 9, generator=torch.Generator().manual_seed(5)) < 0.5
+    every, log_probabilities = sample_all(logits, generators(1, 2))
+    some, some_log_probabilities = sample_codes(logits[mask], mask, generators(1, 2))
+    assert torch.equal(some, every[mask]) and torch.equal(some_log_probabilities, log_probabilities[mask])
+
+
 def test_samples_follow_the_distribution():
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     logits = probabilities.log().expand(1, 20000, 4)
-    codes, log_probabilities = sample_codes(logits, generators(0))
+    codes, log_probabilities = sample_all(logits, generators(0))
     shares = torch.bincount(codes[0], minlength=4) / 20000
     torch.testing.assert_close(shares, probabilities, atol=0.015, rtol=0)
     torch.testing.assert_close(log_probabilities, probabilities.log()[codes])
@@ -115,7 +132,7 @@ def test_samples_follow_the_distribution():
 
 def test_temperature_zero_takes_the_likeliest():
     logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(sample_codes(logits, generators(0, 1), temperature=0)[0], logits.argmax(-1))
+    assert torch.equal(sample_all(logits, generators(0, 1), temperature=0)[0], logits.argmax(-1))
 
 
 def test_noise_is_finite_and_of_its_own_generator():
@@ -131,7 +148,7 @@ def test_logits_that_are_not_finite_raise(value):
     logits = torch.zeros(1, 4, 3)
     logits[0, 2, 1] = value
     with pytest.raises(FloatingPointError, match="not finite"):
-        sample_codes(logits, generators(0))
+        sample_all(logits, generators(0))
 
 
 @pytest.mark.parametrize("arguments", [(0,), (-1,), (4, -0.1), (4, 1.0, -2.0)])
@@ -171,7 +188,7 @@ def test_one_shot_asks_the_model_once():
 
     def predict(codes, mask):
         calls.append(mask.sum().item())
-        return torch.zeros(1, 6, 4)
+        return torch.zeros(int(mask.sum()), 4)
 
     mask = torch.ones(1, 6, dtype=torch.bool)
     schedule = DecodingSchedule(8, mode="one_shot")
@@ -181,7 +198,7 @@ def test_one_shot_asks_the_model_once():
 
 def test_the_step_that_fails_is_named():
     def predict(codes, mask):
-        return torch.full((1, 6, 4), float("nan") if mask.sum() < 6 else 0.0)
+        return torch.full((int(mask.sum()), 4), float("nan") if mask.sum() < 6 else 0.0)
 
     mask = torch.ones(1, 6, dtype=torch.bool)
     with pytest.raises(FloatingPointError, match="decoding step 2 of 8"):
@@ -190,11 +207,11 @@ def test_the_step_that_fails_is_named():
 
 def test_top_k_draws_from_the_likeliest_only():
     logits = torch.tensor([0.5, 2.0, 0.5, 1.9, -1.0]).expand(1, 4000, 5)
-    codes, log_probabilities = sample_codes(logits, generators(0), top_k=2)
+    codes, log_probabilities = sample_all(logits, generators(0), top_k=2)
     assert set(codes.unique().tolist()) == {1, 3}
     # confidence is that of the whole distribution: the mask of the next step must not depend on k
     torch.testing.assert_close(log_probabilities, logits.log_softmax(-1).gather(-1, codes[..., None])[..., 0])
-    ties, _ = sample_codes(torch.zeros(1, 4000, 5), generators(0), top_k=1)
+    ties, _ = sample_all(torch.zeros(1, 4000, 5), generators(0), top_k=1)
     assert len(ties.unique()) == 1
-    everything, _ = sample_codes(logits, generators(0), top_k=9)
-    assert torch.equal(everything, sample_codes(logits, generators(0))[0])
+    everything, _ = sample_all(logits, generators(0), top_k=9)
+    assert torch.equal(everything, sample_all(logits, generators(0))[0])

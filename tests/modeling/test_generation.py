@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gptface import GPTFaceForGuidedGeneration, ITMGuidance
-from gptface.modeling_gptface.generation_gptface import as_guidance, per_sample_generators
+from gptface.modeling_gptface.generation_inputs import Captions, as_guidance, per_sample_generators
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +205,12 @@ def test_guidance_scores_a_grid_as_the_match_of_both_captions(tiny_model, tiny_i
     """Captions that are read once, apart from the picture, must give the score that users see."""
     model = tiny_model(GPTFaceForGuidedGeneration, match_trained=True, match_head=match_head)
     inputs = tiny_inputs(model.config, batch=3)
-    prompt = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    source = {"input_ids": prompt["input_ids"].flip(1), "attention_mask": prompt["attention_mask"]}
+    prompt = Captions(inputs["input_ids"], inputs["attention_mask"])
+    source = Captions(inputs["input_ids"].flip(1)[:, :3])  # shorter
     known = model.gptface.embeddings.embed_codes(inputs["image_codes"])
     vectors = known.flip(0)
     grid = torch.where(inputs["image_mask"][..., None], vectors, known)
-    expected = model.match_log_odds(**prompt, image_embeds=grid)
-    torch.testing.assert_close(model._match_score(prompt, None)(grid), expected)
-    torch.testing.assert_close(
-        model._match_score(prompt, source)(grid), expected - model.match_log_odds(**source, image_embeds=grid)
-    )
+    expected = model.match_log_odds(**prompt.arguments(), image_embeds=grid)
+    torch.testing.assert_close(model._match_score([prompt])(grid), expected)
+    difference = expected - model.match_log_odds(**source.arguments(), image_embeds=grid)
+    torch.testing.assert_close(model._match_score([prompt, source])(grid), difference, atol=1e-5, rtol=1e-5)

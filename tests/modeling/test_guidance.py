@@ -6,13 +6,8 @@ import itertools
 import pytest
 import torch
 
-from gptface.modeling_gptface.guidance import (
-    ITMGuidance,
-    cell_saliency,
-    classifier_free,
-    guidance_divergence,
-    guide_logits,
-)
+from gptface.modeling_gptface import guidance as module
+from gptface.modeling_gptface.guidance import ITMGuidance, cell_saliency, classifier_free
 
 BATCH, CELLS, CODES, WIDTH = 3, 6, 11, 5
 
@@ -33,6 +28,15 @@ def problem():
     return logits, mask, match_score, table
 
 
+def guide_logits(logits, mask, *arguments):
+    """Logits of a whole grid [B, N, K] → the same, guided where the mask is True."""
+    return logits.float().masked_scatter(mask[..., None], module.guide_logits(logits[mask], mask, *arguments))
+
+
+def guidance_divergence(guided, unguided, mask, *arguments, **options):
+    return module.guidance_divergence(guided[mask], unguided[mask], mask, *arguments, **options)
+
+
 def soft_score(logits, mask, match_score, table):
     vectors = logits.softmax(-1) @ table
     return match_score(torch.where(mask[..., None], vectors, 0.0))
@@ -40,8 +44,9 @@ def soft_score(logits, mask, match_score, table):
 
 def test_no_iterations_returns_the_very_tensor(problem):
     logits, mask, match_score, table = problem
-    assert guide_logits(logits, mask, match_score, table, ITMGuidance(iterations=0)) is logits
-    assert guide_logits(logits, torch.zeros_like(mask), match_score, table, ITMGuidance()) is logits
+    rows = logits[mask]
+    assert module.guide_logits(rows, mask, match_score, table, ITMGuidance(iterations=0)) is rows
+    assert module.guide_logits(rows[:0], torch.zeros_like(mask), match_score, table, ITMGuidance()).shape == (0, CODES)
 
 
 def test_match_rises_with_the_step_size(problem):

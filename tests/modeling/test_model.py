@@ -173,7 +173,7 @@ def test_the_image_head_reads_the_code_vectors(tiny_model, tiny_inputs):
     states = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     transformed = model.lm_head.transform(states)
     expected = transformed @ model.gptface.embeddings.code_table().t() + model.lm_head.image_bias
-    torch.testing.assert_close(model.lm_head.image(states, model.gptface.embeddings), expected)
+    torch.testing.assert_close(model.lm_head.image(states, model.gptface.embeddings.code_table()), expected)
     loss = model(**tiny_inputs(model.config), image_labels=tiny_inputs(model.config)["image_codes"]).loss
     loss.backward()
     assert model.gptface.embeddings.level_embeddings.weight.grad.abs().sum() > 0

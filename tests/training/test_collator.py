@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from gptface.processing.regions import region_cells, regions_from_prompt
+from gptface.training.batch_masking import MaskLaw
 from gptface.training.captions import contradictions, phrase_for
 from gptface.training.collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw
-from gptface.training.masking import MaskLaw, sample_generator
+from gptface.training.masking import sample_generator
 from gptface.training.pretrain import train_vocabulary
 
 CELLS = 64
@@ -166,8 +167,9 @@ def test_region_masks_lie_where_the_caption_speaks(code_table, tokenizer):
         generator = sample_generator(0, 0, row)
         _, caption, _ = collate._pair(code_table, row, generator)
         regions = regions_from_prompt(phrase_for(*next(iter(caption.mentions.items()))))
-        mask = collate._mask_cells(CELLS, caption, generator)
-        if regions:
+        mask = collate._region_mask(CELLS, caption, generator)
+        assert (mask is not None) == bool(regions)
+        if mask is not None:
             placed += 1
             assert not (mask & ~region_cells(regions, 8).reshape(-1)).any()
     assert placed > 20
@@ -227,3 +229,50 @@ def test_agreement_is_unknown_where_the_labels_do_not_say(code_table):
     code_table.texts[3] = "Somebody"
     assert code_table.agrees(Caption("somebody", {}), 3) == 1
     assert code_table.agrees(Caption("someone else", {}), 3) == 0
+
+
+def test_opposite_phrases_are_asked_fairly_and_never_where_the_caption_or_the_given_cells_tell(tiny_tokenizer):
+    from gptface.training.phrase_contrast import PLACED, contrast_labels, opposite_phrases, placed_cells
+
+    rng = np.random.default_rng(0)
+    known = [{"Smiling": int(rng.integers(2)), "Eyeglasses": int(rng.random() < 0.2)} for _ in range(24)]
+    mentions = [{"Smiling": 1} if row % 5 == 0 else {} for row in range(24)]
+    masked = rng.random((24, 256)) < 0.5
+    masked[1::5] = False
+    labels = contrast_labels(known, mentions, masked, np.random.default_rng(1))
+    smiling, glasses = (labels[:, PLACED.index(name)] for name in ("Smiling", "Eyeglasses"))
+    for name, column in (("Smiling", smiling), ("Eyeglasses", glasses)):
+        assert (column == 1).sum() == (column == 0).sum() > 0
+        asked = column >= 0
+        assert [known[row][name] for row in np.flatnonzero(asked)] == column[asked].tolist()
+        assert not asked[1::5].any()
+    assert not (smiling[::5] >= 0).any()
+    # nothing is known of the others
+    assert (np.delete(labels, [PLACED.index("Smiling"), PLACED.index("Eyeglasses")], 1) < 0).all()
+    phrases = opposite_phrases()
+    place = 2 * PLACED.index("Smiling")
+    assert phrases[place : place + 2] == ["not smiling", "smiling"] and len(phrases) == 2 * len(placed_cells(16))
+
+
+def test_a_batch_with_contrast_is_what_the_model_takes(code_table, tiny_tokenizer, tiny_model):
+    collator = PreTrainingCollator(
+        code_table,
+        tiny_tokenizer,
+        16,
+        image_laws=[MaskLaw("random", "fixed", 0.9, 0.9)],
+        match_captions=4,
+        contrast=True,
+    )
+    batch = collator([{"row": row, "epoch": 0} for row in range(12)])
+    assert (batch["contrast_labels"] >= 0).any()
+    model = tiny_model(
+        vocab_size=len(tiny_tokenizer),
+        max_text_length=16,
+        caption_reader=True,
+        match_head="cross",
+        image_tokenizer_config={"image_size": 64, "fsq_levels": [8, 6, 5, 5]},
+    ).train()
+    output = model(**batch)
+    assert torch.isfinite(output.contrast_loss) and output.contrast_loss > 0
+    output.contrast_loss.backward()
+    assert model.lm_head.caption_reader.output.weight.grad.abs().sum() > 0

@@ -67,7 +67,8 @@ def same_weights(first, second, **tolerance):
 
 
 # MKL rounds by how memory happens to be aligned: equal bit for bit with MKL_CBWR=COMPATIBLE only.
-EXACT = {"rtol": 0, "atol": 1e-7}
+# Biases of keys have no gradient but these roundings, which AdamW brings to the size of a step's ten-thousandth.
+EXACT = {"rtol": 0, "atol": 1e-6}
 
 
 def test_resume_ends_in_the_same_parameters(finished_run, recipe, tmp_path):

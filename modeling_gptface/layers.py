@@ -1,0 +1,186 @@
+"""The layers of the transformer: attention, feed-forward and the convolution over the grid of cells."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_gptface import GPTFaceConfig
+
+
+class GPTFaceQueries(NamedTuple):
+    """
+    Positions whose states the last layer is asked for. All that works on one position at a time runs on them alone, in one flat
+    list of rows; attention needs a number of queries that is the same for each sample, and pads.
+
+    Attributes:
+        mask: [B, L] bool, True = asked for; its rows M in order are the flat list.
+        positions: [B, Q] long, those of the padded queries.
+        valid: [B, Q] bool, False = padding.
+    """
+
+    mask: torch.Tensor
+    positions: torch.Tensor
+    valid: torch.Tensor
+
+    @classmethod
+    def of(cls, mask: torch.Tensor) -> "GPTFaceQueries":
+        """Positions asked for [B, L] bool → the queries."""
+        counts = mask.sum(1, keepdim=True)
+        most = int(counts.max())
+        index = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        return cls(mask, index, torch.arange(most, device=mask.device) < counts)
+
+    def pad(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [M, H] → padded queries [B, Q, H]."""
+        return rows.new_zeros(*self.valid.shape, rows.shape[-1]).masked_scatter(self.valid[..., None], rows)
+
+    def scatter(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [M, H] → states [B, L, H], 0 where they were not asked for."""
+        return rows.new_zeros(*self.mask.shape, rows.shape[-1]).masked_scatter(self.mask[..., None], rows)
+
+    def attention_mask(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Attention mask [B or 1, 1, L or 1, K] → that of the queries; one that is the same for all queries stays."""
+        if mask is None or mask.shape[2] == 1:
+            return mask
+        batch, length = self.positions.shape
+        index = self.positions[:, None, :, None].expand(batch, 1, length, mask.shape[3])
+        return mask.expand(batch, -1, -1, -1).gather(2, index)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plain attention that returns its weights [B, heads, queries, keys]."""
+    weights = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class GPTFaceAttention(nn.Module):
+    """Multi-head self-attention."""
+
+    is_causal = False
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        queries: GPTFaceQueries | None = None,
+        **kwargs,
+    ):
+        """States [B, L, H] → states that attended, [B, L, H] or only those of the `queries`, [M, H], and the weights."""
+        if queries is None:
+            query = self.query(hidden_states)
+        else:
+            query = queries.pad(self.query(hidden_states[queries.mask]))
+            attention_mask = queries.attention_mask(attention_mask)
+        query, key, value = (
+            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for states in (query, self.key(hidden_states), self.value(hidden_states))
+        )
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        context, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        context = context.flatten(2)
+        return self.output(context if queries is None else context[queries.valid]), weights
+
+
+class GPTFaceFeedForward(nn.Module):
+    """Two linear layers around an activation."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.down(self.activation(self.up(hidden_states)))
+
+
+class GPTFaceDepthwiseConvolution(nn.Conv2d):
+    """3×3, one filter a channel; a class of its own, so that `_init_weights` starts it at zero."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, padding=1, groups=channels)
+
+
+class GPTFaceGridConvolution(nn.Module):
+    """Adds a depthwise 3×3 convolution over the grid to the image states (conditional position encoding)."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.side = config.grid_size
+        self.conv = GPTFaceDepthwiseConvolution(config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor, text_length: int) -> torch.Tensor:
+        text, image = hidden_states[:, :text_length], hidden_states[:, text_length:]
+        if image.shape[1] == 0:
+            return hidden_states
+        grid = image.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
+        return torch.cat([text, image + self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+
+class GPTFaceLayer(GradientCheckpointingLayer):
+    """Attention and feed-forward with residual sums, normalised before (`"pre"`) or after (`"post"`) each."""
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        self.pre_norm = config.norm_position == "pre"
+        self.grid_convolution = GPTFaceGridConvolution(config) if config.grid_convolution else None
+        self.attention = GPTFaceAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward = GPTFaceFeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        text_length: int,
+        queries: GPTFaceQueries | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """States [B, L, H] → states [B, L, H], or only those of the `queries`, [M, H]."""
+        if self.grid_convolution is not None:
+            hidden_states = self.grid_convolution(hidden_states, text_length)
+        attended, _ = self.attention(
+            self.attention_norm(hidden_states) if self.pre_norm else hidden_states, attention_mask, queries, **kwargs
+        )
+        if queries is not None:
+            hidden_states = hidden_states[queries.mask]
+        hidden_states = hidden_states + self.dropout(attended)
+        if self.pre_norm:
+            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+        hidden_states = self.attention_norm(hidden_states)
+        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
