@@ -40,6 +40,7 @@ from gptface.evaluation.calibration import choose_thresholds, probabilities
 from gptface.evaluation.scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
 from gptface.training.classification_data import ClassificationData, load_classification_data
+from gptface.training.code_dataset import spread_rows
 from gptface.training.encode import encode_images
 from gptface.training.finetune import distance_from_head
 from gptface.training.heads import HeadTraining, fit_classifier, fresh_classifier
@@ -61,17 +62,12 @@ class Setting(NamedTuple):
     layer_decay: float = 1.0
 
 
-def spread(count: int, limit: int | None) -> np.ndarray:
-    """At most `limit` row numbers, evenly spread."""
-    return np.linspace(0, count - 1, min(count, limit or count)).astype(int)
-
-
 def load_crops(
     path: Path, multi_label: bool, names: list[str], size: int, limit: int | None
 ) -> tuple[np.ndarray, ClassificationData]:
     """Crops [rows, size, size, 3] uint8 and the labels; at most `limit` rows, evenly spread."""
     data = load_classification_data([path], multi_label, names=names)
-    rows = spread(len(data), limit)
+    rows = spread_rows(len(data), limit)
     data.pictures, data.layouts = [data.pictures[row] for row in rows], [data.layouts[row] for row in rows]
     data.targets = data.targets[rows]
     data.people = None if data.people is None else data.people[rows]
@@ -213,7 +209,7 @@ def choose_setting(
     if len(settings) == 1:
         return settings[0], {}
     kept, held_out = data.split(np.arange(len(data)), 0.1, seed=0)
-    held_out = held_out[spread(len(held_out), options.choice_rows)]
+    held_out = held_out[spread_rows(len(held_out), options.choice_rows)]
     rows = kept[few_rows(data.targets[kept], options.shares[0], seed=0)]
     judged = inputs[held_out, 0], data.targets[held_out]
     minutes = options.choice_minutes or options.minutes

@@ -24,6 +24,7 @@ from gptface.evaluation.calibration import probabilities
 from gptface.evaluation.scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.output_heads import GPTFaceClassifier
 from gptface.training.classification_data import ClassificationData, load_classification_data, readable_crops
+from gptface.training.code_dataset import spread_rows
 from gptface.training.encode import pixels_from_images
 from gptface.training.heads import HeadTraining, fit_classifier, fresh_classifier
 
@@ -111,8 +112,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row of the table for each representation."""
     names, config = training.names, model.config
-    features, targets = compute_features(model, training, spread(len(training), options.train_rows))
-    judged, truth = compute_features(model, validation, spread(len(validation), options.rows))
+    features, targets = compute_features(model, training, spread_rows(len(training), options.train_rows))
+    judged, truth = compute_features(model, validation, spread_rows(len(validation), options.rows))
     training_targets = torch.from_numpy(targets)
     table = []
     for name, read, other in representations():
@@ -151,11 +152,6 @@ def print_row(table: list[dict[str, Any]]) -> None:
     if len(table) == 1:
         print("".join(f"{key:<30}" if key == "representation" else f"{key:>19}" for key in row))
     print("".join(f"{v:<30}" if isinstance(v, str) else f"{v:>19.4g}" for v in row.values()), flush=True)
-
-
-def spread(count: int, limit: int | None) -> np.ndarray:
-    """At most `limit` row numbers, evenly spread."""
-    return np.linspace(0, count - 1, min(count, limit or count)).astype(int)
 
 
 def main() -> None:

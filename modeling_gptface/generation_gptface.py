@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 from transformers.utils import ModelOutput
 
@@ -99,7 +98,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
 
         else:
             # Captions are read apart from the picture: once for all steps, and both on the same reading of the picture.
-            words = [self.gptface(**caption.arguments()).last_hidden_state.detach() for caption in captions]
+            words = [
+                self.caption_states(len(caption.input_ids), **caption.arguments()).detach() for caption in captions
+            ]
 
             def odds(grid: torch.Tensor) -> tuple[torch.Tensor, ...]:
                 states = self.split_states(self.gptface(image_embeds=grid))[1]
@@ -210,7 +211,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         image_logits = self._image_logits(read, table)
 
         def predict(codes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            known = nn.functional.embedding(codes, table)
+            known = self.gptface.embeddings.embed_codes(codes, code_table=table)
             conditional, *unconditional = image_logits(known, mask)
             logits = classifier_free(conditional, unconditional[0], guidance_scale) if unconditional else conditional
             if score is None:

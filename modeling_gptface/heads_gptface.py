@@ -388,7 +388,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             raise ValueError(
                 "match_input_ids compares every picture with every caption: this needs match_head='cross' in the configuration"
             )
-        words = self.gptface(input_ids, attention_mask).last_hidden_state
+        words = self.caption_states(len(input_ids), input_ids, attention_mask)
         return self.match_head.all_pairs(words, image_states, attention_mask)
 
 

@@ -18,6 +18,11 @@ IGNORED = -100
 CODE_COLUMNS = ("codes", "codes_flipped")
 
 
+def spread_rows(count: int, limit: int | None) -> np.ndarray:
+    """At most `limit` of `count` row numbers, evenly spread, so that files sorted by label give all of them."""
+    return np.linspace(0, count - 1, min(count, limit or count)).astype(int)
+
+
 @dataclass
 class CodeTable:
     """

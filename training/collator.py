@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -198,10 +199,15 @@ class PreTrainingCollator:
         known = [table.labels[row] for table, row in map(self._face, samples)]
         mentions = [row["mentions"] for row in rows]
         labels = contrast_labels(known, mentions, masked, self._batch_generator(samples, CONTRASTS))
-        return self._captions("contrast", [self._encode(text) for text in opposite_phrases()]) | {
+        return self._opposite_captions | {
             "contrast_cells": torch.from_numpy(placed_cells(round(masked.shape[1] ** 0.5))),
             "contrast_labels": torch.from_numpy(labels),
         }
+
+    @cached_property
+    def _opposite_captions(self) -> dict[str, torch.Tensor]:
+        """The same in every batch."""
+        return self._captions("contrast", [self._encode(text) for text in opposite_phrases()])
 
     def _captions(self, name: str, captions: list[list[int]]) -> dict[str, torch.Tensor]:
         """Captions that stand apart from the samples, padded [P, T]."""

@@ -32,6 +32,7 @@ def opposite_phrases() -> list[str]:
     return [phrase_for(name, value) if value in SAYABLE[name] else "" for name in PLACED for value in (0, 1)]
 
 
+@lru_cache
 def placed_cells(side: int) -> np.ndarray:
     """Cells of a grid [side, side] that each attribute of `PLACED` speaks of, bool [A, side²]."""
     return np.stack([cells_of_regions(phrase_regions(name, 1), side).reshape(-1) for name in PLACED])

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, TrainerState, TrainingArguments
 
@@ -19,7 +18,7 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .batch_masking import MaskLaw
 from .captions import emotion_caption
-from .code_dataset import CodeDataset, CodeTable, load_code_table
+from .code_dataset import CodeDataset, CodeTable, load_code_table, spread_rows
 from .code_stream import CodeStream
 from .code_transfer import carry_over
 from .collator import PreTrainingCollator, TextMaskLaw
@@ -128,8 +127,7 @@ def build_model(
         rows = load_rows(config, image_tokenizer, arguments)
         if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
             seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
-            spread = np.linspace(0, len(seen) - 1, min(len(seen), CARRIED_FACES)).astype(int)
-            model = carry_over(model, image_tokenizer, seen.codes[spread, 0])
+            model = carry_over(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
         return model, GPTFaceTokenizer.from_pretrained(source), rows
     if not config.image_tokenizer:
         raise ValueError("a recipe needs image_tokenizer (a folder) or start_from (a model)")
