@@ -12,6 +12,7 @@ from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForImageClassification,
 )
 from gptface.training.classification_data import ClassificationData, face_logits, load_classification_data
+from gptface.training.code_dataset import spread_rows
 
 from .calibration import calibration_pairs, cross_fitted, expected_calibration_error, halves, probabilities
 from .common import add_common_options, print_report
@@ -39,7 +40,7 @@ def add_parser(kinds: Any) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
     parser.add_argument("--layout", help="of the pictures, as in `gptface encode`; guessed from their size by default")
-    parser.add_argument("--limit", type=int, help="measure the first rows only")
+    parser.add_argument("--limit", type=int, help="measure at most so many rows, evenly spread over the file")
     parser.add_argument("--batch-size", type=int, default=32)
 
 
@@ -57,7 +58,7 @@ def run_recognition(options: argparse.Namespace) -> int:
     unknown = sorted(set(data.names) - set(names))
     if unknown:
         raise ValueError(f"the head {model.head_name!r} has no label {unknown[0]!r}; its labels are {names}")
-    report = recognition_report(model, data, np.arange(len(data))[: options.limit], options.batch_size)
+    report = recognition_report(model, data, spread_rows(len(data), options.limit), options.batch_size)
     if not options.json:
         report.pop("per_label")
     print_report(report, options.json)
@@ -120,7 +121,8 @@ def run_groups(options: argparse.Namespace) -> int:
     head = trained_head(model)
     # UTKFace says no attributes: what is known of them follows from its columns
     data = load_classification_data([options.data], False, "gender", layout=options.layout or "utkface128")
-    rows = np.arange(0, len(data), GROUP_ROWS)[: options.limit]
+    held_out = np.arange(0, len(data), GROUP_ROWS)
+    rows = held_out[spread_rows(len(held_out), options.limit)]
     logits, rows = face_logits(model, data, rows, options.batch_size)
     scores = probabilities(logits / head.get("temperature", 1.0), multi_label=True)
     print_report(

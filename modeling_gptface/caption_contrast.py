@@ -7,7 +7,7 @@ from torch import nn
 
 
 def caption_contrast_loss(
-    cell_logits: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor],
+    cell_logits: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor],
     image_states: torch.Tensor,
     image_labels: torch.Tensor,
     words: torch.Tensor,
@@ -23,7 +23,8 @@ def caption_contrast_loss(
     whole regions, compared with their opposites, tell.
 
     Args:
-        cell_logits: (states of cells [B, R, H], words [B, T, H], their mask [B, T] or None) → logits over codes [B, R, K].
+        cell_logits: (states of cells [B, N, H], words [B, T, H], their mask [B, T] or None, cells [B, N] bool) → logits over codes
+            of these M cells [M, K].
         image_states: [B, N, H].
         image_labels: codes [B, N], −100 = not masked.
         words: states of the phrases [2·A, T, H]: of each attribute that of value 0, then that of value 1.
@@ -39,15 +40,17 @@ def caption_contrast_loss(
         rows = labels[:, attribute] >= 0
         if not rows.any():
             continue
-        region = cells[attribute]
-        states, codes = image_states[rows][:, region], image_labels[rows][:, region]
+        states = image_states[rows]
+        counted = cells[attribute] & (image_labels[rows] != -100)
+        codes, picture = image_labels[rows][counted], counted.nonzero()[:, 0]
         likelihoods = []
         for phrase in (2 * attribute, 2 * attribute + 1):
             spoken = words[phrase].expand(len(states), -1, -1)
             mask = None if attention_mask is None else attention_mask[phrase].expand(len(states), -1)
-            logits = cell_logits(states, spoken, mask).float()
-            losses = nn.functional.cross_entropy(logits.mT, codes, ignore_index=-100, reduction="none")
-            likelihoods.append(-losses.sum(1))
+            losses = nn.functional.cross_entropy(
+                cell_logits(states, spoken, mask, counted).float(), codes, reduction="none"
+            )
+            likelihoods.append(-losses.new_zeros(len(states)).index_add(0, picture, losses))
         odds, truth = likelihoods[1] - likelihoods[0], labels[rows, attribute].float()
         total = total + nn.functional.binary_cross_entropy_with_logits(odds, truth, reduction="sum")
     return total / (labels >= 0).sum().clamp(min=1)

@@ -336,7 +336,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             if contrast_input_ids is None or contrast_cells is None:
                 raise ValueError("contrast_labels need the phrases, contrast_input_ids, and their contrast_cells")
             terms["contrast_loss"] = caption_contrast_loss(
-                lambda states, spoken, mask: self._cell_logits(states, table, spoken, mask),
+                lambda states, spoken, mask, cells: self._cell_logits(states, table, spoken, mask, cells),
                 image_states,
                 image_labels,
                 self.caption_states(len(contrast_input_ids), contrast_input_ids, contrast_attention_mask),

@@ -1,10 +1,12 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
-Stages: image tokenizer, codes, pre-training (four recipes), expression head on the frozen backbone, release. Each resumes where it stopped
-and says how long it took. The result lies in WORK_DIR/release.
+Stages: the prototype of the image tokenizer, its codes, pre-training (four recipes), the better image tokenizer, its codes, pre-training
+(two recipes), expression head on the frozen backbone, release. Each resumes where it stopped and says how long it took. The result lies
+in WORK_DIR/release.
 """
 
 import argparse
+import functools
 import logging
 import os
 import time
@@ -27,6 +29,7 @@ from .captions import EMOTION_PHRASES
 from .code_dataset import load_code_table
 from .encode import encode_parquet
 from .heads import image_states, train_head
+from .image_tokenizer_training import ImageTokenizerTrainingConfig, train_image_tokenizer
 from .pretrain import PreTrainingConfig, pretrain
 from .release import save_release
 
@@ -53,11 +56,22 @@ def make_image_tokenizer(weights: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def make_codes(data: Path, work: Path) -> None:
+def train_tokenizer(recipe: str, data: Path, weights: Path, start: str) -> Path:
+    """Trains the image tokenizer of the folder `start` by a recipe."""
+    config = ImageTokenizerTrainingConfig.from_yaml(
+        RECIPES / f"{recipe}.yaml",
+        data_dir=str(data),
+        init=start,
+        lpips_weights=str(weights / "lpips_alex.safetensors"),
+    )
+    return train_image_tokenizer(config)
+
+
+def make_codes(data: Path, tokenizer_folder: str, target: Path) -> None:
     """All data sets as codes."""
-    tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "image_tokenizer")
+    tokenizer = GPTFaceImageTokenizer.from_pretrained(tokenizer_folder)
     for name, layout, flips, every in DATA_SETS:
-        encode_parquet(data / f"{name}.parquet", work / "codes" / name, tokenizer, layout, flips, every)
+        encode_parquet(data / f"{name}.parquet", target / name, tokenizer, layout, flips, every)
 
 
 def make_heads(model: GPTFaceForPreTraining) -> None:
@@ -66,11 +80,11 @@ def make_heads(model: GPTFaceForPreTraining) -> None:
     trained along.
     """
     fingerprint = model.image_tokenizer.fingerprint()
-    faces = load_code_table(["codes/train/celeba178", "codes/train/celeba89"], fingerprint)
+    faces = load_code_table(["recoded/train/celeba178", "recoded/train/celeba89"], fingerprint)
     head = model.config.heads["attributes"]
     truth = np.array([[row.get(name, -1) for name in head["labels"]] for row in faces.labels])
     model.config.heads["attributes"] = {**head, "thresholds": choose_thresholds(truth).tolist()}
-    grey = load_code_table(["codes/train/fer48"], fingerprint)
+    grey = load_code_table(["recoded/train/fer48"], fingerprint)
     emotions = sorted(EMOTION_PHRASES)
     targets = torch.tensor([emotions.index(str(emotion)) for emotion in grey.emotions])
     states = image_states(model, grey.codes[:, 0])
@@ -87,10 +101,19 @@ def timed(name: str, done: Path, stage: Callable[[], object]) -> None:
     logger.info("%s: %.0f s", name, time.monotonic() - start)
 
 
+def run_recipes(*names: str) -> None:
+    """Pre-trains by recipes, one after another."""
+    for name in names:
+        config = PreTrainingConfig.from_yaml(RECIPES / f"{name}.yaml")
+        timed(name, Path(config.output_dir) / "final", functools.partial(pretrain, config))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with train/ and validation/ parquet files")
-    parser.add_argument("weights", type=Path, help="folder with tokenizer_prototype.safetensors")
+    parser.add_argument(
+        "weights", type=Path, help="folder with tokenizer_prototype.safetensors and lpips_alex.safetensors"
+    )
     parser.add_argument("work", type=Path, help="folder for codes, checkpoints and the result")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -99,15 +122,18 @@ def main() -> None:
     os.chdir(work)  # the recipes' paths are relative to it
 
     timed("image tokenizer", work / "image_tokenizer", lambda: make_image_tokenizer(weights, work / "image_tokenizer"))
-    make_codes(data, work)
-    for recipe in ("embedded_start", "embedded_main", "embedded_captions", "embedded_words"):
-        config = PreTrainingConfig.from_yaml(RECIPES / f"{recipe}.yaml")
-        timed(recipe, Path(config.output_dir) / "final", lambda config=config: pretrain(config))  # type: ignore[misc]
+    make_codes(data, "image_tokenizer", Path("codes"))
+    run_recipes("embedded_start", "embedded_main", "embedded_captions", "embedded_words")
+    for recipe, start in (("tokenizer", "image_tokenizer"), ("tokenizer_decoder", "tokenizer/final")):
+        stage = functools.partial(train_tokenizer, recipe, data, weights, start)
+        timed(recipe, Path(recipe) / "final", stage)
+    make_codes(data, "tokenizer_decoder/final", Path("recoded"))
+    run_recipes("embedded_contrast", "embedded_pictures")
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "words/final")
+        model = GPTFaceForPreTraining.from_pretrained(work / "pictures/final")
         make_heads(model)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "words/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "pictures/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release" / "config.json", heads_and_release)

@@ -72,13 +72,18 @@ def test_attributes_are_judged_as_the_pipeline_answers(evaluate, tiny_checkpoint
 
 
 def test_expressions_and_what_is_printed_without_json(evaluate, tmp_path, capsys, tiny_checkpoint):
-    emotions = ["happy", "sad", "neutral"] * 10
+    emotions = sorted(["happy", "sad", "neutral"] * 10)
     data = faces(tmp_path / "faces.parquet", {"emotion": emotions}, size=48, damaged=(4,))
     report = evaluate("expression", data)
     assert report["images"] == ROWS - 1 and np.sum(report["confusion_matrix"]) == ROWS - 1
     assert report["balanced_accuracy"] is None and 0 <= report["ece"] <= 1
-    assert main(["evaluate", "expression", "--data", data, "--model", str(tiny_checkpoint), "--limit", "9"]) == 0
-    assert "images: 8" in capsys.readouterr().out
+    some = evaluate("expression", data, "--limit", "9")
+    assert some["images"] == 9, "rows 0, 3, 7, ...: without the damaged one"
+    assert np.count_nonzero(np.sum(some["confusion_matrix"], axis=1)) == 3, (
+        "a file sorted by label still shows every label"
+    )
+    assert main(["evaluate", "expression", "--data", data, "--model", str(tiny_checkpoint)]) == 0
+    assert f"images: {ROWS - 1}" in capsys.readouterr().out
 
 
 def test_groups_are_measured_on_every_tenth_row(evaluate, tmp_path):

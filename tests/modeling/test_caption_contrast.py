@@ -18,8 +18,8 @@ def example():
     regions = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]).bool()
     labels = torch.tensor([[1, -100], [0, 1], [-100, -1]])
 
-    def cell_logits(states, spoken, mask):
-        return (states + (spoken * mask[..., None]).sum(1, keepdim=True)) @ head
+    def cell_logits(states, spoken, mask, cells):
+        return ((states + (spoken * mask[..., None]).sum(1, keepdim=True)) @ head)[cells]
 
     return cell_logits, states, image_labels, words, torch.tensor([[1, 1], [1, 0], [1, 1], [1, 0]]), regions, labels
 
@@ -31,10 +31,8 @@ def test_it_is_the_cross_entropy_of_the_log_likelihood_ratio(example):
         sums = []
         for value in (0, 1):
             phrase = 2 * attribute + value
-            logits = cell_logits(states[picture : picture + 1], words[phrase : phrase + 1], mask[phrase : phrase + 1])[
-                0
-            ]
             counted = regions[attribute] & (image_labels[picture] != -100)
+            logits = cell_logits(states[[picture]], words[[phrase]], mask[[phrase]], torch.ones_like(counted)[None])
             sums.append(
                 sum(logits[cell].log_softmax(-1)[image_labels[picture, cell]] for cell in counted.nonzero()[:, 0])
             )

@@ -40,20 +40,6 @@ def encoded(image):
     return data.getvalue()
 
 
-@pytest.fixture(scope="module")
-def lpips_file(tmp_path_factory):
-    """LPIPS weights of a thin network: the same layers with few channels."""
-    generator, state, channels = torch.Generator().manual_seed(0), {}, 3
-    for layer, (width, kernel) in enumerate([(12, 11), (12, 5), (10, 3), (10, 3), (10, 3)]):
-        state[f"convs.{layer}.weight"] = torch.randn(width, channels, kernel, kernel, generator=generator) * 0.2
-        state[f"convs.{layer}.bias"] = torch.full((width,), 0.1)
-        state[f"lin.{layer}"] = torch.rand(1, width, 1, 1, generator=generator)
-        channels = width
-    path = tmp_path_factory.mktemp("lpips") / "lpips.safetensors"
-    save_file(state, path)
-    return path
-
-
 @pytest.fixture
 def recipe(tmp_path, lpips_file):
     """A recipe file: 12 aligned faces in a parquet file and 4 in a folder, a tiny tokenizer, 6 steps over two epochs."""
