@@ -58,7 +58,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
         seed or generator: the same seed gives the same picture.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
-        composite: `"residual"` keeps the photo's detail, `"replace"` takes the decoded pixels.
+        composite: how the edit gets into the photo, see [`composite_crop`].
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards; 0 for a hole
             of which nothing shall stay.
         callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
@@ -240,7 +240,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
     def postprocess(
         self,
         outputs: dict[str, Any],
-        composite: CompositeMode = "residual",
+        composite: CompositeMode = "adaptive",
         feather: float = FEATHER_RADIUS,
         face: str | int = "largest",
     ) -> list[dict[str, Any]]:

@@ -15,8 +15,11 @@ from PIL import Image
 from .alignment import apply, compose, corners, inverse, translation, warp
 from .image_loading import load_image
 
-CompositeMode = Literal["residual", "replace"]
+CompositeMode = Literal["adaptive", "residual", "replace"]
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
+
+#: Of `"adaptive"`: the difference in [0, 1] at which 1/e of the photo's detail is left, and the pixels over which it is averaged.
+CHANGE_SCALE, CHANGE_CELL = 0.06, 4
 
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
 
@@ -142,7 +145,7 @@ def composite_crop(
     original: ArrayLike,
     edited: ArrayLike,
     mask: ArrayLike,
-    mode: CompositeMode = "residual",
+    mode: CompositeMode = "adaptive",
     reconstruction: ArrayLike | None = None,
 ) -> np.ndarray:
     """Put the edit into the crop.
@@ -152,27 +155,44 @@ def composite_crop(
         edited: Decoded edited codes, the same shape and range.
         mask: `[H, W]` in [0, 1].
         mode: `"residual"`: original + mask · (edited − reconstruction), which keeps detail that the image tokenizer
-            cannot express. `"replace"`: mask · edited + (1 − mask) · original.
-        reconstruction: Decoded codes of the original; `"residual"` needs it.
+            cannot express. `"replace"`: mask · edited + (1 − mask) · original. `"adaptive"`: residual where the edit left
+            the picture as it was, replace where it changed it, by degrees: detail of what is no longer there (the line
+            of closed lips, teeth) would shine through.
+        reconstruction: Decoded codes of the original; `"adaptive"` and `"residual"` need it.
 
     Returns:
         float32 `[H, W, 3]` in [0, 1], equal to `original` wherever `mask` is 0.
     """
     base = _crop_array(original, "original")
-    change = _layer(edited, mode, reconstruction) - (base if mode == "replace" else 0)
+    layer, detail = _layer(edited, mode, reconstruction)
     weight = _mask_array(mask, base.shape[:2], "mask")[:, :, None]
-    return np.where(weight > 0, np.clip(base + weight * change, 0.0, 1.0), base)
+    return np.where(weight > 0, np.clip(base + weight * (layer - (1 - detail) * base), 0.0, 1.0), base)
 
 
-def _layer(edited: ArrayLike, mode: str, reconstruction: ArrayLike | None) -> np.ndarray:
-    """What is laid into the picture: the edited pixels, or the difference that the edit made."""
+def _layer(edited: ArrayLike, mode: str, reconstruction: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """
+    What is laid into the picture `[H, W, 3]`, and the share of the picture that stays below it `[H, W, 1]`: the edited pixels
+    on nothing (0), the difference that the edit made on the picture (1), or between them.
+    """
+    pixels = _crop_array(edited, "edited")
     if mode == "replace":
-        return _crop_array(edited, "edited")
-    if mode != "residual":
-        raise ValueError(f'composite mode must be "residual" or "replace", not {mode!r}')
+        return pixels, np.zeros_like(pixels[:, :, :1])
+    if mode not in ("adaptive", "residual"):
+        raise ValueError(f'composite mode must be "adaptive", "residual" or "replace", not {mode!r}')
     if reconstruction is None:
-        raise ValueError('composite mode "residual" needs the reconstruction: the decoded codes before the edit')
-    return _crop_array(edited, "edited") - _crop_array(reconstruction, "reconstruction")
+        raise ValueError(f'composite mode "{mode}" needs the reconstruction: the decoded codes before the edit')
+    before = _crop_array(reconstruction, "reconstruction")
+    detail = np.ones_like(pixels[:, :, :1]) if mode == "residual" else _unchanged(pixels, before)
+    return pixels - detail * before, detail
+
+
+def _unchanged(edited: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Where two pictures `[H, W, 3]` are alike: `[H, W, 1]` in (0, 1], smooth, from their difference in the neighbourhood."""
+    height, width = edited.shape[:2]
+    difference = Image.fromarray(np.abs(edited - reconstruction).mean(axis=2))
+    coarse = difference.resize((max(1, width // CHANGE_CELL), max(1, height // CHANGE_CELL)), Image.Resampling.BOX)
+    around = np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR))
+    return np.exp(-((around / CHANGE_SCALE) ** 2))[:, :, None]
 
 
 def _crop_array(values: ArrayLike, name: str) -> np.ndarray:
@@ -215,11 +235,11 @@ def paste_back(
     edited: ArrayLike,
     mask: ArrayLike,
     matrix: np.ndarray,
-    mode: CompositeMode = "residual",
+    mode: CompositeMode = "adaptive",
     reconstruction: ArrayLike | None = None,
     photo_mask: ArrayLike | None = None,
 ) -> Image.Image:
-    """Put the edited crop, or in mode `"residual"` what the edit changed, into the photo at the photo's resolution.
+    """Put the edited crop, or what the edit changed, into the photo at the photo's resolution.
 
     Args:
         photo: Mode RGB or RGBA, as `load_image` returns it.
@@ -236,7 +256,7 @@ def paste_back(
     """
     if photo.mode not in ("RGB", "RGBA"):
         raise ValueError(f"photo must have mode RGB or RGBA, as load_image returns it, not {photo.mode}")
-    layer = _layer(edited, mode, reconstruction)
+    layer, detail = _layer(edited, mode, reconstruction)
     box, weight = _weight_in_photo(_mask_array(mask, layer.shape[:2], "mask"), matrix, photo.size)
     if photo_mask is not None:
         bound = _mask_array(photo_mask, (photo.height, photo.width), "photo_mask")
@@ -246,7 +266,8 @@ def paste_back(
         return result
     pixels = np.array(photo.crop(box))
     base = pixels[:, :, :3].astype(np.float32) / 255
-    change = _warp_channels(layer, matrix, box) - (base if mode == "replace" else 0)
+    warped = _warp_channels(np.concatenate([layer, detail], axis=2), matrix, box)
+    change = warped[:, :, :3] - (1 - warped[:, :, 3:]) * base
     blended = np.rint(np.clip(base + weight[:, :, None] * change, 0.0, 1.0) * 255)
     pixels[:, :, :3] = np.where(weight[:, :, None] > 0, blended, pixels[:, :, :3])
     result.paste(Image.fromarray(pixels), box[:2])

@@ -27,7 +27,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--negative-prompt")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
-    parser.add_argument("--composite", help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels')
+    parser.add_argument(
+        "--composite",
+        help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels, "adaptive" (the default) goes between them',
+    )
     parser.add_argument("--feather", type=float, help="pixels over which the edit fades in; 0 for a hole")
     add_decoding_options(parser)
     parser.add_argument("--candidates", type=int, help="edits to choose the best match from")

@@ -70,7 +70,7 @@ def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
     height=st.integers(16, 150),
     region=st.sampled_from(sorted(REGIONS)),
     seed=st.integers(0, 2**31),
-    composite=st.sampled_from(["residual", "replace"]),
+    composite=st.sampled_from(["adaptive", "residual", "replace"]),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_size_and_region_keep_size_and_mode(edit, width, height, region, seed, composite):

@@ -22,7 +22,7 @@ from gptface.processing.composite import (
 from gptface.processing.image_loading import load_image
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
-MODES = ("residual", "replace")
+MODES = ("adaptive", "residual", "replace")
 
 
 def similarity(scale, angle, x, y):
@@ -184,14 +184,34 @@ def test_a_residual_keeps_the_photo_sharp_and_an_unchanged_one_keeps_it_exact():
     matrix = similarity(0.5, 0.05, -20, -30)
     mask = np.ones((128, 128))
     decoded = np.random.default_rng(0).random((128, 128, 3))
-    same = paste_back(photo, decoded, mask, matrix, "residual", decoded)
-    np.testing.assert_array_equal(np.asarray(same), np.asarray(photo))
+    for mode in ("residual", "adaptive"):
+        same = paste_back(photo, decoded, mask, matrix, mode, decoded)
+        np.testing.assert_array_equal(np.asarray(same), np.asarray(photo))
     lighter = paste_back(photo, decoded * 0.9 + 0.1, mask, matrix, "residual", decoded * 0.9)
 
     def detail(image):
         return np.asarray(image.convert("L").filter(ImageFilter.FIND_EDGES), float)[100:250, 100:250].mean()
 
     assert detail(lighter) > 0.9 * detail(photo)
+
+
+def test_detail_of_what_is_gone_does_not_shine_through():
+    # a photo with dark lines everywhere, which the image tokenizer cannot express; the edit turns the right half white
+    photo = np.full((64, 64, 3), 0.5, dtype=np.float32)
+    photo[::4] = 0.2
+    reconstruction = np.full_like(photo, 0.425)
+    edited = reconstruction.copy()
+    edited[:, 32:] = 0.9
+    mask = np.ones((64, 64))
+    adaptive = composite_crop(photo, edited, mask, "adaptive", reconstruction)
+    np.testing.assert_array_equal(adaptive[:, :24], photo[:, :24])
+    np.testing.assert_allclose(adaptive[:, 40:], 0.9, atol=1e-3)
+    ghost = composite_crop(photo, edited, mask, "residual", reconstruction)
+    assert np.ptp(ghost[:, 40:]) > 0.2, "the lines of the photo are still there"
+    pasted = paste_back(
+        Image.fromarray(np.uint8(photo * 255)), edited, mask, translation(0, 0), "adaptive", reconstruction
+    )
+    np.testing.assert_allclose(np.asarray(pasted)[2:-2, 2:-2] / 255, adaptive[2:-2, 2:-2], atol=0.02)
 
 
 def test_no_seam_where_a_mask_reaches_the_edge_of_the_crop():

@@ -84,7 +84,7 @@ options = st.fixed_dictionaries(
     {"seed": seeds},
     optional={
         "strength": st.floats(0.01, 1),
-        "composite": st.sampled_from(["residual", "replace"]),
+        "composite": st.sampled_from(["adaptive", "residual", "replace"]),
         "num_images_per_prompt": st.integers(1, 2),
         "num_inference_steps": st.integers(1, 3),
         "guidance_scale": st.sampled_from([1.0, 2.0, 7.5]),
