@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from gptface.modeling_gptface.quantization import CodebookQuantizer
 from .codebook import CodebookConfig, CodebookUpdater, latent_vectors
 from .discriminator import DiscriminatorConfig, PatchDiscriminator, adaptive_weight, hinge_loss, last_convolution
 from .reconstruction import code_usage, psnr
+from .weight_average import WeightAverage
 
-# What a checkpoint holds besides the Trainer's files: discriminator, its optimizer, averages of the codebook.
+# What a checkpoint holds besides the Trainer's files: discriminator, its optimizer, averages of the codebook and of the weights.
 EXTRA_STATE = "tokenizer_training.pt"
 FIGURES = ("psnr", "lpips", "l1")
 
@@ -33,6 +35,7 @@ class ImageTokenizerTrainer(Trainer):
         lpips_weight: factor of the perceptual distance in the loss.
         codebook: how a learned codebook is trained.
         discriminator: settings of the discriminator, none = without one.
+        weight_average: decay of the average of the weights that is evaluated and kept, see [`WeightAverage`]; none = the weights.
         extra_state: what a checkpoint holds in `EXTRA_STATE`, to resume.
     """
 
@@ -43,6 +46,7 @@ class ImageTokenizerTrainer(Trainer):
         lpips_weight: float = 0.5,
         codebook: CodebookConfig | None = None,
         discriminator: DiscriminatorConfig | None = None,
+        weight_average: float | None = None,
         extra_state: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
@@ -69,6 +73,10 @@ class ImageTokenizerTrainer(Trainer):
                 network.load_state_dict(extra_state["discriminator"])
                 optimizer.load_state_dict(extra_state["discriminator_optimizer"])
             self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(network, optimizer)
+        self.average: WeightAverage | None = None
+        if weight_average is not None:
+            self.average = WeightAverage(weight_average, extra_state and extra_state["average"])
+            self.add_callback(self.average)
         if extra_state and self.updater is not None:
             self.updater.load_state_dict(extra_state["codebook"])
 
@@ -156,6 +164,16 @@ class ImageTokenizerTrainer(Trainer):
             self._term_steps = 0
         super().log(logs, start_time)
 
+    def evaluate(self, *args, **kwargs):
+        with self.averaged():
+            return super().evaluate(*args, **kwargs)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model has the weights that are to be kept while this context lasts."""
+        return (
+            nullcontext() if self.average is None else self.average.in_place(self.accelerator.unwrap_model(self.model))
+        )
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Figures of each picture [B, 3] in the order of `FIGURES` in place of logits, its codes in place of labels."""
         with torch.no_grad():
@@ -182,6 +200,8 @@ class ImageTokenizerTrainer(Trainer):
             state["discriminator_optimizer"] = self.discriminator_optimizer.state_dict()
         if self.updater is not None:
             state["codebook"] = self.updater.state_dict()
+        if self.average is not None:
+            state["average"] = self.average.average
         return state
 
 

@@ -42,6 +42,7 @@ class ImageTokenizerTrainingConfig(Recipe):
         codebook: fields of [`CodebookConfig`], for `quantizer: codebook`.
         discriminator: fields of [`DiscriminatorConfig`]; none by default.
         frozen_codes: train only what decodes: codes made with the `init` folder stay valid, and so does what was trained on them.
+        weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept; none = the weights.
         start_pictures: about as many training pictures set what is new in the quantizer.
         arguments: `TrainingArguments` by name.
     """
@@ -59,6 +60,7 @@ class ImageTokenizerTrainingConfig(Recipe):
     codebook: dict[str, Any] = field(default_factory=dict)
     discriminator: dict[str, Any] | None = None
     frozen_codes: bool = False
+    weight_average: float | None = None
     start_pictures: int = 64
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -157,12 +159,14 @@ def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
         lpips_weight=config.lpips_weight,
         codebook=codebook,
         discriminator=discriminator,
+        weight_average=config.weight_average,
         extra_state=torch.load(Path(checkpoint, EXTRA_STATE), weights_only=True) if checkpoint else None,
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     target = Path(config.output_dir) / "final"
     if trainer.is_world_process_zero():
-        save_rounded(trainer.accelerator.unwrap_model(trainer.model), target)
+        with trainer.averaged():
+            save_rounded(trainer.accelerator.unwrap_model(trainer.model), target)
     return target
 
 

@@ -119,8 +119,9 @@ def test_training_lowers_the_loss(recipe, tmp_path):
         {},
         {**CODEBOOK, "codebook": {"update": "ema"}, "discriminator": DISCRIMINATOR},
         {**CODEBOOK, "codebook": {"update": "gradient", "decay": 0.5, "revive_below": 0.5}},
+        {"weight_average": 0.5},
     ],
-    ids=["fsq", "ema-discriminator", "gradient"],
+    ids=["fsq", "ema-discriminator", "gradient", "averaged"],
 )
 def test_resume_gives_the_weights_of_an_uninterrupted_run(recipe, tmp_path, overrides):
     whole = load_file(
@@ -135,6 +136,31 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(recipe, tmp_path, over
     assert whole.keys() == resumed.keys()
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
+
+
+def test_the_average_of_the_weights_is_kept_and_measured_while_the_weights_themselves_learn_on(recipe, tmp_path):
+    def run(name, **overrides):
+        config = ImageTokenizerTrainingConfig.from_yaml(recipe, output_dir=str(tmp_path / name), **overrides)
+        config.arguments |= {"save_steps": 1, "eval_steps": 1}
+        return load_file(train_image_tokenizer(config) / "model.safetensors")
+
+    run("plain")
+    kept = run("averaged", weight_average=0.75)
+    steps = [load_file(tmp_path / f"plain/checkpoint-{step}/model.safetensors") for step in range(1, 7)]
+    for name, tensor in kept.items():
+        average = steps[0][name]
+        for step in steps[1:]:
+            average = 0.75 * average + 0.25 * step[name]
+        torch.testing.assert_close(tensor, average.half().float(), rtol=2e-3, atol=1e-5)
+        learned = load_file(tmp_path / "averaged/checkpoint-6/model.safetensors")[name]
+        assert torch.equal(learned, steps[-1][name]), "being measured must not move the weights"
+    measured = [
+        [entry["eval_loss"] for entry in history(tmp_path / f"{run}/checkpoint-6") if "eval_loss" in entry]
+        for run in ("plain", "averaged")
+    ]
+    assert measured[0][0] == measured[1][0] and measured[0][-1] != measured[1][-1]
+    with pytest.raises(ValueError, match=r"weight_average must lie in \[0, 1\), got 1"):
+        run("wrong", weight_average=1)
 
 
 def test_the_discriminator_is_not_heard_before_its_start(recipe, tmp_path):
