@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from gptface.modeling_gptface.guidance import GuidanceError
-from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
+from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.detection import FaceNotFoundError, default_detector, select_faces
 from gptface.processing.image_loading import ImageInputError, label_of, load_image, to_rgb

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.modeling_gptface.output_heads import GPTFaceClassifier
+from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 
 from .classification_loss import ClassificationLoss
 
