@@ -1,28 +1,49 @@
-"""Makes examples/before_after.jpg: the portrait, its edit by the README's command, and the mark that it is edited.
+"""Makes examples/before_after.jpg: portraits, their edits with the defaults, and the mark that they are edited.
 
-python benchmarks/before_after.py edited.png
+python benchmarks/before_after.py [--model DIR] [--output FILE]
 """
 
 import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from transformers import pipeline
+
+import gptface
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+#: Portrait and prompt; the first is the README's first command.
+EDITS = [("serious.jpg", "smiling"), ("clean_shaven.jpg", "a beard"), ("portrait.jpg", "not smiling")]
+HEIGHT = 300
+GAP = 12
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("edited", type=Path)
+    parser.add_argument("--model", default=str(gptface.DEFAULT_CHECKPOINT))
+    parser.add_argument("--output", type=Path, default=EXAMPLES / "before_after.jpg")
     options = parser.parse_args()
-    before, after = Image.open(EXAMPLES / "portrait.jpg").convert("RGB"), Image.open(options.edited).convert("RGB")
-    draw = ImageDraw.Draw(after)
-    draw.rectangle((0, after.height - 22, 62, after.height), fill="white")
-    draw.text((8, after.height - 17), "EDITED", fill="black")
-    pair = Image.new("RGB", (before.width + after.width, before.height))
-    pair.paste(before, (0, 0))
-    pair.paste(after, (before.width, 0))
-    pair.save(EXAMPLES / "before_after.jpg", quality=90)
+    edit = pipeline("guided-face-editing", model=options.model)
+    pictures = []
+    for name, prompt in EDITS:
+        before = Image.open(EXAMPLES / name).convert("RGB")
+        after = edit(before, prompt=prompt, seed=0)[0]["image"]
+        size = (round(before.width * HEIGHT / before.height), HEIGHT)
+        pictures += [before.resize(size), labelled(after.resize(size), f"EDITED: {prompt}")]
+    steps = [picture.width + GAP * (index % 2) for index, picture in enumerate(pictures)]
+    sheet = Image.new("RGB", (sum(steps) - GAP, HEIGHT), "white")
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (sum(steps[:index]), 0))
+    sheet.save(options.output, quality=90)
+
+
+def labelled(picture: Image.Image, text: str) -> Image.Image:
+    """The picture with the text in its lower left corner."""
+    draw = ImageDraw.Draw(picture)
+    width = round(draw.textlength(text))
+    draw.rectangle((0, picture.height - 22, width + 14, picture.height), fill="white")
+    draw.text((7, picture.height - 17), text, fill="black")
+    return picture
 
 
 if __name__ == "__main__":

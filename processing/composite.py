@@ -18,7 +18,7 @@ from .image_loading import load_image
 CompositeMode = Literal["adaptive", "residual", "replace"]
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 
-#: Of `"adaptive"`: the difference in [0, 1] at which 1/e of the photo's detail is left, and the pixels over which it is averaged.
+#: Of `"adaptive"`: the difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares that it is averaged over.
 CHANGE_SCALE, CHANGE_CELL = 0.06, 4
 
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
@@ -187,12 +187,12 @@ def _layer(edited: ArrayLike, mode: str, reconstruction: ArrayLike | None) -> tu
 
 
 def _unchanged(edited: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
-    """Where two pictures `[H, W, 3]` are alike: `[H, W, 1]` in (0, 1], smooth, from their difference in the neighbourhood."""
+    """Where two pictures `[H, W, 3]` are alike: `[H, W, 1]` in [0, 1], by their mean difference in squares of pixels."""
     height, width = edited.shape[:2]
     difference = Image.fromarray(np.abs(edited - reconstruction).mean(axis=2))
     coarse = difference.resize((max(1, width // CHANGE_CELL), max(1, height // CHANGE_CELL)), Image.Resampling.BOX)
-    around = np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR))
-    return np.exp(-((around / CHANGE_SCALE) ** 2))[:, :, None]
+    alike = Image.fromarray(np.exp(-((np.asarray(coarse) / CHANGE_SCALE) ** 2)))
+    return np.asarray(alike.resize((width, height), Image.Resampling.BILINEAR))[:, :, None]
 
 
 def _crop_array(values: ArrayLike, name: str) -> np.ndarray:

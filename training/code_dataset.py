@@ -19,8 +19,15 @@ CODE_COLUMNS = ("codes", "codes_flipped")
 
 
 def spread_rows(count: int, limit: int | None) -> np.ndarray:
-    """At most `limit` of `count` row numbers, evenly spread, so that files sorted by label give all of them."""
-    return np.linspace(0, count - 1, min(count, limit or count)).astype(int)
+    """
+    At most `limit` of `count` row numbers, evenly spread, so that files sorted by label give all of them.
+
+    Raises:
+        ValueError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"the limit must be at least 1, got {limit}")
+    return np.linspace(0, count - 1, count if limit is None else min(count, limit)).astype(int)
 
 
 @dataclass

@@ -29,6 +29,7 @@ from .captions import EMOTION_PHRASES
 from .code_dataset import load_code_table
 from .encode import encode_parquet
 from .heads import image_states, train_head
+from .image_tokenizer_init import load_image_tokenizer
 from .image_tokenizer_training import ImageTokenizerTrainingConfig, train_image_tokenizer
 from .pretrain import PreTrainingConfig, pretrain
 from .release import save_release
@@ -36,6 +37,7 @@ from .release import save_release
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
+PROTOTYPE, LPIPS = "tokenizer_prototype.safetensors", "lpips_alex.safetensors"
 # file, layout, mirror images too, each how many-th row
 DATA_SETS = [
     ("train/celeba178", "celeba", True, 1),
@@ -48,7 +50,7 @@ DATA_SETS = [
 
 def make_image_tokenizer(weights: Path, target: Path) -> None:
     """The prototype tokenizer's file → a folder; weights are rounded to fp16 first, as they are released."""
-    state = load_file(weights / "tokenizer_prototype.safetensors")
+    state = load_file(weights / PROTOTYPE)
     tokenizer = GPTFaceImageTokenizer(GPTFaceImageTokenizerConfig())
     tokenizer.load_state_dict(
         {key.replace("fsq.", "quantizer."): value.half().float() for key, value in state.items()}
@@ -56,25 +58,23 @@ def make_image_tokenizer(weights: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def train_tokenizer(recipe: str, data: Path, weights: Path, start: str) -> Path:
-    """Trains the image tokenizer of the folder `start` by a recipe."""
-    config = ImageTokenizerTrainingConfig.from_yaml(
-        RECIPES / f"{recipe}.yaml",
-        data_dir=str(data),
-        init=start,
-        lpips_weights=str(weights / "lpips_alex.safetensors"),
-    )
-    return train_image_tokenizer(config)
+def check_files(data: Path, weights: Path) -> None:
+    """Raises `FileNotFoundError` at the start for what a later stage would miss after hours."""
+    needed = [data / f"{name}.parquet" for name, *_ in [*DATA_SETS, ("train/utkface128",)]]
+    needed += [weights / PROTOTYPE, weights / LPIPS]
+    missing = [str(path) for path in needed if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"these files are needed too: {', '.join(missing)}")
 
 
 def make_codes(data: Path, tokenizer_folder: str, target: Path) -> None:
     """All data sets as codes."""
-    tokenizer = GPTFaceImageTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = load_image_tokenizer(tokenizer_folder)
     for name, layout, flips, every in DATA_SETS:
         encode_parquet(data / f"{name}.parquet", target / name, tokenizer, layout, flips, every)
 
 
-def make_heads(model: GPTFaceForPreTraining) -> None:
+def make_heads(model: GPTFaceForPreTraining, data: Path) -> None:
     """
     The expression head on the frozen backbone, from FER2013, and thresholds for the attribute head, which pre-training has
     trained along.
@@ -84,7 +84,11 @@ def make_heads(model: GPTFaceForPreTraining) -> None:
     head = model.config.heads["attributes"]
     truth = np.array([[row.get(name, -1) for name in head["labels"]] for row in faces.labels])
     model.config.heads["attributes"] = {**head, "thresholds": choose_thresholds(truth).tolist()}
-    grey = load_code_table(["recoded/train/fer48"], fingerprint)
+    # the head sees all of them, pre-training each fourth: grey pictures of 48 pixels are to be a small part of what it draws
+    encode_parquet(
+        data / "train/fer48.parquet", Path("recoded/heads/fer48"), model.image_tokenizer, "fer48", flips=False
+    )
+    grey = load_code_table(["recoded/heads/fer48"], fingerprint)
     emotions = sorted(EMOTION_PHRASES)
     targets = torch.tensor([emotions.index(str(emotion)) for emotion in grey.emotions])
     states = image_states(model, grey.codes[:, 0])
@@ -111,13 +115,12 @@ def run_recipes(*names: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with train/ and validation/ parquet files")
-    parser.add_argument(
-        "weights", type=Path, help="folder with tokenizer_prototype.safetensors and lpips_alex.safetensors"
-    )
+    parser.add_argument("weights", type=Path, help=f"folder with {PROTOTYPE} and {LPIPS}")
     parser.add_argument("work", type=Path, help="folder for codes, checkpoints and the result")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     data, weights, work = (path.resolve() for path in (options.data, options.weights, options.work))
+    check_files(data, weights)
     work.mkdir(parents=True, exist_ok=True)
     os.chdir(work)  # the recipes' paths are relative to it
 
@@ -125,14 +128,16 @@ def main() -> None:
     make_codes(data, "image_tokenizer", Path("codes"))
     run_recipes("embedded_start", "embedded_main", "embedded_captions", "embedded_words")
     for recipe, start in (("tokenizer", "image_tokenizer"), ("tokenizer_decoder", "tokenizer/final")):
-        stage = functools.partial(train_tokenizer, recipe, data, weights, start)
-        timed(recipe, Path(recipe) / "final", stage)
+        config = ImageTokenizerTrainingConfig.from_yaml(
+            RECIPES / f"{recipe}.yaml", data_dir=str(data), init=start, lpips_weights=str(weights / LPIPS)
+        )
+        timed(recipe, Path(config.output_dir) / "final", functools.partial(train_image_tokenizer, config))
     make_codes(data, "tokenizer_decoder/final", Path("recoded"))
     run_recipes("embedded_contrast", "embedded_pictures")
 
     def heads_and_release() -> None:
         model = GPTFaceForPreTraining.from_pretrained(work / "pictures/final")
-        make_heads(model)
+        make_heads(model, data)
         tokenizer = GPTFaceTokenizer.from_pretrained(work / "pictures/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 

@@ -75,7 +75,11 @@ class ImageTokenizerTrainer(Trainer):
             self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(network, optimizer)
         self.average: WeightAverage | None = None
         if weight_average is not None:
-            self.average = WeightAverage(weight_average, extra_state and extra_state["average"])
+            if self.args.load_best_model_at_end:
+                raise ValueError("weight_average keeps the last average: load_best_model_at_end would be ignored")
+            if isinstance(quantizer, CodebookQuantizer):
+                raise ValueError("weight_average is for quantizers without a codebook: codes that are revived jump")
+            self.average = WeightAverage(weight_average, (extra_state or {}).get("average"))
             self.add_callback(self.average)
         if extra_state and self.updater is not None:
             self.updater.load_state_dict(extra_state["codebook"])
@@ -170,9 +174,9 @@ class ImageTokenizerTrainer(Trainer):
 
     def averaged(self) -> AbstractContextManager[None]:
         """The model has the weights that are to be kept while this context lasts."""
-        return (
-            nullcontext() if self.average is None else self.average.in_place(self.accelerator.unwrap_model(self.model))
-        )
+        if self.average is None:
+            return nullcontext()
+        return self.average.in_place(self.accelerator.unwrap_model(self.model))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Figures of each picture [B, 3] in the order of `FIGURES` in place of logits, its codes in place of labels."""

@@ -43,6 +43,7 @@ class ImageTokenizerTrainingConfig(Recipe):
         discriminator: fields of [`DiscriminatorConfig`]; none by default.
         frozen_codes: train only what decodes: codes made with the `init` folder stay valid, and so does what was trained on them.
         weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept; none = the weights.
+            For quantizers without a codebook.
         start_pictures: about as many training pictures set what is new in the quantizer.
         arguments: `TrainingArguments` by name.
     """
@@ -160,7 +161,7 @@ def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
         codebook=codebook,
         discriminator=discriminator,
         weight_average=config.weight_average,
-        extra_state=torch.load(Path(checkpoint, EXTRA_STATE), weights_only=True) if checkpoint else None,
+        extra_state=torch.load(Path(checkpoint, EXTRA_STATE), "cpu", weights_only=True) if checkpoint else None,
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     target = Path(config.output_dir) / "final"

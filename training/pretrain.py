@@ -22,6 +22,7 @@ from .code_dataset import CodeDataset, CodeTable, load_code_table, spread_rows
 from .code_stream import CodeStream
 from .code_transfer import carry_over
 from .collator import PreTrainingCollator, TextMaskLaw
+from .image_tokenizer_init import load_image_tokenizer
 from .masking import sample_generator
 from .phrases import EMOTION_PHRASES, PHRASES
 from .picture_codes import encode_collections
@@ -45,7 +46,7 @@ class PreTrainingConfig(Recipe):
             `output_dir/codes` first; a list, or name → how often its rows count.
         evaluation: folders that `gptface encode` wrote.
         layout: of pictures without codes, see [`gptface.training.encode.project_crop`].
-        image_tokenizer: folder of the image tokenizer that made the codes; with `start_from` it is not needed, and given it takes
+        image_tokenizer: folder of the image tokenizer that made the codes, or of a model that has it; with `start_from` it is not needed, and given it takes
             the place of the model's: see [`carry_over`].
         start_from: folder of a model to continue from instead of random weights.
         repeat: attribute → how often a face that has it counts as a row: of what is rare the model sees too little to draw it.
@@ -123,7 +124,7 @@ def build_model(
         model = GPTFaceForPreTraining.from_pretrained(source, **({} if checkpoint else overrides))
         image_tokenizer = model.image_tokenizer
         if config.image_tokenizer and not checkpoint:
-            image_tokenizer = GPTFaceImageTokenizer.from_pretrained(config.image_tokenizer)
+            image_tokenizer = load_image_tokenizer(config.image_tokenizer)
         rows = load_rows(config, image_tokenizer, arguments)
         if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
             seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
@@ -131,7 +132,7 @@ def build_model(
         return model, GPTFaceTokenizer.from_pretrained(source), rows
     if not config.image_tokenizer:
         raise ValueError("a recipe needs image_tokenizer (a folder) or start_from (a model)")
-    image_tokenizer = GPTFaceImageTokenizer.from_pretrained(config.image_tokenizer)
+    image_tokenizer = load_image_tokenizer(config.image_tokenizer)
     rows = load_rows(config, image_tokenizer, arguments)
     seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
     tokenizer = train_vocabulary(seen, config.vocab_size, config.model.get("max_text_length", 64))

@@ -74,6 +74,15 @@ def short_recipes(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "RECIPES", folder)
 
 
+def test_a_file_that_only_a_late_stage_needs_is_missed_at_once(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folders[1] / "lpips_alex.safetensors").unlink()
+    monkeypatch.setattr(sys, "argv", ["embedded", *map(str, folders), str(tmp_path / "work")])
+    with pytest.raises(FileNotFoundError, match=r"lpips_alex\.safetensors"):
+        embedded.main()
+    assert not (tmp_path / "work").exists()
+
+
 def test_from_data_to_a_checkpoint_with_every_recipe(folders, short_recipes, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["embedded", *map(str, folders), str(tmp_path / "work")])
@@ -88,7 +97,7 @@ def test_from_data_to_a_checkpoint_with_every_recipe(folders, short_recipes, tmp
     assert model.config.heads.keys() == shipped.config.heads.keys()
     assert all(head["trained"] for head in model.config.heads.values())
 
-    caplog.clear()
+    caplog.set_level("INFO", logger="gptface.training.embedded")
     (tmp_path / "work/release/config.json").unlink()
     embedded.main()
     skipped = [record.getMessage() for record in caplog.records if "done before" in record.getMessage()]

@@ -159,8 +159,34 @@ def test_the_average_of_the_weights_is_kept_and_measured_while_the_weights_thems
         for run in ("plain", "averaged")
     ]
     assert measured[0][0] == measured[1][0] and measured[0][-1] != measured[1][-1]
-    with pytest.raises(ValueError, match=r"weight_average must lie in \[0, 1\), got 1"):
-        run("wrong", weight_average=1)
+
+
+def test_a_plain_run_is_resumed_with_an_average(recipe, tmp_path):
+    config = ImageTokenizerTrainingConfig.from_yaml(recipe)
+    train_image_tokenizer(config)
+    config = ImageTokenizerTrainingConfig.from_yaml(recipe, weight_average=0.5)
+    config.arguments |= {"max_steps": 7, "save_steps": 1}
+    kept = load_file(train_image_tokenizer(config) / "model.safetensors")
+    learned = load_file(tmp_path / "run/checkpoint-7/model.safetensors")
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor, learned[name].half().float(), rtol=0, atol=0)  # the average of one step
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"weight_average": 1}, r"weight_average must lie in \[0, 1\), got 1"),
+        ({"weight_average": 0.9, **CODEBOOK}, "without a codebook"),
+        ({"weight_average": 0.9, "load_best_model_at_end": True}, "load_best_model_at_end"),
+    ],
+)
+def test_averages_that_would_be_wrong_are_refused(recipe, overrides, message):
+    best = {key: overrides[key] for key in ("load_best_model_at_end",) if key in overrides}
+    fields = {key: value for key, value in overrides.items() if key not in best}
+    config = ImageTokenizerTrainingConfig.from_yaml(recipe, **fields)
+    config.arguments |= best
+    with pytest.raises(ValueError, match=message):
+        train_image_tokenizer(config)
 
 
 def test_the_discriminator_is_not_heard_before_its_start(recipe, tmp_path):
