@@ -1,4 +1,4 @@
-"""Makes examples/before_after.jpg: portraits, their edits with the defaults, and the mark that they are edited.
+"""Makes examples/before_after.jpg: portraits, their edits (defaults, the best match of four), and the mark that they are edited.
 
 python benchmarks/before_after.py [--model DIR] [--output FILE]
 """
@@ -14,6 +14,7 @@ import gptface
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Portrait and prompt; the first is the README's first command.
 EDITS = [("serious.jpg", "smiling"), ("clean_shaven.jpg", "a beard"), ("portrait.jpg", "not smiling")]
+CANDIDATES = 4
 HEIGHT = 300
 GAP = 12
 
@@ -27,7 +28,7 @@ def main() -> None:
     pictures = []
     for name, prompt in EDITS:
         before = Image.open(EXAMPLES / name).convert("RGB")
-        after = edit(before, prompt=prompt, seed=0)[0]["image"]
+        after = edit(before, prompt=prompt, seed=0, num_images_per_prompt=CANDIDATES)[0]["image"]
         size = (round(before.width * HEIGHT / before.height), HEIGHT)
         pictures += [before.resize(size), labelled(after.resize(size), f"EDITED: {prompt}")]
     steps = [picture.width + GAP * (index % 2) for index, picture in enumerate(pictures)]
