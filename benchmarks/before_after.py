@@ -4,6 +4,7 @@ python benchmarks/before_after.py [--model DIR] [--output FILE]
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -25,17 +26,23 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=EXAMPLES / "before_after.jpg")
     options = parser.parse_args()
     edit = pipeline("guided-face-editing", model=options.model)
-    pictures = []
+    pairs = []
     for name, prompt in EDITS:
         before = Image.open(EXAMPLES / name).convert("RGB")
         after = edit(before, prompt=prompt, seed=0, num_images_per_prompt=CANDIDATES)[0]["image"]
         size = (round(before.width * HEIGHT / before.height), HEIGHT)
-        pictures += [before.resize(size), labelled(after.resize(size), f"EDITED: {prompt}")]
-    steps = [picture.width + GAP * (index % 2) for index, picture in enumerate(pictures)]
-    sheet = Image.new("RGB", (sum(steps) - GAP, HEIGHT), "white")
-    for index, picture in enumerate(pictures):
-        sheet.paste(picture, (sum(steps[:index]), 0))
-    sheet.save(options.output, quality=90)
+        pairs.append(side_by_side([before.resize(size), labelled(after.resize(size), f"EDITED: {prompt}")]))
+    side_by_side(pairs, GAP).save(options.output, quality=90)
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap: int = 0) -> Image.Image:
+    """Pictures of one height in a row, with white pixels between them."""
+    sheet = Image.new("RGB", (sum(picture.width + gap for picture in pictures) - gap, pictures[0].height), "white")
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + gap
+    return sheet
 
 
 def labelled(picture: Image.Image, text: str) -> Image.Image:

@@ -40,9 +40,9 @@ def caption_contrast_loss(
         rows = labels[:, attribute] >= 0
         if not rows.any():
             continue
-        states = image_states[rows]
-        counted = cells[attribute] & (image_labels[rows] != -100)
-        codes, picture = image_labels[rows][counted], counted.nonzero()[:, 0]
+        states, codes = image_states[rows], image_labels[rows]
+        counted = cells[attribute] & (codes != -100)
+        codes, picture = codes[counted], counted.nonzero()[:, 0]
         likelihoods = []
         for phrase in (2 * attribute, 2 * attribute + 1):
             spoken = words[phrase].expand(len(states), -1, -1)

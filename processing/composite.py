@@ -18,7 +18,8 @@ from .image_loading import load_image
 CompositeMode = Literal["adaptive", "residual", "replace"]
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 
-#: Of `"adaptive"`: the difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares that it is averaged over.
+#: Of `"adaptive"`: the difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares
+#: that it is averaged over.
 CHANGE_SCALE, CHANGE_CELL = 0.06, 4
 
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))

@@ -58,11 +58,22 @@ def make_image_tokenizer(weights: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def check_files(data: Path, weights: Path) -> None:
+def tokenizer_recipes(data: Path, weights: Path) -> list[ImageTokenizerTrainingConfig]:
+    """The recipes of the better image tokenizer, each with what it starts from."""
+    return [
+        ImageTokenizerTrainingConfig.from_yaml(
+            RECIPES / f"{name}.yaml", data_dir=str(data), init=start, lpips_weights=str(weights / LPIPS)
+        )
+        for name, start in (("tokenizer", "image_tokenizer"), ("tokenizer_decoder", "tokenizer/final"))
+    ]
+
+
+def check_files(data: Path, weights: Path, recipes: list[ImageTokenizerTrainingConfig]) -> None:
     """Raises `FileNotFoundError` at the start for what a later stage would miss after hours."""
-    needed = [data / f"{name}.parquet" for name, *_ in [*DATA_SETS, ("train/utkface128",)]]
-    needed += [weights / PROTOTYPE, weights / LPIPS]
-    missing = [str(path) for path in needed if not path.is_file()]
+    needed = {str(data / f"{name}.parquet") for name, *_ in DATA_SETS}
+    needed |= {source.path for recipe in recipes for source in recipe.sources(recipe.train + recipe.evaluation)}
+    needed |= {str(weights / PROTOTYPE), str(weights / LPIPS)}
+    missing = sorted(path for path in needed if not Path(path).exists())
     if missing:
         raise FileNotFoundError(f"these files are needed too: {', '.join(missing)}")
 
@@ -120,18 +131,16 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     data, weights, work = (path.resolve() for path in (options.data, options.weights, options.work))
-    check_files(data, weights)
+    image_tokenizers = tokenizer_recipes(data, weights)
+    check_files(data, weights, image_tokenizers)
     work.mkdir(parents=True, exist_ok=True)
     os.chdir(work)  # the recipes' paths are relative to it
 
     timed("image tokenizer", work / "image_tokenizer", lambda: make_image_tokenizer(weights, work / "image_tokenizer"))
     make_codes(data, "image_tokenizer", Path("codes"))
     run_recipes("embedded_start", "embedded_main", "embedded_captions", "embedded_words")
-    for recipe, start in (("tokenizer", "image_tokenizer"), ("tokenizer_decoder", "tokenizer/final")):
-        config = ImageTokenizerTrainingConfig.from_yaml(
-            RECIPES / f"{recipe}.yaml", data_dir=str(data), init=start, lpips_weights=str(weights / LPIPS)
-        )
-        timed(recipe, Path(config.output_dir) / "final", functools.partial(train_image_tokenizer, config))
+    for config in image_tokenizers:
+        timed(config.output_dir, Path(config.output_dir) / "final", functools.partial(train_image_tokenizer, config))
     make_codes(data, "tokenizer_decoder/final", Path("recoded"))
     run_recipes("embedded_contrast", "embedded_pictures")
 

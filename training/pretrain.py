@@ -46,8 +46,8 @@ class PreTrainingConfig(Recipe):
             `output_dir/codes` first; a list, or name → how often its rows count.
         evaluation: folders that `gptface encode` wrote.
         layout: of pictures without codes, see [`gptface.training.encode.project_crop`].
-        image_tokenizer: folder of the image tokenizer that made the codes, or of a model that has it; with `start_from` it is not needed, and given it takes
-            the place of the model's: see [`carry_over`].
+        image_tokenizer: folder of the image tokenizer that made the codes, or of a model that has it; with `start_from` it is not
+            needed, and given it takes the place of the model's: see [`carry_over`].
         start_from: folder of a model to continue from instead of random weights.
         repeat: attribute → how often a face that has it counts as a row: of what is rare the model sees too little to draw it.
         model: fields of [`GPTFaceConfig`]; with `start_from`, those that replace the model's.

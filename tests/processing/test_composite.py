@@ -206,10 +206,8 @@ def test_detail_of_what_is_gone_does_not_shine_through():
     adaptive = composite_crop(photo, edited, mask, "adaptive", reconstruction)
     np.testing.assert_array_equal(adaptive[:, :24], photo[:, :24])
     np.testing.assert_allclose(adaptive[:, 40:], 0.9, atol=1e-3)
-    share = (adaptive - edited) / (
-        photo - reconstruction
-    )  # of the photo's detail: falls by degrees, so that no line is seen
-    assert np.abs(np.diff(share[:, :, 0], axis=1)).max() < 0.3
+    share = (adaptive - edited) / (photo - reconstruction)
+    assert np.abs(np.diff(share[:, :, 0], axis=1)).max() < 0.3, "detail goes by degrees, so that no line is seen"
     ghost = composite_crop(photo, edited, mask, "residual", reconstruction)
     assert np.ptp(ghost[:, 40:]) > 0.2, "the lines of the photo are still there"
     pasted = paste_back(
