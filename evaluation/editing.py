@@ -40,6 +40,7 @@ def add_parser(kinds: Any) -> None:
         default=",".join(ARMS),
         help=f"comma-separated, out of {', '.join(ARMS)}; `itm=0.5` or `both=0.5` is the arm with that step size",
     )
+    parser.add_argument("--state-refresh", type=int, default=1, help="of the pipeline: 1 = exact, more is faster")
     parser.add_argument("--sheet", type=Path, help="picture of all faces before and after")
     parser.set_defaults(run=run_editing)
 
@@ -61,15 +62,16 @@ def run_editing(options: argparse.Namespace) -> int:
         options.layout,
     )
     protocol = EditingProtocol(pipeline, judge, edit, faces)
-    results = {name: protocol.run(**parameters) for name, parameters in arms.items()}
-    print_report({"edit": options.edit, **protocol.report(results, distance)}, options.json)
+    refresh = options.state_refresh
+    results = {name: protocol.run(**parameters, state_refresh=refresh) for name, parameters in arms.items()}
+    print_report({"edit": options.edit, "state_refresh": refresh, **protocol.report(results, distance)}, options.json)
     if options.sheet is not None:
         rows = {"photo": [face.image for face in faces], "decoded": protocol.decoded}
         save_sheet({**rows, **{name: arm.images for name, arm in results.items()}}, options.sheet)
     return 0
 
 
-def arm_parameters(name: str) -> dict[str, float]:
+def arm_parameters(name: str) -> dict[str, Any]:
     """
     Parameters of the pipeline for an arm: a name out of [`ARMS`], or `"itm=0.5"` for another step size than the default.
 

@@ -12,6 +12,7 @@ from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .generation_inputs import Captions, as_guidance, per_sample_generators
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
+from .modeling_gptface import GPTFaceKeptStates
 from .output_heads import GPTFaceMatchHead
 
 
@@ -74,6 +75,28 @@ class _Guide:
         return self._total / self._steps.clamp(min=1)
 
 
+class _Reader:
+    """
+    The states that one reader of a grid keeps between decoding steps.
+
+    Args:
+        changing: cells that decoding fills, as this reader's batch has them [B, N] bool.
+        refresh: after so many steps everything is read anew; 1 = in each, nothing is kept.
+    """
+
+    def __init__(self, changing: torch.Tensor, refresh: int):
+        self.changing, self.refresh = changing, refresh
+        self._steps = 0
+        self._kept: GPTFaceKeptStates | None = None
+
+    def next_step(self) -> GPTFaceKeptStates | None:
+        """What the passes of the next decoding step read and fill."""
+        if self.refresh > 1 and self._steps % self.refresh == 0:
+            self._kept = GPTFaceKeptStates(self.changing)
+        self._steps += 1
+        return self._kept
+
+
 class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     """
     Fills masked cells of a face under a caption (`generate`): text to face (all cells masked), inpainting and editing (a
@@ -84,17 +107,17 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
         return log_odds(self.match(input_ids, attention_mask, **inputs)[0])
 
-    def _match_score(self, captions: Sequence[Captions]) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _match_score(self, captions: Sequence[Captions]) -> Callable[..., torch.Tensor]:
         """
-        Vectors of a grid [B, N, H] → its score [B] under the first caption, the prompt; with a second one, that of the source, the
-        difference to that caption's.
+        Vectors of a grid [B, N, H], and the states kept of it → its score [B] under the first caption, the prompt; with a second
+        one, that of the source, the difference to that caption's.
         """
         if isinstance(self.match_head, GPTFaceMatchHead):
             together = self._stack(captions).arguments()
 
-            def odds(grid: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
                 grids = grid.repeat(len(captions), 1, 1)
-                return self.match_log_odds(**together, image_embeds=grids).chunk(len(captions))
+                return self.match_log_odds(**together, image_embeds=grids, kept_states=kept).chunk(len(captions))
 
         else:
             # Captions are read apart from the picture: once for all steps, and both on the same reading of the picture.
@@ -102,15 +125,15 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 self.caption_states(len(caption.input_ids), **caption.arguments()).detach() for caption in captions
             ]
 
-            def odds(grid: torch.Tensor) -> tuple[torch.Tensor, ...]:
-                states = self.split_states(self.gptface(image_embeds=grid))[1]
+            def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
+                states = self.split_states(self.gptface(image_embeds=grid, kept_states=kept))[1]
                 return tuple(
                     log_odds(self.match_head(text, states, caption.attention_mask))
                     for text, caption in zip(words, captions, strict=True)
                 )
 
-        def score(grid: torch.Tensor) -> torch.Tensor:
-            target, *rest = odds(grid)
+        def score(grid: torch.Tensor, kept: GPTFaceKeptStates | None = None) -> torch.Tensor:
+            target, *rest = odds(grid, kept)
             return target - rest[0] if rest else target
 
         return score
@@ -156,6 +179,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         top_k: int | None = None,
         guidance_scale: float = 1.0,
         itm_guidance: ITMGuidance | dict | float | None = None,
+        state_refresh: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[[int, dict[str, Any]], None] | None = None,
         progress_bar: bool = False,
@@ -173,6 +197,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             temperature, confidence_temperature, decoding, top_k: see [`DecodingSchedule`]; `decoding` is its mode.
             guidance_scale: of classifier-free guidance; 1 = off.
             itm_guidance: step size, fields of [`ITMGuidance`], or None = off.
+            state_refresh: decoding steps for which the states of words and given cells are kept before they are computed anew, see
+                [`GPTFaceKeptStates`]; 1 = exact. Where a part of the grid is filled, more is faster.
             generator: one for each sample, or one that seeds them all.
             callback_on_step_end: called with (step, {"codes": [B, N], "mask": [B, N]}) after each step.
 
@@ -193,6 +219,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         guidance = self._checked_guidance(itm_guidance)
         if guidance_scale == 1 and negative_input_ids is not None:
             raise ValueError("a negative prompt acts through guidance_scale: set it to another value than 1")
+        if state_refresh < 1:
+            raise ValueError(f"state_refresh must be at least 1, got {state_refresh}")
         schedule = DecodingSchedule(num_inference_steps, temperature, confidence_temperature, decoding, top_k)
         generators = per_sample_generators(generator, batch)
         self.gptface.check_codes(image_codes)
@@ -209,14 +237,19 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         guide = _Guide(guidance, table, generators)
         score = self._match_score(judged) if guidance.iterations else None
         image_logits = self._image_logits(read, table)
+        # captions read apart from the picture share one reading of it
+        joint = len(judged) if isinstance(self.match_head, GPTFaceMatchHead) else 1
+        predictor = _Reader(initial.repeat(len(read), 1), state_refresh)
+        judge = _Reader(initial.repeat(joint, 1), state_refresh)
 
         def predict(codes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             known = self.gptface.embeddings.embed_codes(codes, code_table=table)
-            conditional, *unconditional = image_logits(known, mask)
+            conditional, *unconditional = image_logits(known, mask, predictor.next_step())
             logits = classifier_free(conditional, unconditional[0], guidance_scale) if unconditional else conditional
             if score is None:
                 return logits
-            return guide(logits, mask, lambda vectors: score(torch.where(mask[..., None], vectors, known)))
+            kept = judge.next_step()
+            return guide(logits, mask, lambda vectors: score(torch.where(mask[..., None], vectors, known), kept))
 
         with tqdm(total=schedule.num_steps, disable=not progress_bar, desc="decoding") as bar:
 
@@ -323,20 +356,24 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
 
     def _image_logits(
         self, captions: Sequence[Captions], table: torch.Tensor
-    ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]:
+    ) -> Callable[..., tuple[torch.Tensor, ...]]:
         """
-        Function of the vectors [B, N, H] of a grid's codes and its mask [B, N] → logits over codes [M, K] of the masked cells in
-        float32, for each of the captions: one pass for all of them.
+        Function of the vectors [B, N, H] of a grid's codes, its mask [B, N] and the states kept of it → logits over codes [M, K] of
+        the masked cells in float32, for each of the captions: one pass for all of them.
         """
         caption = self._stack(captions)
         count = len(captions)
         reads = self.lm_head.caption_reader is not None
         words = self.caption_states(len(caption.input_ids), **caption.arguments()) if reads else None
 
-        def logits(vectors: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def logits(
+            vectors: torch.Tensor, mask: torch.Tensor, kept: GPTFaceKeptStates | None = None
+        ) -> tuple[torch.Tensor, ...]:
             vectors = self.gptface.embeddings.mask_cells(vectors, mask).repeat(count, 1, 1)
             masks = mask.repeat(count, 1)
-            outputs = self.gptface(**caption.arguments(), image_embeds=vectors, image_state_mask=masks)
+            outputs = self.gptface(
+                **caption.arguments(), image_embeds=vectors, image_state_mask=masks, kept_states=kept
+            )
             states = self.split_states(outputs)[1]
             return self._cell_logits(states, table, words, caption.attention_mask, masks).float().chunk(count)
 

@@ -1,6 +1,7 @@
 """The layers of the transformer: attention, feed-forward and the convolution over the grid of cells."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -43,6 +44,10 @@ class GPTFaceQueries(NamedTuple):
         """Rows [M, H] → states [B, L, H], 0 where they were not asked for."""
         return rows.new_zeros(*self.mask.shape, rows.shape[-1]).masked_scatter(self.mask[..., None], rows)
 
+    def put(self, rows: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """Rows [M, H] in the place of those of the states [B, L, H]."""
+        return states.masked_scatter(self.mask[..., None], rows)
+
     def attention_mask(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """Attention mask [B or 1, 1, L or 1, K] → that of the queries; one that is the same for all queries stays."""
         if mask is None or mask.shape[2] == 1:
@@ -50,6 +55,21 @@ class GPTFaceQueries(NamedTuple):
         batch, length = self.positions.shape
         index = self.positions[:, None, :, None].expand(batch, 1, length, mask.shape[3])
         return mask.expand(batch, -1, -1, -1).gather(2, index)
+
+
+@dataclass
+class GPTFaceKeptLayer:
+    """
+    What a layer computed in an earlier pass; None before the first.
+
+    Attributes:
+        states: what the layer was given [B, L, H].
+        key, value: [B, L, H].
+    """
+
+    states: torch.Tensor | None = None
+    key: torch.Tensor | None = None
+    value: torch.Tensor | None = None
 
 
 def eager_attention_forward(
@@ -91,17 +111,25 @@ class GPTFaceAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None,
         queries: GPTFaceQueries | None = None,
+        kept: GPTFaceKeptLayer | None = None,
         **kwargs,
     ):
-        """States [B, L, H] → states that attended, [B, L, H] or only those of the `queries`, [M, H], and the weights."""
-        if queries is None:
-            query = self.query(hidden_states)
-        else:
-            query = queries.pad(self.query(hidden_states[queries.mask]))
+        """
+        States [B, L, H] → states that attended, [B, L, H] or only those of the `queries`, [M, H], and the weights. Keys and values of
+        other positions than the queries come from `kept`, which a first pass fills.
+        """
+        rows = None if queries is None else hidden_states[queries.mask]
+        query = self.query(hidden_states) if queries is None else queries.pad(self.query(rows))
+        if queries is not None:
             attention_mask = queries.attention_mask(attention_mask)
+        if queries is None or kept is None or kept.key is None or kept.value is None:
+            key, value = self.key(hidden_states), self.value(hidden_states)
+            if kept is not None:
+                kept.key, kept.value = key.detach(), value.detach()
+        else:
+            key, value = queries.put(self.key(rows), kept.key), queries.put(self.value(rows), kept.value)
         query, key, value = (
-            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for states in (query, self.key(hidden_states), self.value(hidden_states))
+            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for states in (query, key, value)
         )
         attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -169,13 +197,18 @@ class GPTFaceLayer(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | None,
         text_length: int,
         queries: GPTFaceQueries | None = None,
+        kept: GPTFaceKeptLayer | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """States [B, L, H] → states [B, L, H], or only those of the `queries`, [M, H]."""
+        """States [B, L, H] → states [B, L, H], or only those of the `queries`, [M, H]; for `kept` see [`GPTFaceAttention`]."""
         if self.grid_convolution is not None:
             hidden_states = self.grid_convolution(hidden_states, text_length)
         attended, _ = self.attention(
-            self.attention_norm(hidden_states) if self.pre_norm else hidden_states, attention_mask, queries, **kwargs
+            self.attention_norm(hidden_states) if self.pre_norm else hidden_states,
+            attention_mask,
+            queries,
+            kept,
+            **kwargs,
         )
         if queries is not None:
             hidden_states = hidden_states[queries.mask]

@@ -18,7 +18,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gptface import GPTFaceConfig
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
-from .layers import GPTFaceAttention, GPTFaceDepthwiseConvolution, GPTFaceLayer, GPTFaceQueries
+from .layers import GPTFaceAttention, GPTFaceDepthwiseConvolution, GPTFaceKeptLayer, GPTFaceLayer, GPTFaceQueries
 
 TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
 
@@ -39,6 +39,29 @@ class GPTFaceModelOutput(ModelOutput):
     image_codes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class GPTFaceKeptStates:
+    """
+    What a pass over a sequence computed, for later passes over the same sequence that differ in few cells: these alone (and
+    `[CLS]`) are computed anew, all others keep the states of the first pass, as if they had not read what has changed. An
+    approximation, as prefix caches are for bidirectional diffusion models of language.
+
+    Args:
+        changing: cells that may differ from pass to pass [B, N] bool.
+    """
+
+    def __init__(self, changing: torch.Tensor):
+        self.changing = changing
+        self.layers: list[GPTFaceKeptLayer] = []
+        #: States behind the last layer [B, L, H]; None before the first pass.
+        self.last: torch.Tensor | None = None
+
+    def queries(self, text_length: int) -> GPTFaceQueries:
+        """What is computed anew: the changing cells and `[CLS]`."""
+        words = self.changing.new_zeros(len(self.changing), text_length)
+        words[:, 0] = True
+        return GPTFaceQueries.of(torch.cat([words, self.changing], 1))
 
 
 def sine_positions(length: int, size: int) -> torch.Tensor:
@@ -203,6 +226,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         image_embeds: torch.Tensor | None = None,
         text_state_mask: torch.Tensor | None = None,
         image_state_mask: torch.Tensor | None = None,
+        kept_states: GPTFaceKeptStates | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceModelOutput:
         r"""
@@ -220,9 +244,12 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             image_state_mask (`torch.BoolTensor` that broadcasts to `(batch, cells)`, *optional*): True = the state is needed.
                 Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back as 0. All are
                 computed where hidden states or attentions are asked for, and under `torch.compile`.
+            kept_states ([`GPTFaceKeptStates`], *optional*): the first pass that is given it fills it, later ones compute what has
+                changed and take the rest from it.
 
         Raises:
-            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range.
+            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range, hidden states or
+                attentions asked for of a pass that does not compute them all.
         """
         if input_ids is not None and inputs_embeds is not None:
             raise ValueError("give input_ids or inputs_embeds, not both")
@@ -251,21 +278,49 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         text_length = inputs_embeds.shape[1]
         hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds)
         mask = self._attention_mask(hidden_states, attention_mask, text_length)
-        recorded = ("output_hidden_states", "output_attentions")
-        if torch.compiler.is_compiling() or any(
-            kwargs.get(key) or getattr(self.config, key, False) for key in recorded
-        ):
+        names = ("output_hidden_states", "output_attentions")
+        recorded = any(kwargs.get(key) or getattr(self.config, key, False) for key in names)
+        if kept_states is not None and recorded:
+            raise ValueError("kept_states: hidden states and attentions of such a pass are not those of a whole one")
+        if torch.compiler.is_compiling() or recorded:
             text_state_mask = image_state_mask = None
-        queries = self._queries(text_state_mask, image_state_mask, hidden_states, text_length)
-        last = len(self.layers) - 1
-        for number, layer in enumerate(self.layers):
-            hidden_states = layer(hidden_states, mask, text_length, queries if number == last else None, **kwargs)
-        hidden_states = self.norm(hidden_states)
-        if queries is not None:
-            hidden_states = queries.scatter(hidden_states)
+        if kept_states is not None and kept_states.last is not None:
+            hidden_states = self._changed_states(hidden_states, mask, text_length, kept_states, **kwargs)
+        else:
+            queries = self._queries(text_state_mask, image_state_mask, hidden_states, text_length)
+            last = len(self.layers) - 1
+            for number, layer in enumerate(self.layers):
+                kept = None
+                if kept_states is not None:
+                    kept = GPTFaceKeptLayer(hidden_states.detach())
+                    kept_states.layers.append(kept)
+                asked = queries if number == last else None
+                hidden_states = layer(hidden_states, mask, text_length, asked, kept, **kwargs)
+            hidden_states = self.norm(hidden_states)
+            if queries is not None:
+                hidden_states = queries.scatter(hidden_states)
+            if kept_states is not None:
+                kept_states.last = hidden_states.detach()
         return GPTFaceModelOutput(
             last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0], image_codes=image_codes
         )
+
+    def _changed_states(
+        self,
+        hidden_states: torch.Tensor,
+        mask: torch.Tensor | None,
+        text_length: int,
+        kept_states: GPTFaceKeptStates,
+        **kwargs,
+    ) -> torch.Tensor:
+        """Embeddings [B, L, H] → last states [B, L, H], those that do not change as they were kept."""
+        queries = kept_states.queries(text_length)
+        rows = hidden_states[queries.mask]
+        for layer, kept in zip(self.layers, kept_states.layers, strict=True):
+            assert kept.states is not None
+            rows = layer(queries.put(rows, kept.states), mask, text_length, queries, kept, **kwargs)
+        assert kept_states.last is not None
+        return queries.put(self.norm(rows), kept_states.last)
 
     def _queries(
         self,

@@ -55,6 +55,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
         guidance_scale: classifier-free guidance, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
+        state_refresh: see [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
         seed or generator: the same seed gives the same picture.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
@@ -92,6 +93,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 "top_k",
                 "guidance_scale",
                 "itm_guidance",
+                "state_refresh",
                 "num_images_per_prompt",
                 "seed",
                 "generator",
@@ -174,6 +176,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         top_k: int | None = None,
         guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
         itm_guidance: Any = DEFAULT_ITM_GUIDANCE,
+        state_refresh: int = 1,
         num_images_per_prompt: int = 1,
         seed: int | None = None,
         generator: torch.Generator | None = None,
@@ -199,6 +202,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 top_k=top_k,
                 guidance_scale=guidance_scale,
                 itm_guidance=itm_guidance,
+                state_refresh=state_refresh,
                 generator=[torch.Generator().manual_seed(each) for each in seeds],
                 callback_on_step_end=self._with_pictures(callback_on_step_end),
                 progress_bar=progress_bar,

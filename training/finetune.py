@@ -254,6 +254,8 @@ def prepare_model(
         logger.info("a fresh head for %d labels", len(data.names))
     # temperature and thresholds of the old head are not the new one's
     entry = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
+    if model.classifiers[kind].layers:
+        entry["layers"] = len(model.classifiers[kind].layers)
     model.config.heads = {**model.config.heads, kind: entry}
     model.config.problem_type = data.problem_type
     model.config.id2label = dict(enumerate(data.names))

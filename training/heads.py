@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 class HeadTraining:
     """
     Args:
+        layers: of the head's own, see [`GPTFaceClassifier`].
         epochs, batch_size, learning_rate, weight_decay: of AdamW with a cosine schedule.
         balance: exponent of the class weights (share of the class)^−balance of single-label heads; 0 = none.
         dropout: of whole cells, on the frozen backbone.
@@ -31,6 +32,7 @@ class HeadTraining:
         seed: of the order and the initial weights.
     """
 
+    layers: int = 0
     epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -53,13 +55,19 @@ def image_states(model: GPTFaceTaskModel, codes: np.ndarray, batch_size: int = 3
 
 
 def fresh_classifier(
-    config: GPTFaceConfig, targets: torch.Tensor, names: list[str], generator: torch.Generator
+    config: GPTFaceConfig, targets: torch.Tensor, names: list[str], generator: torch.Generator, layers: int = 0
 ) -> GPTFaceClassifier:
     """
     A classifier with small random weights. Independent labels start at their share of the known targets [rows, labels]: most
     are rare, and learning so first would cost many steps.
     """
-    classifier = GPTFaceClassifier(config, len(names))
+    classifier = GPTFaceClassifier(config, len(names), layers)
+    for module in classifier.layers.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            # a convolution over the grid starts as no change, as in the backbone
+            std = config.initializer_range if isinstance(module, nn.Linear) else 0.0
+            nn.init.normal_(module.weight, std=std, generator=generator)
+            nn.init.zeros_(module.bias)
     nn.init.normal_(classifier.query.weight, std=0.02, generator=generator)
     nn.init.normal_(classifier.output.weight, std=0.02, generator=generator)
     nn.init.zeros_(classifier.output.bias)
@@ -148,7 +156,7 @@ def train_head(
     model and its configuration; the other heads stay. Returns the mean loss of each epoch.
     """
     generator = torch.Generator().manual_seed(options.seed)
-    head = fresh_classifier(model.config, labels, names, generator)
+    head = fresh_classifier(model.config, labels, names, generator, options.layers)
 
     def classify(batch: torch.Tensor) -> torch.Tensor:
         # whole cells drop out, so that no label hangs on a few of them
@@ -157,10 +165,8 @@ def train_head(
 
     history = fit_classifier(classify, head.parameters(), states, labels, generator, options)
     model.classifiers[name] = head
-    model.config.heads = {
-        **model.config.heads,
-        name: {"labels": names, "problem_type": problem_type, "trained": True},
-    }
+    entry = {"labels": names, "problem_type": problem_type, "trained": True}
+    model.config.heads = {**model.config.heads, name: entry | ({"layers": options.layers} if options.layers else {})}
     # the labels that a classification class last put there may be another head's
     model.config.id2label, model.config.label2id = {}, {}
     return history

@@ -12,6 +12,8 @@ from .models import Size, gptface
 from .timing import Claim, Comparison, Contender
 
 PROMPT_LENGTH = 16
+#: Steps for which states are kept in the approximate edits.
+REFRESH = 4
 
 
 def comparisons(size: Size, mask_ratio: float = 0.15) -> Iterator[Comparison]:
@@ -46,17 +48,20 @@ def comparisons(size: Size, mask_ratio: float = 0.15) -> Iterator[Comparison]:
                 ", guided" if guided else ""
             )
             others = [Contender(name, _amused(peer, size, codes, mask, words, guided), [peer])]
-            if guided:
-                contenders = [
-                    Contender("GPTFace, ITM guidance (m = 1)", edit(itm_guidance={"iterations": 1}), working)
-                ]
-                contenders.append(Contender("GPTFace, CFG", edit(**options), working))
-                claims = [Claim(name, "edits", 1, 1, 1.0), Claim("GPTFace, CFG", "edits", 1, 1)]
-            else:
-                contenders = [Contender("GPTFace", edit(), working)]
-                claims = [Claim(name, "edits", 1, 1, 2.0)]
             note = "Parameters without the word table of GPTFace; the peer's text encoder is left out of its time."
-            yield Comparison(case, contenders + others, claims, [note])
+            for refresh in (1, REFRESH):
+                kept = {"state_refresh": refresh}
+                approximate = f", states kept for {refresh} steps (approximate)" if refresh > 1 else ""
+                if guided:
+                    guidance = {"itm_guidance": {"iterations": 1}}
+                    ours_name = f"GPTFace, ITM guidance (m = 1){approximate}"
+                    contenders = [Contender(ours_name, edit(**guidance, **kept), working)]
+                    contenders.append(Contender("GPTFace, CFG", edit(**options, **kept), working))
+                    claims = [Claim(name, "edits", 1, 1, 1.0), Claim("GPTFace, CFG", "edits", 1, 1)]
+                else:
+                    contenders = [Contender(f"GPTFace{approximate}", edit(**kept), working)]
+                    claims = [Claim(name, "edits", 1, 1, 2.0)]
+                yield Comparison(case + approximate, contenders + others, claims, [note])
 
 
 def _count(module: nn.Module) -> int:

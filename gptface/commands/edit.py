@@ -33,6 +33,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--feather", type=float, help="pixels over which the edit fades in; 0 for a hole")
     add_decoding_options(parser)
+    parser.add_argument(
+        "--state-refresh",
+        type=int,
+        help="decoding steps for which the states of what is kept are not computed anew: 1 (the default) is exact, more is faster",
+    )
     parser.add_argument("--candidates", type=int, help="edits to choose the best match from")
     add_face_options(parser)
     add_output_options(parser)
@@ -55,6 +60,7 @@ def run_edit(options: argparse.Namespace) -> int:
         strength=options.strength,
         composite=options.composite,
         feather=options.feather,
+        state_refresh=options.state_refresh,
         num_images_per_prompt=options.candidates,
         face=face_index(options.face),
         aligned=options.aligned,

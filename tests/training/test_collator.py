@@ -254,15 +254,39 @@ def test_opposite_phrases_are_asked_fairly_and_never_where_the_caption_or_the_gi
     assert phrases[place : place + 2] == ["not smiling", "smiling"] and len(phrases) == 2 * len(placed_cells(16))
 
 
+def contrast_collator(code_table, tokenizer, share):
+    laws = [MaskLaw("random", "fixed", 0.9, 0.9)]
+    return PreTrainingCollator(code_table, tokenizer, 16, image_laws=laws, match_captions=4, contrast=share)
+
+
+def test_a_share_of_the_contrasts_asks_the_same_of_fewer_attributes(code_table, tiny_tokenizer):
+    """Each attribute keeps its phrases, its region and its pictures; which are asked changes from batch to batch."""
+    samples = [{"row": row, "epoch": 0} for row in range(12)]
+    every = contrast_collator(code_table, tiny_tokenizer, True)(samples)
+    some = contrast_collator(code_table, tiny_tokenizer, 0.3)(samples)
+    columns = [
+        next(
+            column
+            for column in range(len(every["contrast_cells"]))
+            if torch.equal(some["contrast_input_ids"][2 * place + 1], every["contrast_input_ids"][2 * column + 1])
+        )
+        for place in range(len(some["contrast_cells"]))
+    ]
+    assert len(columns) == round(0.3 * len(every["contrast_cells"])) and columns == sorted(set(columns))
+    assert torch.equal(some["contrast_labels"], every["contrast_labels"][:, columns])
+    assert torch.equal(some["contrast_cells"], every["contrast_cells"][columns])
+    later = contrast_collator(code_table, tiny_tokenizer, 0.3)([{"row": row, "epoch": 1} for row in range(12)])
+    assert not torch.equal(later["contrast_input_ids"], some["contrast_input_ids"])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_contrasts_outside_of_0_and_1_is_refused(code_table, tiny_tokenizer, share):
+    with pytest.raises(ValueError, match="contrast is a share"):
+        contrast_collator(code_table, tiny_tokenizer, share)
+
+
 def test_a_batch_with_contrast_is_what_the_model_takes(code_table, tiny_tokenizer, tiny_model):
-    collator = PreTrainingCollator(
-        code_table,
-        tiny_tokenizer,
-        16,
-        image_laws=[MaskLaw("random", "fixed", 0.9, 0.9)],
-        match_captions=4,
-        contrast=True,
-    )
+    collator = contrast_collator(code_table, tiny_tokenizer, True)
     batch = collator([{"row": row, "epoch": 0} for row in range(12)])
     assert (batch["contrast_labels"] >= 0).any()
     model = tiny_model(
