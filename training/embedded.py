@@ -1,7 +1,7 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
 Stages: the prototype of the image tokenizer, its codes, pre-training (four recipes), the better image tokenizer, its codes, pre-training
-(two recipes), expression head on the frozen backbone, release. Each resumes where it stopped and says how long it took. The result lies
+(three recipes), expression head on the frozen backbone, release. Each resumes where it stopped and says how long it took. The result lies
 in WORK_DIR/release.
 """
 
@@ -142,12 +142,12 @@ def main() -> None:
     for config in image_tokenizers:
         timed(config.output_dir, Path(config.output_dir) / "final", functools.partial(train_image_tokenizer, config))
     make_codes(data, "tokenizer_decoder/final", Path("recoded"))
-    run_recipes("embedded_contrast", "embedded_pictures")
+    run_recipes("embedded_contrast", "embedded_pictures", "embedded_finish")
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "pictures/final")
+        model = GPTFaceForPreTraining.from_pretrained(work / "finish/final")
         make_heads(model, data)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "pictures/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "finish/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release" / "config.json", heads_and_release)

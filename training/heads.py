@@ -62,12 +62,12 @@ def fresh_classifier(
     are rare, and learning so first would cost many steps.
     """
     classifier = GPTFaceClassifier(config, len(names), layers)
-    for module in classifier.layers.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            # a convolution over the grid starts as no change, as in the backbone
-            std = config.initializer_range if isinstance(module, nn.Linear) else 0.0
-            nn.init.normal_(module.weight, std=std, generator=generator)
-            nn.init.zeros_(module.bias)
+    for name, parameter in classifier.layers.named_parameters():
+        if parameter.ndim == 2:
+            nn.init.normal_(parameter, std=config.initializer_range, generator=generator)
+        elif parameter.ndim == 4 or name.endswith("bias"):
+            # the convolution over the grid starts as no change, as in the backbone
+            nn.init.zeros_(parameter)
     nn.init.normal_(classifier.query.weight, std=0.02, generator=generator)
     nn.init.normal_(classifier.output.weight, std=0.02, generator=generator)
     nn.init.zeros_(classifier.output.bias)
