@@ -4,15 +4,13 @@ from typing import Any
 
 import torch
 
-from gptface.modeling_gptface.decoding import DecodingMode
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 
 from .face_pipeline import FacePipeline
-from .prompts import candidate_seeds, split_parameters
+from .prompts import DECODING, candidate_seeds, split_parameters
 
 DEFAULT_TOKENS = 8
-DEFAULT_STEPS = 8
-DEFAULT_ITM_GUIDANCE = 1.0
+DEFAULTS = {"num_inference_steps": 8, "temperature": 0.5, "itm_guidance": 1.0}
 
 
 class FaceCaptioningPipeline(FacePipeline):
@@ -48,12 +46,7 @@ class FaceCaptioningPipeline(FacePipeline):
                 "num_captions",
                 "seed",
                 "generator",
-                "num_inference_steps",
-                "temperature",
-                "decoding",
-                "top_k",
-                "guidance_scale",
-                "itm_guidance",
+                *DECODING,
             ),
             "postprocess": ("face",),
         }
@@ -71,12 +64,7 @@ class FaceCaptioningPipeline(FacePipeline):
         num_captions: int = 1,
         seed: int | None = None,
         generator: torch.Generator | None = None,
-        num_inference_steps: int = DEFAULT_STEPS,
-        temperature: float = 0.5,
-        decoding: DecodingMode = "parallel",
-        top_k: int | None = None,
-        guidance_scale: float = 1.0,
-        itm_guidance: Any = DEFAULT_ITM_GUIDANCE,
+        **decoding: Any,
     ) -> dict[str, Any]:
         if num_captions < 1:
             raise ValueError(f"num_captions must be at least 1, got {num_captions}")
@@ -90,12 +78,7 @@ class FaceCaptioningPipeline(FacePipeline):
                     self.model.masked_caption(len(seeds), length),
                     image_codes=codes.expand(len(seeds), -1),
                     suppress_tokens=[] if unknown_word is None else [unknown_word],
-                    num_inference_steps=num_inference_steps,
-                    temperature=temperature,
-                    decoding=decoding,
-                    top_k=top_k,
-                    guidance_scale=guidance_scale,
-                    itm_guidance=itm_guidance,
+                    **{**DEFAULTS, **decoding},
                     generator=[torch.Generator().manual_seed(each) for each in seeds],
                 )
                 assert output.match_scores is not None and output.guidance_kl is not None

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gptface.modeling_gptface.decoding import DecodingMode
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.processing.alignment import align
 from gptface.processing.composite import (
@@ -23,15 +22,17 @@ from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
-from .prompts import candidate_seeds, encode_prompt, split_parameters
+from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
 
-# Constants of the default edit, in pixels of a 128-px crop and in the units of `generate`.
-FEATHER_RADIUS = 6.0
-DEFAULT_STEPS = 12
-DEFAULT_TEMPERATURE = 0.4  # cooler than the distribution that was learned: a small model is unsure of most cells
-DEFAULT_GUIDANCE_SCALE = 2.0
-# moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
-DEFAULT_ITM_GUIDANCE = 4.0
+FEATHER_RADIUS = 6.0  # pixels of a 128-px crop
+DEFAULTS = {
+    "num_inference_steps": 12,
+    # cooler than the distribution that was learned: a small model is unsure of most cells
+    "temperature": 0.4,
+    "guidance_scale": 2.0,
+    # moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
+    "itm_guidance": 4.0,
+}
 
 
 class GuidedFaceEditingPipeline(FacePipeline):
@@ -87,12 +88,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             ),
             "forward": (
                 "strength",
-                "num_inference_steps",
-                "temperature",
-                "decoding",
-                "top_k",
-                "guidance_scale",
-                "itm_guidance",
+                *DECODING,
                 "state_refresh",
                 "num_images_per_prompt",
                 "seed",
@@ -170,18 +166,12 @@ class GuidedFaceEditingPipeline(FacePipeline):
         self,
         inputs: dict[str, Any],
         strength: float = 1.0,
-        num_inference_steps: int = DEFAULT_STEPS,
-        temperature: float = DEFAULT_TEMPERATURE,
-        decoding: DecodingMode = "parallel",
-        top_k: int | None = None,
-        guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
-        itm_guidance: Any = DEFAULT_ITM_GUIDANCE,
-        state_refresh: int = 1,
         num_images_per_prompt: int = 1,
         seed: int | None = None,
         generator: torch.Generator | None = None,
         callback_on_step_end: Callable | None = None,
         progress_bar: bool = False,
+        **decoding: Any,
     ) -> dict[str, Any]:
         if not 0 < strength <= 1:
             raise ValueError(f"strength must lie in (0, 1], got {strength}")
@@ -196,13 +186,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
                 image_codes=codes.expand(len(seeds), -1),
                 image_mask=mask.expand(len(seeds), -1),
-                num_inference_steps=num_inference_steps,
-                temperature=temperature,
-                decoding=decoding,
-                top_k=top_k,
-                guidance_scale=guidance_scale,
-                itm_guidance=itm_guidance,
-                state_refresh=state_refresh,
+                **{**DEFAULTS, **decoding},
                 generator=[torch.Generator().manual_seed(each) for each in seeds],
                 callback_on_step_end=self._with_pictures(callback_on_step_end),
                 progress_bar=progress_bar,

@@ -1,4 +1,4 @@
-"""Prompts and seeds as the pipelines take them."""
+"""Prompts, seeds and parameters of the decoding as the generating pipelines take them."""
 
 import warnings
 from collections.abc import Collection, Mapping
@@ -8,6 +8,9 @@ import torch
 from transformers import BatchFeature
 
 from gptface.processing.processing_gptface import GPTFaceProcessor
+
+#: Parameters of a call that go on to `generate` or `generate_text` as they are.
+DECODING = ("num_inference_steps", "temperature", "decoding", "top_k", "guidance_scale", "itm_guidance")
 
 
 def encode_prompt(processor: GPTFaceProcessor, name: str, text: str) -> BatchFeature:

@@ -5,17 +5,18 @@ from typing import Any
 import torch
 from transformers import Pipeline
 
-from gptface.modeling_gptface.decoding import DecodingMode
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.provenance import GENERATED, describe, mark
 
-from .prompts import candidate_seeds, encode_prompt, split_parameters
+from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
 
-DEFAULT_STEPS = 16
-DEFAULT_TEMPERATURE = 0.8  # with nothing given, cooler codes make all faces alike
-DEFAULT_GUIDANCE_SCALE = 3.0
-DEFAULT_ITM_GUIDANCE = 4.0
+DEFAULTS = {
+    "num_inference_steps": 16,
+    "temperature": 0.8,  # with nothing given, cooler codes make all faces alike
+    "guidance_scale": 3.0,
+    "itm_guidance": 4.0,
+}
 
 
 class TextToFacePipeline(Pipeline):
@@ -56,12 +57,7 @@ class TextToFacePipeline(Pipeline):
             "num_images_per_prompt",
             "seed",
             "generator",
-            "num_inference_steps",
-            "temperature",
-            "decoding",
-            "top_k",
-            "guidance_scale",
-            "itm_guidance",
+            *DECODING,
             "progress_bar",
         )
         return split_parameters(kwargs, ("negative_prompt",), forward, ())  # type: ignore[return-value]
@@ -82,13 +78,8 @@ class TextToFacePipeline(Pipeline):
         num_images_per_prompt: int = 1,
         seed: int | None = None,
         generator: torch.Generator | None = None,
-        num_inference_steps: int = DEFAULT_STEPS,
-        temperature: float = DEFAULT_TEMPERATURE,
-        decoding: DecodingMode = "parallel",
-        top_k: int | None = None,
-        guidance_scale: float = DEFAULT_GUIDANCE_SCALE,
-        itm_guidance: Any = DEFAULT_ITM_GUIDANCE,
         progress_bar: bool = False,
+        **decoding: Any,
     ) -> dict[str, Any]:
         if num_images_per_prompt < 1:
             raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
@@ -96,12 +87,7 @@ class TextToFacePipeline(Pipeline):
         captions = {**inputs["text"], **inputs["negative"]}
         output = self.model.generate(
             **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
-            num_inference_steps=num_inference_steps,
-            temperature=temperature,
-            decoding=decoding,
-            top_k=top_k,
-            guidance_scale=guidance_scale,
-            itm_guidance=itm_guidance,
+            **{**DEFAULTS, **decoding},
             generator=[torch.Generator().manual_seed(each) for each in seeds],
             progress_bar=progress_bar,
         )
