@@ -40,7 +40,9 @@ def add_parser(kinds: Any) -> None:
         default=",".join(ARMS),
         help=f"comma-separated, out of {', '.join(ARMS)}; `itm=0.5` or `both=0.5` is the arm with that step size",
     )
-    parser.add_argument("--state-refresh", type=int, default=1, help="of the pipeline: 1 = exact, more is faster")
+    parser.add_argument(
+        "--state-refresh", type=int, default=1, help="of the pipeline: 1 = exact, more is faster and approximate"
+    )
     parser.add_argument("--sheet", type=Path, help="picture of all faces before and after")
     parser.set_defaults(run=run_editing)
 

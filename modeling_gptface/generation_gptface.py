@@ -75,25 +75,27 @@ class _Guide:
         return self._total / self._steps.clamp(min=1)
 
 
-class _Reader:
+class _StateRefresh:
     """
-    The states that one reader of a grid keeps between decoding steps.
+    Which states the passes of a decoding step may take from earlier ones.
 
     Args:
-        changing: cells that decoding fills, as this reader's batch has them [B, N] bool.
-        refresh: after so many steps everything is read anew; 1 = in each, nothing is kept.
+        changing: cells that decoding fills, as these passes have them [B, N] bool.
+        interval: a step out of so many computes everything anew; 1 = each does, and nothing is kept.
     """
 
-    def __init__(self, changing: torch.Tensor, refresh: int):
-        self.changing, self.refresh = changing, refresh
-        self._steps = 0
+    def __init__(self, changing: torch.Tensor, interval: int):
+        self.changing, self.interval = changing, interval
+        self._step = -1
         self._kept: GPTFaceKeptStates | None = None
 
-    def next_step(self) -> GPTFaceKeptStates | None:
-        """What the passes of the next decoding step read and fill."""
-        if self.refresh > 1 and self._steps % self.refresh == 0:
+    def next_step(self) -> None:
+        self._step += 1
+
+    def states(self) -> GPTFaceKeptStates | None:
+        """For one pass: those to fill, in a step that computes everything anew, or filled ones."""
+        if self.interval > 1 and self._step % self.interval == 0:
             self._kept = GPTFaceKeptStates(self.changing)
-        self._steps += 1
         return self._kept
 
 
@@ -197,8 +199,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             temperature, confidence_temperature, decoding, top_k: see [`DecodingSchedule`]; `decoding` is its mode.
             guidance_scale: of classifier-free guidance; 1 = off.
             itm_guidance: step size, fields of [`ITMGuidance`], or None = off.
-            state_refresh: decoding steps for which the states of words and given cells are kept before they are computed anew, see
-                [`GPTFaceKeptStates`]; 1 = exact. Where a part of the grid is filled, more is faster.
+            state_refresh: the states of words and given cells are computed anew in one of so many decoding steps and kept in
+                between, see [`GPTFaceKeptStates`]; 1 = exact. More is an approximation that saves time where a part of the grid is filled.
             generator: one for each sample, or one that seeds them all.
             callback_on_step_end: called with (step, {"codes": [B, N], "mask": [B, N]}) after each step.
 
@@ -239,17 +241,20 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         image_logits = self._image_logits(read, table)
         # captions read apart from the picture share one reading of it
         joint = len(judged) if isinstance(self.match_head, GPTFaceMatchHead) else 1
-        predictor = _Reader(initial.repeat(len(read), 1), state_refresh)
-        judge = _Reader(initial.repeat(joint, 1), state_refresh)
+        predicting = _StateRefresh(initial.repeat(len(read), 1), state_refresh)
+        judging = _StateRefresh(initial.repeat(joint, 1), state_refresh)
 
         def predict(codes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             known = self.gptface.embeddings.embed_codes(codes, code_table=table)
-            conditional, *unconditional = image_logits(known, mask, predictor.next_step())
+            predicting.next_step()
+            conditional, *unconditional = image_logits(known, mask, predicting.states())
             logits = classifier_free(conditional, unconditional[0], guidance_scale) if unconditional else conditional
             if score is None:
                 return logits
-            kept = judge.next_step()
-            return guide(logits, mask, lambda vectors: score(torch.where(mask[..., None], vectors, known), kept))
+            judging.next_step()
+            return guide(
+                logits, mask, lambda vectors: score(torch.where(mask[..., None], vectors, known), judging.states())
+            )
 
         with tqdm(total=schedule.num_steps, disable=not progress_bar, desc="decoding") as bar:
 

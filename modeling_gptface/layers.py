@@ -15,7 +15,7 @@ from .configuration_gptface import GPTFaceConfig
 
 class GPTFaceQueries(NamedTuple):
     """
-    Positions whose states the last layer is asked for. All that works on one position at a time runs on them alone, in one flat
+    Positions whose states a layer is asked for. All that works on one position at a time runs on them alone, in one flat
     list of rows; attention needs a number of queries that is the same for each sample, and pads.
 
     Attributes:
@@ -60,14 +60,14 @@ class GPTFaceQueries(NamedTuple):
 @dataclass
 class GPTFaceKeptLayer:
     """
-    What a layer computed in an earlier pass; None before the first.
+    What a layer computed in an earlier pass.
 
     Attributes:
         states: what the layer was given [B, L, H].
-        key, value: [B, L, H].
+        key, value: [B, L, H]; None until its attention has run.
     """
 
-    states: torch.Tensor | None = None
+    states: torch.Tensor
     key: torch.Tensor | None = None
     value: torch.Tensor | None = None
 
@@ -118,9 +118,11 @@ class GPTFaceAttention(nn.Module):
         States [B, L, H] → states that attended, [B, L, H] or only those of the `queries`, [M, H], and the weights. Keys and values of
         other positions than the queries come from `kept`, which a first pass fills.
         """
-        rows = None if queries is None else hidden_states[queries.mask]
-        query = self.query(hidden_states) if queries is None else queries.pad(self.query(rows))
-        if queries is not None:
+        if queries is None:
+            rows, query = hidden_states, self.query(hidden_states)
+        else:
+            rows = hidden_states[queries.mask]
+            query = queries.pad(self.query(rows))
             attention_mask = queries.attention_mask(attention_mask)
         if queries is None or kept is None or kept.key is None or kept.value is None:
             key, value = self.key(hidden_states), self.value(hidden_states)

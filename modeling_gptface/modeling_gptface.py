@@ -53,15 +53,28 @@ class GPTFaceKeptStates:
 
     def __init__(self, changing: torch.Tensor):
         self.changing = changing
-        self.layers: list[GPTFaceKeptLayer] = []
-        #: States behind the last layer [B, L, H]; None before the first pass.
+        self.layers: tuple[GPTFaceKeptLayer, ...] = ()
+        #: States behind the last layer [B, L, H], 0 where the first pass was not asked for them; None before it.
         self.last: torch.Tensor | None = None
+        #: What is computed anew: the changing cells and `[CLS]`.
+        self.queries: GPTFaceQueries | None = None
 
-    def queries(self, text_length: int) -> GPTFaceQueries:
-        """What is computed anew: the changing cells and `[CLS]`."""
-        words = self.changing.new_zeros(len(self.changing), text_length)
+    def fill(self, layers: list[GPTFaceKeptLayer], last: torch.Tensor) -> None:
+        """Keeps what a whole pass computed."""
+        words = self.changing.new_zeros(len(last), last.shape[1] - self.changing.shape[1])
         words[:, 0] = True
-        return GPTFaceQueries.of(torch.cat([words, self.changing], 1))
+        self.queries = GPTFaceQueries.of(torch.cat([words, self.changing], 1))
+        self.layers, self.last = tuple(layers), last.detach()
+
+    def check(self, shape: torch.Size) -> None:
+        """Raises `ValueError` where a sequence [B, L, H] is not the one that was filled, or has no such cells."""
+        batch, length = shape[:2]
+        if self.changing.dtype != torch.bool or len(self.changing) != batch or self.changing.shape[1] >= length:
+            raise ValueError(
+                f"kept_states: changing cells {list(self.changing.shape)} ({self.changing.dtype}) are no mask of a sequence {[batch, length]}"
+            )
+        if self.last is not None and self.last.shape != shape:
+            raise ValueError(f"kept_states were filled by states {list(self.last.shape)}, these are {list(shape)}")
 
 
 def sine_positions(length: int, size: int) -> torch.Tensor:
@@ -245,11 +258,12 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back as 0. All are
                 computed where hidden states or attentions are asked for, and under `torch.compile`.
             kept_states ([`GPTFaceKeptStates`], *optional*): the first pass that is given it fills it, later ones compute what has
-                changed and take the rest from it.
+                changed and take the rest from it, whatever states they ask for. Under `torch.compile` all passes are whole.
 
         Raises:
-            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range, hidden states or
-                attentions asked for of a pass that does not compute them all.
+            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range; `kept_states` of
+                another sequence, with hidden states or attentions (they would not be those of a whole pass), or with gradient
+                checkpointing.
         """
         if input_ids is not None and inputs_embeds is not None:
             raise ValueError("give input_ids or inputs_embeds, not both")
@@ -280,8 +294,14 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         mask = self._attention_mask(hidden_states, attention_mask, text_length)
         names = ("output_hidden_states", "output_attentions")
         recorded = any(kwargs.get(key) or getattr(self.config, key, False) for key in names)
-        if kept_states is not None and recorded:
-            raise ValueError("kept_states: hidden states and attentions of such a pass are not those of a whole one")
+        if torch.compiler.is_compiling():
+            kept_states = None
+        if kept_states is not None:
+            if recorded or (self.gradient_checkpointing and self.training):
+                raise ValueError(
+                    "kept_states go with neither hidden states, nor attentions, nor gradient checkpointing"
+                )
+            kept_states.check(hidden_states.shape)
         if torch.compiler.is_compiling() or recorded:
             text_state_mask = image_state_mask = None
         if kept_states is not None and kept_states.last is not None:
@@ -289,18 +309,18 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         else:
             queries = self._queries(text_state_mask, image_state_mask, hidden_states, text_length)
             last = len(self.layers) - 1
+            filled: list[GPTFaceKeptLayer] = []
             for number, layer in enumerate(self.layers):
-                kept = None
-                if kept_states is not None:
-                    kept = GPTFaceKeptLayer(hidden_states.detach())
-                    kept_states.layers.append(kept)
+                kept = None if kept_states is None else GPTFaceKeptLayer(hidden_states.detach())
                 asked = queries if number == last else None
                 hidden_states = layer(hidden_states, mask, text_length, asked, kept, **kwargs)
+                if kept is not None:
+                    filled.append(kept)
             hidden_states = self.norm(hidden_states)
             if queries is not None:
                 hidden_states = queries.scatter(hidden_states)
             if kept_states is not None:
-                kept_states.last = hidden_states.detach()
+                kept_states.fill(filled, hidden_states)
         return GPTFaceModelOutput(
             last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0], image_codes=image_codes
         )
@@ -314,12 +334,11 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         **kwargs,
     ) -> torch.Tensor:
         """Embeddings [B, L, H] → last states [B, L, H], those that do not change as they were kept."""
-        queries = kept_states.queries(text_length)
+        queries = kept_states.queries
+        assert queries is not None and kept_states.last is not None
         rows = hidden_states[queries.mask]
         for layer, kept in zip(self.layers, kept_states.layers, strict=True):
-            assert kept.states is not None
             rows = layer(queries.put(rows, kept.states), mask, text_length, queries, kept, **kwargs)
-        assert kept_states.last is not None
         return queries.put(self.norm(rows), kept_states.last)
 
     def _queries(

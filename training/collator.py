@@ -52,7 +52,7 @@ class PreTrainingCollator:
         match_captions: captions that every picture of a batch is matched with, for `match_head="cross"`; 0: each picture is
             matched with the caption of its own sample, which is then false in a share `match_negatives` of them.
         contrast: share of the attributes that have a region of which each batch also asks, for `caption_reader`, under which of two
-            opposite phrases the masked codes of the region are likelier; 0 = none, 1 = all, which is two fifths of the time of a step.
+            opposite phrases the masked codes of the region are likelier; 0 = none, 1 = all. They cost time: see benchmarks/NOTES.md.
         match_negatives: share of samples whose caption is not theirs.
         counterfactuals: share of samples whose false caption speaks of the same attributes as the true one and differs in
             as few as can be found, best in a single one.

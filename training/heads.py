@@ -164,7 +164,7 @@ def train_head(
         return head(batch.float() * keep[..., None])
 
     history = fit_classifier(classify, head.parameters(), states, labels, generator, options)
-    model.classifiers[name] = head
+    model.classifiers[name] = head.train(model.training)
     entry = {"labels": names, "problem_type": problem_type, "trained": True}
     model.config.heads = {**model.config.heads, name: entry | ({"layers": options.layers} if options.layers else {})}
     # the labels that a classification class last put there may be another head's

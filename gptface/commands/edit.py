@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--state-refresh",
         type=int,
-        help="decoding steps for which the states of what is kept are not computed anew: 1 (the default) is exact, more is faster",
+        help="compute the states of what is kept anew in one of so many steps: 1 (the default) is exact, more is faster and approximate",
     )
     parser.add_argument("--candidates", type=int, help="edits to choose the best match from")
     add_face_options(parser)

@@ -83,8 +83,28 @@ def test_gradients_reach_what_changes(model, inputs):
 
 
 def test_hidden_states_of_such_a_pass_are_refused(model, inputs):
-    with pytest.raises(ValueError, match="kept_states"):
+    with pytest.raises(ValueError, match="kept_states go with neither"):
         model.gptface(**inputs, kept_states=GPTFaceKeptStates(inputs["image_mask"]), output_hidden_states=True)
+
+
+def test_states_of_another_sequence_are_refused(model, inputs):
+    kept = GPTFaceKeptStates(inputs["image_mask"])
+    kept_pass(model, inputs, kept)
+    shorter = {**inputs, "input_ids": inputs["input_ids"][:, :3], "attention_mask": inputs["attention_mask"][:, :3]}
+    with pytest.raises(ValueError, match="were filled by states"):
+        kept_pass(model, shorter, kept)
+    for wrong in (inputs["image_mask"][:2], inputs["image_mask"].long(), torch.ones(3, 20, dtype=torch.bool)):
+        with pytest.raises(ValueError, match="are no mask of a sequence"):
+            kept_pass(model, inputs, GPTFaceKeptStates(wrong))
+
+
+def test_a_pass_that_breaks_off_keeps_nothing(model, inputs, monkeypatch):
+    kept = GPTFaceKeptStates(inputs["image_mask"])
+    with monkeypatch.context() as patch:
+        patch.setattr(model.gptface.layers[-1], "forward", lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            kept_pass(model, inputs, kept)
+    assert torch.equal(kept_pass(model, inputs, kept), model.gptface(**inputs).last_hidden_state)
 
 
 def generate(model, inputs, **options):
@@ -92,7 +112,13 @@ def generate(model, inputs, **options):
     return model.generate(**inputs, num_inference_steps=4, generator=generators, **options)
 
 
-GUIDANCE = {"none": {}, "CFG": {"guidance_scale": 2.0}, "ITM": {"itm_guidance": 1.0}}
+SOURCE = torch.tensor([[2, 9, 3]]).expand(3, -1)
+GUIDANCE = {
+    "none": {},
+    "CFG": {"guidance_scale": 2.0},
+    "ITM": {"itm_guidance": {"iterations": 3}},
+    "source": {"itm_guidance": 1.0, "source_input_ids": SOURCE},
+}
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE.values(), ids=GUIDANCE)
@@ -107,17 +133,33 @@ def test_given_cells_stay_and_the_batch_does_not_matter(model, inputs, guidance)
             num_inference_steps=4,
             generator=[torch.Generator().manual_seed(row)],
             state_refresh=3,
-            **guidance,
+            **{name: value[row : row + 1] if torch.is_tensor(value) else value for name, value in guidance.items()},
         )
         assert torch.equal(alone.codes[0], together.codes[row])
 
 
-def test_a_refresh_in_each_step_is_what_happens_without_asking(model, inputs):
-    plain, exact = (
-        generate(model, inputs, itm_guidance=1.0),
-        generate(model, inputs, itm_guidance=1.0, state_refresh=1),
-    )
-    assert torch.equal(plain.codes, exact.codes) and torch.equal(plain.guidance_kl, exact.guidance_kl)
+def test_nothing_is_kept_unless_asked_for(model, inputs, monkeypatch):
+    monkeypatch.setattr(GPTFaceKeptStates, "__init__", lambda *arguments: 1 / 0)
+    generate(model, inputs, itm_guidance=1.0)
+    with pytest.raises(ZeroDivisionError):
+        generate(model, inputs, state_refresh=2)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE.values(), ids=GUIDANCE)
+def test_a_single_step_is_exact(model, inputs, guidance):
+    """Also where guidance takes several iterations in it: states are kept between steps, not within one."""
+    first = [
+        model.generate(
+            **inputs,
+            num_inference_steps=1,
+            generator=[torch.Generator().manual_seed(seed) for seed in range(3)],
+            state_refresh=refresh,
+            **guidance,
+        )
+        for refresh in (1, 4)
+    ]
+    assert torch.equal(first[0].codes, first[1].codes)
+    torch.testing.assert_close(first[0].guidance_kl, first[1].guidance_kl)
 
 
 def test_fewer_positions_are_computed(model, inputs):

@@ -268,7 +268,10 @@ def test_a_share_of_the_contrasts_asks_the_same_of_fewer_attributes(code_table, 
         next(
             column
             for column in range(len(every["contrast_cells"]))
-            if torch.equal(some["contrast_input_ids"][2 * place + 1], every["contrast_input_ids"][2 * column + 1])
+            if all(
+                torch.equal(some[name][2 * place : 2 * place + 2], every[name][2 * column : 2 * column + 2])
+                for name in ("contrast_input_ids", "contrast_attention_mask")
+            )
         )
         for place in range(len(some["contrast_cells"]))
     ]

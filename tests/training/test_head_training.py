@@ -118,3 +118,11 @@ def test_layers_of_a_head_are_drawn_from_the_seed_alone(model, codes):
         train_head(model, "x", states, labels, ["a", "b"], "single_label_classification", options)
         weights.append(torch.cat([parameter.flatten() for parameter in model.classifiers["x"].parameters()]))
     assert torch.equal(*weights)
+
+
+def test_dropout_in_layers_of_a_head_acts_in_training_alone(model, codes):
+    model.config.hidden_dropout_prob = 0.5
+    states = image_states(model, codes)
+    options = HeadTraining(layers=1, epochs=1)
+    train_head(model, "x", states, torch.zeros(48).long(), ["a", "b"], "single_label_classification", options)
+    assert torch.equal(head_scores(model, "x", states), head_scores(model, "x", states))
