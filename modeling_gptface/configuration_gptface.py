@@ -141,9 +141,7 @@ class GPTFaceConfig(PreTrainedConfig):
         heads (`dict`, *optional*):
             Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
             `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry a `"temperature"`, by which
-            the pipelines divide its logits, `"thresholds"`, one a label, from which on a label holds (0.5 by default), and
-            `"layers"`, how many layers of its own the states go through first (0 by default; a head that gets other labels starts
-            without).
+            the pipelines divide its logits, and `"thresholds"`, one a label, from which on a label holds (0.5 by default).
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long
             before the captions do.
@@ -222,9 +220,6 @@ class GPTFaceConfig(PreTrainedConfig):
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
-            layers = head.get("layers", 0)
-            if not isinstance(layers, int) or isinstance(layers, bool) or layers < 0:
-                raise ValueError(f"heads[{name!r}]: 'layers' is a number of layers, 0 or more, got {layers!r}")
         if self.auxiliary_head is not None and self.auxiliary_head not in self.heads:
             raise ValueError(f"auxiliary_head {self.auxiliary_head!r} is none of the heads {sorted(self.heads)}")
         # `pipeline()` would ask for trust_remote_code although the installed class is in use; the export writes it back.

@@ -5,7 +5,6 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from .configuration_gptface import GPTFaceConfig
-from .layers import GPTFaceLayer
 
 
 class GPTFaceLMHead(nn.Module):
@@ -147,23 +146,16 @@ class GPTFaceClassifier(nn.Module):
     One query a label attends over the image states; its pooled state gives the label's logit.
 
     A label looks at its own place (glasses at the eyes, a beard at the chin), which a mean over all cells would dilute.
-
-    Args:
-        layers: of the transformer's kind, the head's own, through which the states go first: what the backbone was not trained for
-            they can still work out, without a change for anybody else.
     """
 
-    def __init__(self, config: GPTFaceConfig, num_labels: int, layers: int = 0):
+    def __init__(self, config: GPTFaceConfig, num_labels: int):
         super().__init__()
-        self.layers = nn.ModuleList(GPTFaceLayer(config) for _ in range(layers))
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.query = nn.Linear(config.hidden_size, num_labels, bias=False)
         self.output = nn.Linear(config.hidden_size, num_labels)
 
     def forward(self, image_states: torch.Tensor) -> torch.Tensor:
         """States of the cells [B, N, H] → logits [B, L]."""
-        for layer in self.layers:
-            image_states = layer(image_states, None, text_length=0)
         states = self.norm(image_states)
         attention = self.query(states).softmax(1)
         pooled = torch.einsum("bnl,bnh->blh", attention, states)

@@ -45,10 +45,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         self.lm_head = GPTFaceLMHead(config)
         self.match_head = (GPTFaceMatchHead if config.match_head == "cls" else GPTFaceCrossMatchHead)(config)
         self.classifiers = nn.ModuleDict(
-            {
-                name: GPTFaceClassifier(config, len(head["labels"]), head.get("layers", 0))
-                for name, head in config.heads.items()
-            }
+            {name: GPTFaceClassifier(config, len(head["labels"])) for name, head in config.heads.items()}
         )
         self.post_init()
         self.freeze_unused_parts()

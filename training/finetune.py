@@ -248,16 +248,12 @@ def prepare_model(
         tokenizer=model.image_tokenizer if config.augmentation is None else None,
         codes_folder=Path(config.output_dir) / "codes",
     )
-    same = list(head["labels"]) == data.names and head["problem_type"] == data.problem_type
-    if not same or not head.get("trained"):
+    if list(head["labels"]) != data.names or head["problem_type"] != data.problem_type or not head.get("trained"):
         generator = torch.Generator().manual_seed(seed)
-        targets, head_layers = torch.from_numpy(data.targets), head.get("layers", 0) if same else 0
-        model.classifiers[kind] = fresh_classifier(model.config, targets, data.names, generator, head_layers)
+        model.classifiers[kind] = fresh_classifier(model.config, torch.from_numpy(data.targets), data.names, generator)
         logger.info("a fresh head for %d labels", len(data.names))
     # temperature and thresholds of the old head are not the new one's
     entry = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
-    if model.classifiers[kind].layers:
-        entry["layers"] = len(model.classifiers[kind].layers)
     model.config.heads = {**model.config.heads, kind: entry}
     model.config.problem_type = data.problem_type
     model.config.id2label = dict(enumerate(data.names))

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 class HeadTraining:
     """
     Args:
-        layers: of the head's own, see [`GPTFaceClassifier`].
         epochs, batch_size, learning_rate, weight_decay: of AdamW with a cosine schedule.
         balance: exponent of the class weights (share of the class)^−balance of single-label heads; 0 = none.
         dropout: of whole cells, on the frozen backbone.
@@ -32,7 +31,6 @@ class HeadTraining:
         seed: of the order and the initial weights.
     """
 
-    layers: int = 0
     epochs: int = 12
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -55,19 +53,13 @@ def image_states(model: GPTFaceTaskModel, codes: np.ndarray, batch_size: int = 3
 
 
 def fresh_classifier(
-    config: GPTFaceConfig, targets: torch.Tensor, names: list[str], generator: torch.Generator, layers: int = 0
+    config: GPTFaceConfig, targets: torch.Tensor, names: list[str], generator: torch.Generator
 ) -> GPTFaceClassifier:
     """
     A classifier with small random weights. Independent labels start at their share of the known targets [rows, labels]: most
     are rare, and learning so first would cost many steps.
     """
-    classifier = GPTFaceClassifier(config, len(names), layers)
-    for name, parameter in classifier.layers.named_parameters():
-        if parameter.ndim == 2:
-            nn.init.normal_(parameter, std=config.initializer_range, generator=generator)
-        elif parameter.ndim == 4 or name.endswith("bias"):
-            # the convolution over the grid starts as no change, as in the backbone
-            nn.init.zeros_(parameter)
+    classifier = GPTFaceClassifier(config, len(names))
     nn.init.normal_(classifier.query.weight, std=0.02, generator=generator)
     nn.init.normal_(classifier.output.weight, std=0.02, generator=generator)
     nn.init.zeros_(classifier.output.bias)
@@ -156,7 +148,7 @@ def train_head(
     model and its configuration; the other heads stay. Returns the mean loss of each epoch.
     """
     generator = torch.Generator().manual_seed(options.seed)
-    head = fresh_classifier(model.config, labels, names, generator, options.layers)
+    head = fresh_classifier(model.config, labels, names, generator)
 
     def classify(batch: torch.Tensor) -> torch.Tensor:
         # whole cells drop out, so that no label hangs on a few of them
@@ -164,9 +156,11 @@ def train_head(
         return head(batch.float() * keep[..., None])
 
     history = fit_classifier(classify, head.parameters(), states, labels, generator, options)
-    model.classifiers[name] = head.train(model.training)
-    entry = {"labels": names, "problem_type": problem_type, "trained": True}
-    model.config.heads = {**model.config.heads, name: entry | ({"layers": options.layers} if options.layers else {})}
+    model.classifiers[name] = head
+    model.config.heads = {
+        **model.config.heads,
+        name: {"labels": names, "problem_type": problem_type, "trained": True},
+    }
     # the labels that a classification class last put there may be another head's
     model.config.id2label, model.config.label2id = {}, {}
     return history

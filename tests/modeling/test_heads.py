@@ -301,10 +301,3 @@ def test_cross_match_reads_the_picture_without_its_caption(tiny_model, tiny_inpu
     inputs = tiny_inputs(model.config)
     states = model(**inputs, output_hidden_states=True).hidden_states[-1]
     assert states.shape[1] == 2 + model.config.num_image_tokens
-
-
-@pytest.mark.parametrize("layers", [-1, 1.5, "2"])
-def test_a_number_of_head_layers_that_is_none_is_refused(tiny_config, layers):
-    head = {"labels": ["a", "b"], "problem_type": "single_label_classification", "layers": layers}
-    with pytest.raises(ValueError, match="'layers' is a number of layers"):
-        tiny_config(heads={"x": head})

@@ -26,7 +26,6 @@ from gptface.training.finetune import (
     freeze_parameters,
     mixed_faces,
 )
-from gptface.training.heads import HeadTraining, train_head
 
 ROWS = 24
 
@@ -121,25 +120,6 @@ def test_another_seed_trains_another_model(recipe, attributes):
     folders = [finetune("attributes", recipe(attributes, f"seed{s}", arguments={"seed": s})) for s in (1, 2)]
     weights = [load_file(folder / "model.safetensors")["classifiers.attributes.output.weight"] for folder in folders]
     assert not torch.equal(*weights)
-
-
-@pytest.mark.parametrize("column, kept", [("emotion", 1), ("mood", 0)])
-def test_layers_of_a_head_stay_with_its_labels_and_go_with_them(
-    recipe, tmp_path, tiny_checkpoint, tiny_processor, column, kept
-):
-    """The embedded checkpoint's head may have some: fine-tuning it keeps them, and a head for other labels opens all the same."""
-    data = write(tmp_path / "faces.parquet", {column: [("happy", "sad", "calm")[r % (3 - kept)] for r in range(ROWS)]})
-    model = GPTFaceForPreTraining.from_pretrained(tiny_checkpoint)
-    names = model.config.heads["expression"]["labels"]
-    states = torch.zeros(7, model.config.num_image_tokens, model.config.hidden_size)
-    options = HeadTraining(layers=1, epochs=1)
-    train_head(model, "expression", states, torch.arange(7), names, "single_label_classification", options)
-    for part in (model, tiny_processor):
-        part.save_pretrained(tmp_path / "source")
-    folder = finetune("expression", recipe(data, start_from=str(tmp_path / "source"), labels=column))
-    tuned = GPTFaceForFacialExpression.from_pretrained(folder)
-    assert len(tuned.classifiers["expression"].layers) == kept and not tuned.missing_weights
-    assert tuned.config.heads["expression"].get("layers", 0) == kept
 
 
 def test_freezing(tiny_model):

@@ -90,39 +90,3 @@ def test_weights_that_overflow_fp16_are_not_released(model, tiny_checkpoint, tmp
     with pytest.raises(ValueError, match=r"lm_head\.dense\.weight"):
         save_release(model, GPTFaceProcessor.from_pretrained(tiny_checkpoint), tmp_path / "release")
     assert not (tmp_path / "release").exists()
-
-
-def test_a_head_with_layers_of_its_own_is_saved_and_loaded_with_them(model, codes, tmp_path):
-    """What it works out hangs on several cells together, which pooling alone cannot tell; the backbone stays as it was."""
-    labels = torch.from_numpy((codes[:, 0] % 3).astype(np.int64))
-    states = image_states(model, codes)
-    backbone = {name: tensor.clone() for name, tensor in model.gptface.state_dict().items()}
-    options = HeadTraining(layers=2, epochs=2, batch_size=8)
-    train_head(model, "expression", states, labels, ["a", "b", "c"], "single_label_classification", options)
-    assert model.config.heads["expression"]["layers"] == 2
-    assert all(torch.equal(tensor, backbone[name]) for name, tensor in model.gptface.state_dict().items())
-    model.save_pretrained(tmp_path)
-    loaded = GPTFaceForFacialExpression.from_pretrained(tmp_path)
-    assert not loaded.missing_weights and len(loaded.classifiers["expression"].layers) == 2
-    with torch.no_grad():
-        logits = loaded(image_codes=torch.from_numpy(codes)).logits
-    assert torch.allclose(logits.softmax(-1), head_scores(model, "expression", states), atol=2e-2)
-
-
-def test_layers_of_a_head_are_drawn_from_the_seed_alone(model, codes):
-    states, labels = image_states(model, codes), torch.from_numpy((codes[:, 0] % 2).astype(np.int64))
-    weights = []
-    for disturbance in range(2):
-        torch.manual_seed(disturbance)
-        options = HeadTraining(layers=1, epochs=1)
-        train_head(model, "x", states, labels, ["a", "b"], "single_label_classification", options)
-        weights.append(torch.cat([parameter.flatten() for parameter in model.classifiers["x"].parameters()]))
-    assert torch.equal(*weights)
-
-
-def test_dropout_in_layers_of_a_head_acts_in_training_alone(model, codes):
-    model.config.hidden_dropout_prob = 0.5
-    states = image_states(model, codes)
-    options = HeadTraining(layers=1, epochs=1)
-    train_head(model, "x", states, torch.zeros(48).long(), ["a", "b"], "single_label_classification", options)
-    assert torch.equal(head_scores(model, "x", states), head_scores(model, "x", states))
