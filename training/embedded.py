@@ -1,8 +1,8 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
 Stages: the prototype of the image tokenizer, its codes, pre-training (four recipes), the better image tokenizer, its codes, pre-training
-(three recipes), expression head on the frozen backbone, release. Each resumes where it stopped and says how long it took. The result lies
-in WORK_DIR/release.
+(three recipes), the mean of the last two, the expression head on this frozen backbone, release. Each resumes where it stopped and says how
+long it took. The result lies in WORK_DIR/release.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from .image_tokenizer_init import load_image_tokenizer
 from .image_tokenizer_training import ImageTokenizerTrainingConfig, train_image_tokenizer
 from .pretrain import PreTrainingConfig, pretrain
 from .release import save_release
+from .weight_average import mean_of_models
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,8 @@ def main() -> None:
     run_recipes("embedded_contrast", "embedded_pictures", "embedded_finish")
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "finish/final")
+        phases = [GPTFaceForPreTraining.from_pretrained(work / name / "final") for name in ("pictures", "finish")]
+        model = mean_of_models(phases)
         make_heads(model, data)
         tokenizer = GPTFaceTokenizer.from_pretrained(work / "finish/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")

@@ -1,12 +1,14 @@
-"""A running average of the weights, which is quieter than the weights themselves, as a callback of the Trainer."""
+"""Averages of weights: a running one as a callback of the Trainer, and the mean of phases that continue one another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from transformers import TrainerCallback
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class WeightAverage(TrainerCallback):
@@ -51,3 +53,21 @@ class WeightAverage(TrainerCallback):
     def _set(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
         for name, parameter in model.named_parameters():
             parameter.copy_(values[name])
+
+
+@torch.no_grad()
+def mean_of_models(models: Sequence[Model]) -> Model:
+    """
+    The first model, with the mean of all their weights: what phases of training that continue one another share stays, what each
+    of them happened upon is halved (a soup of models, Wortsman et al. 2022).
+
+    Raises:
+        ValueError: models whose parameters differ in name or shape.
+    """
+    parameters = [dict(model.named_parameters()) for model in models]
+    shapes = [{name: parameter.shape for name, parameter in each.items()} for each in parameters]
+    if any(each != shapes[0] for each in shapes):
+        raise ValueError("only models of one configuration have a mean")
+    for name, parameter in parameters[0].items():
+        parameter.copy_(torch.stack([each[name] for each in parameters]).mean(0))
+    return models[0]
