@@ -12,7 +12,7 @@ from .models import Size, gptface
 from .timing import Claim, Comparison, Contender
 
 PROMPT_LENGTH = 16
-#: Steps for which states are kept in the approximate edits.
+#: The approximate edits compute all states anew in one of so many steps.
 REFRESH = 4
 
 
