@@ -129,9 +129,8 @@ def make_method(
         tokenizer_weights = model.image_tokenizer.state_dict()
         model = MODELS[kind](model.config)
         model.image_tokenizer.load_state_dict(tokenizer_weights)
-    model.classifiers[kind] = fresh_classifier(model.config, targets, data.names, generator)
-    head = model.classifiers[kind]
-    return model, lambda codes: head(model.split_states(model.gptface(image_codes=codes))[1])
+    model.classifiers[kind] = fresh_classifier(model.config, kind, targets, generator)
+    return model, lambda codes: model.classify(kind, model.gptface(image_codes=codes))
 
 
 def load_model(kind: str, checkpoint: str, names: list[str]) -> GPTFaceForImageClassification:

@@ -22,7 +22,7 @@ from torch import nn
 from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining
 from gptface.evaluation.calibration import probabilities
 from gptface.evaluation.scores import attribute_scores, expression_scores
-from gptface.modeling_gptface.output_heads import GPTFaceClassifier
+from gptface.modeling_gptface.output_heads import GPTFaceClassifier, GPTFaceConvolutionClassifier
 from gptface.training.classification_data import ClassificationData, load_classification_data, readable_crops
 from gptface.training.code_dataset import spread_rows
 from gptface.training.encode import pixels_from_images
@@ -68,6 +68,18 @@ class CellHead(nn.Module):
         return self.classifier(vectors)
 
 
+class GridHead(nn.Module):
+    """The head that reads states and the vectors of the codes with convolutions."""
+
+    def __init__(self, classifier: GPTFaceConvolutionClassifier, size: int):
+        super().__init__()
+        self.classifier, self.size = classifier, size
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """States and vectors of the codes side by side [B, N, 2H] → logits."""
+        return self.classifier(features[..., : self.size], features[..., self.size :])
+
+
 @torch.no_grad()
 def compute_features(
     model: GPTFaceForPreTraining, data: ClassificationData, rows: np.ndarray
@@ -97,7 +109,7 @@ def compute_features(
 
 
 def representations() -> Iterator[tuple[str, Callable[[Features], torch.Tensor], str | None]]:
-    """(name, what a head reads of the features, which of them are no states)."""
+    """(name, what a head reads of the features, which of them are no states, or that convolutions read them)."""
     yield "[CLS]", lambda f: f["cls"], None
     yield "mean of image states", lambda f: f["states"].float().mean(1), None
     yield "image states, attention", lambda f: f["states"], None
@@ -105,6 +117,7 @@ def representations() -> Iterator[tuple[str, Callable[[Features], torch.Tensor],
     yield "latents, attention", lambda f: f["latents"], "latents"
     yield "states + quantized latents", lambda f: torch.cat([f["states"], f["quantized"]], -1), "quantized"
     yield "states + latents", lambda f: torch.cat([f["states"], f["latents"]], -1), "latents"
+    yield "states + codes, convolutions", lambda f: torch.cat([f["states"], f["embedded"]], -1), "convolution"
 
 
 def measure(
@@ -120,10 +133,13 @@ def measure(
         torch.manual_seed(options.seed)
         generator = torch.Generator().manual_seed(options.seed)
         inputs = read(features)
+        config.heads[options.head]["reader"] = "convolution" if other == "convolution" else "attention"
+        classifier = fresh_classifier(config, options.head, training_targets, generator)
         if inputs.ndim == 2:
             head: nn.Module = VectorHead(config.hidden_size, len(names))
+        elif isinstance(classifier, GPTFaceConvolutionClassifier):
+            head = GridHead(classifier, config.hidden_size)
         else:
-            classifier = fresh_classifier(config, training_targets, names, generator)
             channels = features[other].shape[-1] if other else 0
             head = CellHead(classifier, config.hidden_size, config.num_image_tokens, channels)
         history = fit_classifier(
@@ -135,6 +151,7 @@ def measure(
             HeadTraining(seed=options.seed),
             options.seconds,
         )
+        head.eval()
         with torch.no_grad():
             logits = torch.cat([head(batch.float()) for batch in read(judged).split(64)]).numpy()
         scores = probabilities(logits, training.multi_label)

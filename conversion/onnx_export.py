@@ -133,7 +133,7 @@ class ClassificationHead(nn.Module):
         caption = self.caption.expand(image_codes.shape[0], -1, -1)
         vectors = nn.functional.embedding(image_codes, self.code_vectors)
         states = self.gptface(inputs_embeds=caption, image_embeds=vectors).last_hidden_state
-        return self.classifier(states[:, caption.shape[1] :])
+        return self.classifier(states[:, caption.shape[1] :], vectors)
 
 
 def write_graph(graph: Graph, path: Path) -> None:
@@ -259,8 +259,7 @@ def _head_graph(model: GPTFaceTaskModel, name: str, codes: torch.Tensor, shared:
     head = model.config.heads[name]
 
     def reference(codes: torch.Tensor) -> Outputs:
-        states = model.split_states(model.gptface(image_codes=codes))[1]
-        return {"logits": model.classifiers[name](states)}
+        return {"logits": model.classify(name, model.gptface(image_codes=codes))}
 
     described = {
         "temperature": 1.0,

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+READERS = ("attention", "convolution")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
@@ -141,7 +142,9 @@ class GPTFaceConfig(PreTrainedConfig):
         heads (`dict`, *optional*):
             Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
             `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry a `"temperature"`, by which
-            the pipelines divide its logits, and `"thresholds"`, one a label, from which on a label holds (0.5 by default).
+            the pipelines divide its logits, and `"thresholds"`, one a label, from which on a label holds (0.5 by default). Its
+            `"reader"` is `"attention"` (the default; each label looks at its own place) or `"convolution"` (over the grid, for
+            labels that are told by shapes and have thousands of faces).
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long
             before the captions do.
@@ -220,6 +223,8 @@ class GPTFaceConfig(PreTrainedConfig):
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
+            if head.get("reader", READERS[0]) not in READERS:
+                raise ValueError(f"heads[{name!r}]['reader'] must be one of {READERS}, got {head['reader']!r}")
         if self.auxiliary_head is not None and self.auxiliary_head not in self.heads:
             raise ValueError(f"auxiliary_head {self.auxiliary_head!r} is none of the heads {sorted(self.heads)}")
         # `pipeline()` would ask for trust_remote_code although the installed class is in use; the export writes it back.

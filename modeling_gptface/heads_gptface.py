@@ -138,7 +138,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             head = self.config.auxiliary_head
             if head is None:
                 raise ValueError("labels need a head: name it in config.auxiliary_head")
-            terms["label_loss"] = self.classification_loss(head, self.classifiers[head](image_states), labels)
+            terms["label_loss"] = self.classification_loss(head, self.classify(head, outputs), labels)
         # Logits of positions that carry no label would be most of the work of the heads, for nothing.
         if text_labels is not None:
             counted = text_labels != -100
@@ -301,7 +301,12 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         if asked or name not in config.heads:
             labels = labels or ["LABEL_0", "LABEL_1"]  # the default of transformers
             problem_type = config.problem_type or self.default_problem_type
-            config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
+            # of a head of this name that was there, what it is stays, so that its weights are known not to fit
+            kept = {key: value for key, value in config.heads.get(name, {}).items() if key == "reader"}
+            config.heads = {
+                **config.heads,
+                name: {**kept, "labels": labels, "problem_type": problem_type, "trained": False},
+            }
         head = config.heads[name]
         config.id2label = dict(enumerate(head["labels"]))
         config.label2id = {label: index for index, label in config.id2label.items()}
@@ -340,7 +345,7 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         outputs = self.gptface(
             input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, **kwargs
         )
-        logits = self.classifiers[self.head_name](self.split_states(outputs)[1])
+        logits = self.classify(self.head_name, outputs)
         loss = None
         if labels is not None:
             loss = self.classification_loss(self.head_name, logits, labels)

@@ -31,12 +31,14 @@ class GPTFaceModelOutput(ModelOutput):
             those that were not asked for are 0.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden_size)`): state of `[CLS]`.
         image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): the codes that were read.
+        image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): the vectors that they were read as.
         hidden_states, attentions: those of each layer, where asked for.
     """
 
     last_hidden_state: torch.Tensor
     pooler_output: torch.Tensor | None = None
     image_codes: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -322,7 +324,10 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             if kept_states is not None:
                 kept_states.fill(filled, hidden_states)
         return GPTFaceModelOutput(
-            last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0], image_codes=image_codes
+            last_hidden_state=hidden_states,
+            pooler_output=hidden_states[:, 0],
+            image_codes=image_codes,
+            image_embeds=image_embeds,
         )
 
     def _changed_states(

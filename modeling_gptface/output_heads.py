@@ -1,10 +1,12 @@
 """Heads on the states of the sequence: words and codes, matching, classification."""
 
+import math
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from .configuration_gptface import GPTFaceConfig
+from .configuration_gptface import READERS, GPTFaceConfig
 
 
 class GPTFaceLMHead(nn.Module):
@@ -154,9 +156,57 @@ class GPTFaceClassifier(nn.Module):
         self.query = nn.Linear(config.hidden_size, num_labels, bias=False)
         self.output = nn.Linear(config.hidden_size, num_labels)
 
-    def forward(self, image_states: torch.Tensor) -> torch.Tensor:
-        """States of the cells [B, N, H] → logits [B, L]."""
+    def forward(self, image_states: torch.Tensor, image_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        """States of the cells [B, N, H] → logits [B, L]; the vectors that the cells were read as are not looked at."""
         states = self.norm(image_states)
         attention = self.query(states).softmax(1)
         pooled = torch.einsum("bnl,bnh->blh", attention, states)
         return (pooled * self.output.weight).sum(-1) + self.output.bias
+
+
+class GPTFaceConvolutionClassifier(nn.Module):
+    """
+    Convolutions over the grid of cells, on their states and, beside these, on the vectors that the cells were read as.
+
+    An expression is told by shapes of a few cells, which pooling single cells loses and which the states, made to predict masked
+    codes, hold less sharply than the codes themselves. It has some 300,000 parameters: for labels with thousands of faces.
+    """
+
+    def __init__(self, config: GPTFaceConfig, num_labels: int, channels: int = 64):
+        super().__init__()
+        self.state_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.vector_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.project = nn.Linear(2 * config.hidden_size, channels)
+        # norms over groups of channels, not over the batch: a face's logits do not depend on the faces beside it
+        self.blocks = nn.Sequential(
+            self._block(channels, channels),
+            nn.MaxPool2d(2, ceil_mode=True),
+            self._block(channels, 2 * channels),
+            self._block(2 * channels, 2 * channels),
+            nn.AvgPool2d(2, ceil_mode=True),
+        )
+        side = -(-config.grid_size // 4)
+        self.dropout = nn.Dropout(0.5)
+        self.output = nn.Linear(2 * channels * side**2, num_labels)
+
+    @staticmethod
+    def _block(channels: int, made: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Dropout2d(0.1), nn.Conv2d(channels, made, 3, padding=1), nn.GroupNorm(8, made), nn.ReLU()
+        )
+
+    def forward(self, image_states: torch.Tensor, image_vectors: torch.Tensor | None = None) -> torch.Tensor:
+        """States of the cells [B, N, H] and the vectors that they were read as [B, N, H] → logits [B, L]."""
+        if image_vectors is None:
+            raise ValueError("this head reads the vectors of the cells beside their states: give both")
+        cells = self.project(torch.cat([self.state_norm(image_states), self.vector_norm(image_vectors)], -1))
+        side = math.isqrt(cells.shape[1])
+        grid = self.blocks(cells.mT.unflatten(-1, (side, side)))
+        return self.output(self.dropout(grid.flatten(1)))
+
+
+def make_classifier(config: GPTFaceConfig, name: str) -> GPTFaceClassifier | GPTFaceConvolutionClassifier:
+    """The head `name` of the configuration, with random weights."""
+    head = config.heads[name]
+    kinds = dict(zip(READERS, (GPTFaceClassifier, GPTFaceConvolutionClassifier), strict=True))
+    return kinds[head.get("reader", READERS[0])](config, len(head["labels"]))

@@ -15,11 +15,11 @@ from .configuration_gptface import GPTFaceConfig
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
 from .output_heads import (
-    GPTFaceClassifier,
     GPTFaceClosedLinear,
     GPTFaceCrossMatchHead,
     GPTFaceLMHead,
     GPTFaceMatchHead,
+    make_classifier,
 )
 
 
@@ -44,9 +44,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         self.gptface = GPTFaceModel(config)
         self.lm_head = GPTFaceLMHead(config)
         self.match_head = (GPTFaceMatchHead if config.match_head == "cls" else GPTFaceCrossMatchHead)(config)
-        self.classifiers = nn.ModuleDict(
-            {name: GPTFaceClassifier(config, len(head["labels"])) for name, head in config.heads.items()}
-        )
+        self.classifiers = nn.ModuleDict({name: make_classifier(config, name) for name in config.heads})
         self.post_init()
         self.freeze_unused_parts()
 
@@ -153,6 +151,10 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         states = self.split_states(outputs)[1]
         words = self.caption_states(len(states), input_ids, attention_mask, inputs_embeds)
         return self.match_head(words, states, attention_mask), outputs
+
+    def classify(self, head: str, outputs: GPTFaceModelOutput) -> torch.Tensor:
+        """What the transformer made of pictures → logits of a head [B, L]."""
+        return self.classifiers[head](self.split_states(outputs)[1], outputs.image_embeds)
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """

@@ -46,8 +46,8 @@ class FaceClassificationPipeline(FacePipeline):
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
         # The named head, whichever head the model's class is about: remote code knows Auto classes only.
-        states = self.model.split_states(self.model.gptface(pixel_values=inputs["pixel_values"]))[1]
-        logits = self.model.classifiers[self.head_name](states)
+        outputs = self.model.gptface(pixel_values=inputs["pixel_values"])
+        logits = self.model.classify(self.head_name, outputs)
         if not torch.isfinite(logits).all():
             raise FloatingPointError("the classifier's logits are not finite: the checkpoint is damaged")
         return {"logits": logits, "boxes": inputs["boxes"]}

@@ -28,7 +28,7 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 from .captions import EMOTION_PHRASES
 from .code_dataset import load_code_table
 from .encode import encode_parquet
-from .heads import image_states, train_head
+from .heads import HeadTraining, image_states, train_head
 from .image_tokenizer_init import load_image_tokenizer
 from .image_tokenizer_training import ImageTokenizerTrainingConfig, train_image_tokenizer
 from .pretrain import PreTrainingConfig, pretrain
@@ -38,6 +38,8 @@ from .weight_average import mean_of_models
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
+# of the expression head: 180 s of one idle core beside the states; see benchmarks/NOTES.md
+EXPRESSION_HEAD = HeadTraining(epochs=8, learning_rate=2e-3, max_grad_norm=1.0)
 PROTOTYPE, LPIPS = "tokenizer_prototype.safetensors", "lpips_alex.safetensors"
 # file, layout, mirror images too, each how many-th row
 DATA_SETS = [
@@ -97,14 +99,13 @@ def make_heads(model: GPTFaceForPreTraining, data: Path) -> None:
     truth = np.array([[row.get(name, -1) for name in head["labels"]] for row in faces.labels])
     model.config.heads["attributes"] = {**head, "thresholds": choose_thresholds(truth).tolist()}
     # the head sees all of them, pre-training each fourth: grey pictures of 48 pixels are to be a small part of what it draws
-    encode_parquet(
-        data / "train/fer48.parquet", Path("recoded/heads/fer48"), model.image_tokenizer, "fer48", flips=False
-    )
+    encode_parquet(data / "train/fer48.parquet", Path("recoded/heads/fer48"), model.image_tokenizer, "fer48")
     grey = load_code_table(["recoded/heads/fer48"], fingerprint)
     emotions = sorted(EMOTION_PHRASES)
     targets = torch.tensor([emotions.index(str(emotion)) for emotion in grey.emotions])
-    states = image_states(model, grey.codes[:, 0])
-    train_head(model, "expression", states, targets, emotions, "single_label_classification")
+    codes = np.concatenate([grey.codes[:, 0], grey.codes[:, 1]])  # mirror images too
+    entry = {"labels": emotions, "problem_type": "single_label_classification", "reader": "convolution"}
+    train_head(model, "expression", image_states(model, codes), codes, targets.repeat(2), entry, EXPRESSION_HEAD)
 
 
 def timed(name: str, done: Path, stage: Callable[[], object]) -> None:

@@ -46,6 +46,7 @@ class FineTuningConfig(Recipe):
         leave_out_every: n never trains on the rows whose number in their file is a multiple of n.
         holdout: share of the people (rows where the data name none) that is not trained on, for temperature and thresholds.
         threshold_balance: see [`choose_thresholds`].
+        reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head is.
         freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all but the
             head).
         layer_decay: the learning rate of a layer is this to the power of its distance from the head.
@@ -64,6 +65,7 @@ class FineTuningConfig(Recipe):
     leave_out_every: int | None = None
     holdout: float = 0.1
     threshold_balance: float = 0.2
+    reader: str | None = None
     freeze: str | int = "nothing"
     layer_decay: float = 1.0
     loss: dict[str, float] = field(default_factory=dict)
@@ -248,13 +250,15 @@ def prepare_model(
         tokenizer=model.image_tokenizer if config.augmentation is None else None,
         codes_folder=Path(config.output_dir) / "codes",
     )
-    if list(head["labels"]) != data.names or head["problem_type"] != data.problem_type or not head.get("trained"):
-        generator = torch.Generator().manual_seed(seed)
-        model.classifiers[kind] = fresh_classifier(model.config, torch.from_numpy(data.targets), data.names, generator)
-        logger.info("a fresh head for %d labels", len(data.names))
     # temperature and thresholds of the old head are not the new one's
-    entry = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
+    reader = config.reader or head.get("reader", "attention")
+    entry = {"labels": data.names, "problem_type": data.problem_type, "reader": reader, "trained": False}
     model.config.heads = {**model.config.heads, kind: entry}
+    same = all(head.get(key, "attention") == entry[key] for key in ("labels", "problem_type", "reader"))
+    if not same or not head.get("trained"):
+        generator = torch.Generator().manual_seed(seed)
+        model.classifiers[kind] = fresh_classifier(model.config, kind, torch.from_numpy(data.targets), generator)
+        logger.info("a fresh head for %d labels", len(data.names))
     model.config.problem_type = data.problem_type
     model.config.id2label = dict(enumerate(data.names))
     model.config.label2id = {name: index for index, name in enumerate(data.names)}

@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.output_heads import GPTFaceClassifier
+from gptface.modeling_gptface.output_heads import GPTFaceClassifier, GPTFaceConvolutionClassifier, make_classifier
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 
 from .classification_loss import ClassificationLoss
@@ -52,17 +53,30 @@ def image_states(model: GPTFaceTaskModel, codes: np.ndarray, batch_size: int = 3
     return torch.cat(states)
 
 
+@contextmanager
+def torch_seed(generator: torch.Generator) -> Iterator[None]:
+    """What draws from torch's own generator, as dropout does, draws from a seed of this one; torch's is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        yield
+
+
 def fresh_classifier(
-    config: GPTFaceConfig, targets: torch.Tensor, names: list[str], generator: torch.Generator
-) -> GPTFaceClassifier:
+    config: GPTFaceConfig, name: str, targets: torch.Tensor, generator: torch.Generator
+) -> GPTFaceClassifier | GPTFaceConvolutionClassifier:
     """
-    A classifier with small random weights. Independent labels start at their share of the known targets [rows, labels]: most
-    are rare, and learning so first would cost many steps.
+    The head `name` of the configuration with small random weights. Independent labels start at their share of the known targets
+    [rows, labels]: most are rare, and learning so first would cost many steps.
     """
-    classifier = GPTFaceClassifier(config, len(names))
-    nn.init.normal_(classifier.query.weight, std=0.02, generator=generator)
-    nn.init.normal_(classifier.output.weight, std=0.02, generator=generator)
-    nn.init.zeros_(classifier.output.bias)
+    with torch.random.fork_rng(devices=[]):
+        classifier = make_classifier(config, name)
+    for part in classifier.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.02, generator=generator)
+        elif isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
+        if isinstance(part, nn.Linear | nn.Conv2d) and part.bias is not None:
+            nn.init.zeros_(part.bias)
     if targets.ndim == 2:
         known = targets >= 0
         share = (targets * known).sum(0) / known.sum(0).clamp(min=1)
@@ -138,37 +152,47 @@ def train_head(
     model: GPTFaceTaskModel,
     name: str,
     states: torch.Tensor,
+    codes: np.ndarray,
     labels: torch.Tensor,
-    names: list[str],
-    problem_type: str,
+    entry: dict[str, Any],
     options: HeadTraining = HeadTraining(),
 ) -> list[float]:
     """
-    Trains a fresh head `name` on states [rows, N, H] and labels ([rows] class indices or [rows, L] 0/1) and puts it into the
-    model and its configuration; the other heads stay. Returns the mean loss of each epoch.
+    Trains a fresh head `name` on states [rows, N, H] of codes [rows, N] and labels ([rows] class indices or [rows, L] 0/1) and
+    puts it into the model and, by its `entry`, into the configuration; the other heads stay. Returns the mean loss of each epoch.
     """
     generator = torch.Generator().manual_seed(options.seed)
-    head = fresh_classifier(model.config, labels, names, generator)
+    model.config.heads = {**model.config.heads, name: {**entry, "trained": False}}
+    head = fresh_classifier(model.config, name, labels, generator)
+    vectors = _code_vectors(model, codes)
 
-    def classify(batch: torch.Tensor) -> torch.Tensor:
+    def classify(rows: torch.Tensor) -> torch.Tensor:
         # whole cells drop out, so that no label hangs on a few of them
-        keep = torch.rand(batch.shape[:2], generator=generator) >= options.dropout
-        return head(batch.float() * keep[..., None])
+        keep = (torch.rand(len(rows), states.shape[1], generator=generator) >= options.dropout)[..., None]
+        return head(states[rows].float() * keep, vectors(rows) * keep)
 
-    history = fit_classifier(classify, head.parameters(), states, labels, generator, options)
-    model.classifiers[name] = head
-    model.config.heads = {
-        **model.config.heads,
-        name: {"labels": names, "problem_type": problem_type, "trained": True},
-    }
+    with torch_seed(generator):
+        history = fit_classifier(classify, head.parameters(), torch.arange(len(states)), labels, generator, options)
+    model.classifiers[name] = head.eval()
+    model.config.heads[name]["trained"] = True
     # the labels that a classification class last put there may be another head's
     model.config.id2label, model.config.label2id = {}, {}
     return history
 
 
+def _code_vectors(model: GPTFaceTaskModel, codes: np.ndarray) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Codes [rows, N] → what gives the vectors [B, N, H] of some rows: those of all would take as much memory as the states."""
+    table = model.gptface.embeddings.code_table().detach()
+    return lambda rows: nn.functional.embedding(torch.from_numpy(codes[rows.numpy()].astype(np.int64)), table)
+
+
 @torch.no_grad()
-def head_scores(model: GPTFaceTaskModel, name: str, states: torch.Tensor, batch_size: int = 64) -> torch.Tensor:
-    """States [rows, N, H] → probabilities [rows, L] of a head."""
-    logits = torch.cat([model.classifiers[name](batch.float()) for batch in states.split(batch_size)])
+def head_scores(
+    model: GPTFaceTaskModel, name: str, states: torch.Tensor, codes: np.ndarray, batch_size: int = 64
+) -> torch.Tensor:
+    """States [rows, N, H] of codes [rows, N] → probabilities [rows, L] of a head."""
+    vectors = _code_vectors(model, codes)
+    batches = torch.arange(len(states)).split(batch_size)
+    logits = torch.cat([model.classifiers[name](states[rows].float(), vectors(rows)) for rows in batches])
     multi_label = model.config.heads[name]["problem_type"] == "multi_label_classification"
     return logits.sigmoid() if multi_label else logits.softmax(-1)

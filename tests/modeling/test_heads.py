@@ -177,6 +177,51 @@ def test_each_label_pools_the_cells_that_its_query_asks_for(tiny_model):
         torch.testing.assert_close(head(states)[:, label], expected)
 
 
+def with_convolutions():
+    return {**HEADS, "expression": {**HEADS["expression"], "reader": "convolution"}}
+
+
+def test_convolutions_read_states_and_codes_and_no_other_face(tiny_model, tiny_inputs):
+    model = tiny_model(GPTFaceForFacialExpression, heads=with_convolutions()).eval()
+    codes = tiny_inputs(model.config)["image_codes"]
+    torch.testing.assert_close(model(image_codes=codes).logits[:1], model(image_codes=codes[:1]).logits)
+    head = model.classifiers["expression"]
+    parts = [torch.randn(1, 9, 32, requires_grad=True) for _ in range(2)]
+    head(*parts).sum().backward()
+    assert all((part.grad.abs().sum(-1) > 0).all() for part in parts)
+    with pytest.raises(ValueError, match="give both"):
+        head(parts[0])
+
+
+def test_convolutions_do_not_see_what_is_masked(tiny_model, tiny_inputs):
+    model = tiny_model(GPTFaceForFacialExpression, heads=with_convolutions()).eval()
+    codes = tiny_inputs(model.config)["image_codes"][:1]
+    mask = torch.zeros_like(codes, dtype=torch.bool)
+    mask[:, 4] = True
+    other = torch.where(mask, (codes + 1) % model.config.num_codes, codes)
+    seen, unseen = (model(image_codes=picture, image_mask=mask).logits for picture in (codes, other))
+    assert torch.equal(seen, unseen)
+
+
+def test_a_head_with_convolutions_comes_back_from_a_folder_and_keeps_them_for_other_labels(tiny_model, tmp_path):
+    model = tiny_model(GPTFaceForFacialExpression, heads=with_convolutions()).eval()
+    codes = torch.arange(9)[None] % model.config.num_codes
+    model.save_pretrained(tmp_path)
+    again = GPTFaceForFacialExpression.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(again(image_codes=codes).logits, model(image_codes=codes).logits)
+    others = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    other = GPTFaceForFacialExpression.from_pretrained(tmp_path, **others, ignore_mismatched_sizes=True)
+    assert other.config.heads["expression"]["reader"] == "convolution"
+    assert not other.config.heads["expression"]["trained"]
+    assert other(image_codes=codes).logits.shape == (1, 3)
+
+
+def test_an_unknown_reader_of_a_head_is_refused(tiny_config):
+    heads = {"x": {"labels": ["a"], "problem_type": "regression", "reader": "transformer"}}
+    with pytest.raises(ValueError, match=r"must be one of \('attention', 'convolution'\), got 'transformer'"):
+        tiny_config(heads=heads)
+
+
 TRAINED = {
     GPTFaceForPreTraining: {"gptface", "lm_head", "match_head"},
     GPTFaceForGuidedGeneration: {"gptface", "lm_head", "match_head"},

@@ -16,6 +16,8 @@ from gptface import (
 from gptface.training.heads import HeadTraining, head_scores, image_states, train_head
 from gptface.training.release import save_release
 
+SINGLE = {"labels": ["even", "odd"], "problem_type": "single_label_classification"}
+
 
 @pytest.fixture
 def model(tiny_checkpoint):
@@ -43,12 +45,21 @@ def test_a_head_learns_what_one_cell_says_and_leaves_the_rest(model, codes):
     states[:, 5, 0] += 4.0 * (labels.half() * 2 - 1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "classifiers.parity" not in name}
     options = HeadTraining(epochs=30, batch_size=8, learning_rate=2e-2, dropout=0.0)
-    history = train_head(model, "parity", states, labels, ["even", "odd"], "single_label_classification", options)
+    history = train_head(model, "parity", states, codes, labels, SINGLE, options)
     assert history[-1] < 0.5 * history[0]
-    assert (head_scores(model, "parity", states).argmax(1) == labels).float().mean() > 0.9
+    assert (head_scores(model, "parity", states, codes).argmax(1) == labels).float().mean() > 0.9
     assert model.config.heads["parity"]["trained"]
     after = model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_convolutions_learn_what_only_the_code_of_a_cell_says(model, codes):
+    labels = torch.from_numpy((codes[:, 5] % 2).astype(np.int64))
+    states = torch.zeros(48, model.config.num_image_tokens, model.config.hidden_size)
+    options = HeadTraining(epochs=60, batch_size=8, learning_rate=5e-3, dropout=0.0, weight_decay=0.0)
+    train_head(model, "parity", states, codes, labels, {**SINGLE, "reader": "convolution"}, options)
+    assert (head_scores(model, "parity", states, codes).argmax(1) == labels).float().mean() > 0.9
+    assert model.config.heads["parity"]["reader"] == "convolution"
 
 
 def test_several_labels_at_once_start_from_their_share(model, codes):
@@ -56,16 +67,21 @@ def test_several_labels_at_once_start_from_their_share(model, codes):
     labels[:12, 1] = 1
     labels[:, 2] = 1
     states = image_states(model, codes)
-    train_head(model, "three", states, labels, ["a", "b", "c"], "multi_label_classification", HeadTraining(epochs=1))
-    scores = head_scores(model, "three", states)
+    entry = {"labels": ["a", "b", "c"], "problem_type": "multi_label_classification"}
+    train_head(model, "three", states, codes, labels, entry, HeadTraining(epochs=1))
+    scores = head_scores(model, "three", states, codes)
     assert scores[:, 0].mean() < 0.1 < scores[:, 1].mean() < 0.5 < 0.9 < scores[:, 2].mean()
 
 
-def test_the_same_seed_trains_the_same_head(model, codes):
+@pytest.mark.parametrize("reader", ["attention", "convolution"])
+def test_the_same_seed_trains_the_same_head_and_leaves_torchs_generator(model, codes, reader):
     states, labels = image_states(model, codes), torch.from_numpy((codes[:, 0] % 2).astype(np.int64))
     weights = []
     for _ in range(2):
-        train_head(model, "x", states, labels, ["a", "b"], "single_label_classification", HeadTraining(epochs=2))
+        torch.manual_seed(len(weights))  # what a user's program did before
+        expected = torch.get_rng_state()
+        train_head(model, "x", states, codes, labels, {**SINGLE, "reader": reader}, HeadTraining(epochs=2))
+        assert torch.equal(torch.get_rng_state(), expected)
         weights.append(model.classifiers["x"].output.weight.clone())
     assert torch.equal(*weights)
 
