@@ -133,7 +133,8 @@ def measure(
         torch.manual_seed(options.seed)
         generator = torch.Generator().manual_seed(options.seed)
         inputs = read(features)
-        config.heads[options.head]["reader"] = "convolution" if other == "convolution" else "attention"
+        reader = "convolution" if other == "convolution" else "attention"
+        config.heads[options.head] = {"labels": names, "problem_type": training.problem_type, "reader": reader}
         classifier = fresh_classifier(config, options.head, training_targets, generator)
         if inputs.ndim == 2:
             head: nn.Module = VectorHead(config.hidden_size, len(names))
