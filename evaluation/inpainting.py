@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gptface.processing.holes import fill_from_edges
+
 from .common import print_report
 from .crops import PerceptualDistance, add_crop_options, first_crops, psnr
 from .holes import HOLES, cover, mean_face_fill, neighbour_fill
 from .sheet import save_sheet
 
 PROMPT = "a face"
-#: Parameters of the editing pipeline that a hole needs: nothing of what covers the face may stay.
-HOLE_PARAMETERS: dict[str, Any] = {"composite": "replace", "feather": 0.0}
 KINDS = {"inpaint": ("rectangles", "scratches"), "unmask": ("lower_face",)}
 
 
@@ -69,7 +69,7 @@ def fill_holes(
         name: key of `HOLES`.
 
     Returns:
-        way (`model`, `opencv`, `mean_face`) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and the
+        way (`model`, `opencv`, `edges_alone`, `mean_face`; the third is what the pipeline lays below what it redraws) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and the
         pictures of each way and of the covered faces.
     """
     make_hole, colour = HOLES[name]
@@ -77,13 +77,14 @@ def fill_holes(
     covered = [cover(face, hole, colour) for face, hole in zip(faces, holes, strict=True)]
     start = time.perf_counter()
     model = [
-        pipeline(picture, prompt=prompt, mask_image=hole, seed=0, aligned=True, **HOLE_PARAMETERS)[0]["image"]
+        pipeline(picture, prompt=prompt, mask_image=hole, hole=True, seed=0, aligned=True)[0]["image"]
         for picture, hole in zip(covered, holes, strict=True)
     ]
     seconds = (time.perf_counter() - start) / len(faces)
     filled = {
         "model": model,
         "opencv": [neighbour_fill(picture, hole) for picture, hole in zip(covered, holes, strict=True)],
+        "edges_alone": [fill_from_edges(picture, hole) for picture, hole in zip(covered, holes, strict=True)],
         "mean_face": [mean_face_fill(faces, index, hole) for index, hole in enumerate(holes)],
     }
     figures: dict[str, Any] = {

@@ -13,18 +13,21 @@ from gptface.processing.composite import (
     CompositeMode,
     cells_to_mask,
     composite_crop,
+    covered_cells,
     mask_to_cells,
     normalize_mask,
     paste_back,
 )
 from gptface.processing.composite import feather as fade_inwards
+from gptface.processing.holes import fill_from_edges
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
 
-FEATHER_RADIUS = 6.0  # pixels of a 128-px crop
+# Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
+FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
 DEFAULTS = {
     "num_inference_steps": 12,
     # cooler than the distribution that was learned: a small model is unsure of most cells
@@ -47,6 +50,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
     Parameters of a call:
         prompt: what the face should be, one string or one for each image.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
+        hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and cells of
+            which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
         region: a named region or a list of them; without mask and region the words of the prompt decide, and where they
             name no place the whole face may change. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
@@ -61,8 +66,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         seed or generator: the same seed gives the same picture.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
         composite: how the edit gets into the photo, see [`composite_crop`].
-        feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards; 0 for a hole
-            of which nothing shall stay.
+        feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
             candidates as they are so far.
 
@@ -81,6 +85,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 "negative_prompt",
                 "source_prompt",
                 "mask_image",
+                "hole",
                 "region",
                 "face",
                 "aligned",
@@ -107,6 +112,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         negative_prompt: str | None = None,
         source_prompt: str | None = None,
         mask_image: Any = None,
+        hole: bool = False,
         region: str | list[str] | None = None,
         **find: Any,
     ) -> dict[str, Any]:
@@ -115,14 +121,20 @@ class GuidedFaceEditingPipeline(FacePipeline):
         photo = self.load(inputs)
         if mask_image is not None and region is not None:
             raise ValueError("give mask_image or region, not both")
+        if hole and mask_image is None:
+            raise ValueError("a hole needs its mask_image: white where the photo is damaged or covered")
         cells = None if mask_image is not None else self._named_cells(prompt, region)
-        faces = self.find_faces(photo, **find)
         photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
-        edits = [self._prepare(face, cells, photo_mask) for face in faces]
+        if hole and photo_mask is not None:
+            photo_mask = (photo_mask > 0).astype(np.float32)
+            photo = fill_from_edges(photo, photo_mask > 0)
+        faces = self.find_faces(photo, **find)
+        edits = [self._prepare(face, cells, photo_mask, hole) for face in faces]
         return {
             "photo": photo,
             "photo_mask": photo_mask,
             "edits": edits,
+            "hole": hole,
             "prompt": prompt,
             "text": encode_prompt(self.processor, "prompt", prompt),
             "negative": self._optional("negative_prompt", negative_prompt),
@@ -144,7 +156,9 @@ class GuidedFaceEditingPipeline(FacePipeline):
         grid = self.model.config.grid_size
         return np.logical_or.reduce([region_cells(name, grid) for name in names])
 
-    def _prepare(self, face: AlignedFace, cells: np.ndarray | None, photo_mask: np.ndarray | None) -> dict[str, Any]:
+    def _prepare(
+        self, face: AlignedFace, cells: np.ndarray | None, photo_mask: np.ndarray | None, hole: bool
+    ) -> dict[str, Any]:
         """One face: its pixels, the cells to redraw, and the mask of the crop that bounds what may change."""
         grid, size = self.model.config.grid_size, self.face_size
         bound = None
@@ -159,6 +173,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
             cells = mask_to_cells(bound, grid)
             if not cells.any():
                 raise ValueError("the mask does not touch the face")
+            if hole:
+                cells = covered_cells(bound, grid)
         pixels = self.processor(images=[face.crop])["pixel_values"]
         return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound}
 
@@ -219,7 +235,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             strength = strength * 0.25  # "auto" is about a part of the face, as the named regions are
         else:
             region = torch.from_numpy(cells.reshape(1, -1)).to(codes.device)
-        if strength == 1:
+        if strength == 1 or not region.any():
             return region
         saliency = self.model.saliency(codes, **text).masked_fill(~region, -1.0)
         count = max(1, round(strength * int(region.sum())))
@@ -228,10 +244,14 @@ class GuidedFaceEditingPipeline(FacePipeline):
     def postprocess(
         self,
         outputs: dict[str, Any],
-        composite: CompositeMode = "adaptive",
-        feather: float = FEATHER_RADIUS,
+        composite: CompositeMode | None = None,
+        feather: float | None = None,
         face: str | int = "largest",
     ) -> list[dict[str, Any]]:
+        hole = outputs["hole"]
+        composite = composite or ("replace" if hole else "adaptive")
+        if feather is None:
+            feather = HOLE_FEATHER_RADIUS if hole else FEATHER_RADIUS
         if not 0 <= feather < self.face_size:
             raise ValueError(f"feather must lie in 0…{self.face_size - 1} pixels of the crop, got {feather}")
         grid, size = self.model.config.grid_size, self.face_size

@@ -51,6 +51,12 @@ def mask_to_cells(mask: ArrayLike, grid: int, threshold: float = 0.1) -> np.ndar
     return touched
 
 
+def covered_cells(mask: ArrayLike, grid: int, share: float = 0.5) -> np.ndarray:
+    """The cells bool `[grid, grid]` of which a mask `[H, W]` in [0, 1] covers more than a share."""
+    shares = Image.fromarray(np.asarray(mask, dtype=np.float32)).resize((grid, grid), Image.Resampling.BOX)
+    return np.asarray(shares) > share
+
+
 def feather(mask: ArrayLike, radius: float) -> np.ndarray:
     """Soften the edge of a mask inwards.
 

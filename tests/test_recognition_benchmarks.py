@@ -43,7 +43,9 @@ def run(monkeypatch, capsys, tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(("head", "figure"), [("expression", "accuracy"), ("attributes", "ap")])
 def test_representations(run, head, figure):
     table = json.loads(run("representation.py", head, "--seconds", "0.05", "--train-rows", "8", "--json"))["table"]
-    assert [row["representation"] for row in table][::7] == ["[CLS]", "states + codes, convolutions"] and len(table) == 8
+    assert [row["representation"] for row in table][::7] == ["[CLS]", "states + codes, convolutions"] and len(
+        table
+    ) == 8
     assert all(0 <= row[figure] <= 1 and row["epochs"] > 0 for row in table)
 
 

@@ -24,6 +24,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("-o", "--output", required=True, help="file of the edited photo (.png, .jpg, .webp)")
     parser.add_argument("--region", action="append", help="named region to change; may be given several times")
     parser.add_argument("--mask", help="picture that is white where the photo may change")
+    parser.add_argument(
+        "--hole",
+        action="store_true",
+        help="what the mask covers is damaged or covered: it is filled from its edge, and redrawn where it is wider than a stroke",
+    )
     parser.add_argument("--negative-prompt")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
@@ -31,7 +36,7 @@ def add_parser(commands: Any) -> None:
         "--composite",
         help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels, "adaptive" (the default) goes between them',
     )
-    parser.add_argument("--feather", type=float, help="pixels over which the edit fades in; 0 for a hole")
+    parser.add_argument("--feather", type=float, help="pixels over which the edit fades in")
     add_decoding_options(parser)
     parser.add_argument(
         "--state-refresh",
@@ -55,6 +60,7 @@ def run_edit(options: argparse.Namespace) -> int:
         prompt=options.prompt,
         region=options.region,
         mask_image=options.mask,
+        hole=options.hole,
         negative_prompt=options.negative_prompt,
         source_prompt=options.source_prompt,
         strength=options.strength,

@@ -65,6 +65,26 @@ def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
     assert changed.any() and not changed[mask == 0].any()
 
 
+@pytest.mark.parametrize("shape", [np.s_[10:86, 40:42], np.s_[30:70, 20:75]], ids=["stroke", "rectangle"])
+def test_nothing_of_what_covers_a_hole_is_read(edit, face, shape):
+    """A mask of another colour, or a scratch of another brightness, must not change what is below it."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[shape] = 255
+    results = []
+    for colour in ((255, 255, 255), (133, 193, 214)):
+        covered = np.array(face)
+        covered[mask > 0] = colour
+        result = edit(Image.fromarray(covered), prompt="smiling", aligned=True, seed=0, mask_image=mask, hole=True)[0]
+        results.append(pixels(result))
+        assert np.array_equal(results[-1][mask == 0], covered[mask == 0])
+    assert np.array_equal(*results)
+    # a stroke is filled from its edge, what is wider is redrawn
+    wide = shape[1] != slice(40, 42)
+    assert np.asarray(result["mask"]).any() == wide
+    again = edit(face, prompt="smiling", aligned=True, seed=0, mask_image=mask, hole=True, strength=0.5)[0]
+    assert np.asarray(again["mask"]).any() == wide
+
+
 @given(
     width=st.integers(16, 150),
     height=st.integers(16, 150),
@@ -142,6 +162,8 @@ def test_a_prompt_without_words_is_refused(edit, face, prompt):
         ({"source_prompt": 7}, "source_prompt must be a text"),
         ({"mask_image": np.zeros((96, 96))}, "empty"),
         ({"mask_image": np.ones((96, 96)), "region": "mouth"}, "not both"),
+        ({"hole": True}, "needs its mask_image"),
+        ({"hole": True, "mask_image": np.ones((96, 96))}, "whole photo"),
         ({"negative_prompt": "glasses", "guidance_scale": 1}, "guidance_scale"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_hole_is_filled_wholly_and_nothing_else_changes(edit, photo, shape):
     damaged = np.array(photo)
     damaged[inside] = (255, 0, 255)
     damaged = Image.fromarray(damaged)
-    result = edit(damaged, prompt="a face", mask_image=hole, composite="replace", feather=0, seed=0)[0]
+    result = edit(damaged, prompt="a face", mask_image=hole, hole=True, seed=0)[0]
     changed = changes(damaged, result)
     assert not changed[~inside].any() and changed[inside].mean() > 0.99
 

@@ -1,0 +1,34 @@
+"""Holes in photos: what is damaged or covered, filled from its edge."""
+
+import numpy as np
+from PIL import Image
+
+
+def fill_from_edges(photo: Image.Image, hole: np.ndarray) -> Image.Image:
+    """
+    The hole filled from its edge inwards (by OpenCV, after Bertalmio et al. 2001): hard to beat in strokes of a few pixels, a
+    smear where it is wide.
+
+    Args:
+        photo: mode RGB or RGBA, whose transparency stays.
+        hole: bool [height, width].
+
+    Returns:
+        a new picture; outside of the hole its pixels are those of the photo.
+
+    Raises:
+        ImportError: where OpenCV is missing.
+        ValueError: where the hole is the whole photo.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError('filling holes needs OpenCV: pip install "gptface[detect]"') from error
+    if hole.all():
+        raise ValueError("the hole is the whole photo: nothing is left to fill it from")
+    pixels = np.array(photo)
+    filled = cv2.inpaint(np.ascontiguousarray(pixels[:, :, :3]), hole.astype(np.uint8), 3, cv2.INPAINT_NS)
+    pixels[:, :, :3] = np.where(hole[:, :, None], filled, pixels[:, :, :3])
+    result = photo.copy()  # keeps the colour profile
+    result.paste(Image.fromarray(pixels))
+    return result
