@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
+from transformers.utils import logging
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.processing.alignment import align
@@ -20,14 +21,20 @@ from gptface.processing.composite import (
 )
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.holes import fill_from_edges
+from gptface.processing.outline import person_outline
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
 
+logger = logging.get_logger(__name__)
+
 # Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
 FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
+# What an outline is widened by, in sides of the crop: as much as the edge of an edit takes away. And the share of the hair's region that
+# the person must fill.
+OUTLINE_MARGIN, LEAST_HAIR = 0.055, 0.15
 DEFAULTS = {
     "num_inference_steps": 12,
     # cooler than the distribution that was learned: a small model is unsure of most cells
@@ -53,7 +60,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and cells of
             which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
         region: a named region or a list of them; without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. `"auto"` takes the cells that the match with the prompt depends on most.
+            name no place the whole face may change. Of `"hair"` what is behind the person stays as it is. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
@@ -123,13 +130,13 @@ class GuidedFaceEditingPipeline(FacePipeline):
             raise ValueError("give mask_image or region, not both")
         if hole and mask_image is None:
             raise ValueError("a hole needs its mask_image: white where the photo is damaged or covered")
-        cells = None if mask_image is not None else self._named_cells(prompt, region)
+        names = None if mask_image is not None else self._region_names(prompt, region)
         photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > 0).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
-        edits = [self._prepare(face, cells, photo_mask, hole) for face in faces]
+        edits = [self._prepare(face, names, photo_mask, hole) for face in faces]
         return {
             "photo": photo,
             "photo_mask": photo_mask,
@@ -148,20 +155,22 @@ class GuidedFaceEditingPipeline(FacePipeline):
         encoded = encode_prompt(self.processor, name, text)
         return {f"{name.removesuffix('_prompt')}_{key}": tensor for key, tensor in encoded.items()}
 
-    def _named_cells(self, prompt: str, region: str | list[str] | None) -> np.ndarray | None:
-        """Cells [G, G] bool of the named regions, or of those that the prompt's words name; None for `"auto"`."""
+    @staticmethod
+    def _region_names(prompt: str, region: str | list[str] | None) -> list[str] | None:
+        """The named regions, or those that the prompt's words name; None for `"auto"`."""
         if region == "auto":
             return None
-        names = as_list(region) if region is not None else regions_from_prompt(prompt) or ["face"]
-        grid = self.model.config.grid_size
-        return np.logical_or.reduce([region_cells(name, grid) for name in names])
+        return list(as_list(region)) if region is not None else regions_from_prompt(prompt) or ["face"]
 
     def _prepare(
-        self, face: AlignedFace, cells: np.ndarray | None, photo_mask: np.ndarray | None, hole: bool
+        self, face: AlignedFace, names: list[str] | None, photo_mask: np.ndarray | None, hole: bool
     ) -> dict[str, Any]:
         """One face: its pixels, the cells to redraw, and the mask of the crop that bounds what may change."""
         grid, size = self.model.config.grid_size, self.face_size
         bound = None
+        cells = None if names is None else region_cells(names, grid)
+        if cells is not None and "hair" in [str(name).strip().lower() for name in names or ()]:
+            bound = self._outline_of_hair(face.crop, cells)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -177,6 +186,27 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 cells = covered_cells(bound, grid)
         pixels = self.processor(images=[face.crop])["pixel_values"]
         return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound}
+
+    @staticmethod
+    def _outline_of_hair(crop: Image.Image, cells: np.ndarray) -> np.ndarray | None:
+        """
+        Where in the crop the person is [S, S], None where that is not known: hair has no shape that fits everybody. All cells of
+        the region are redrawn and what is behind the person is put back: cells of background beside them would be continued.
+        """
+        try:
+            outline = person_outline(crop)
+        except ImportError:
+            logger.warning_once("without OpenCV what is behind the hair changes with it")
+            return None
+        side = int(OUTLINE_MARGIN * len(outline)) | 1  # odd, as filters are
+        widened = Image.fromarray(outline).convert("L").filter(ImageFilter.MaxFilter(side))
+        bound = np.asarray(widened, dtype=np.float32) / 255
+        # hardly anything of the region is the person: there is no hair yet, or it was not found
+        return (
+            bound
+            if (bound * cells_to_mask(cells, len(bound))).sum() > LEAST_HAIR * bound.size * cells.mean()
+            else None
+        )
 
     def _forward(
         self,

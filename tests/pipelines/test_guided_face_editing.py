@@ -65,6 +65,34 @@ def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
     assert changed.any() and not changed[mask == 0].any()
 
 
+def test_what_is_behind_the_hair_stays_and_without_opencv_it_is_said_that_it_does_not(edit, face, monkeypatch):
+    """A new hair colour must not repaint the wall."""
+    corner, module = np.s_[:30, :30], "gptface.pipelines.guided_face_editing"
+
+    def outline(crop):
+        person = np.ones((crop.height, crop.width), bool)
+        person[: crop.height // 2, : crop.width // 2] = False
+        return person
+
+    def no_opencv(crop):
+        raise ImportError("OpenCV")
+
+    def changes(**options):
+        result = edit(face, prompt="blond hair", aligned=True, seed=0, **options)[0]
+        return (pixels(result) != np.asarray(face)).any(-1)
+
+    said = []
+    monkeypatch.setattr(f"{module}.logger.warning_once", said.append)
+    monkeypatch.setattr(f"{module}.person_outline", outline)
+    assert changes().any() and not changes()[corner].any()
+    assert changes(region="all")[corner].any()
+    monkeypatch.setattr(f"{module}.person_outline", lambda crop: ~outline(crop) & False)
+    assert changes()[corner].any(), "nobody was found: the whole region changes"
+    assert not said
+    monkeypatch.setattr(f"{module}.person_outline", no_opencv)
+    assert changes()[corner].any() and "OpenCV" in said[0]
+
+
 @pytest.mark.parametrize("shape", [np.s_[10:86, 40:42], np.s_[30:70, 20:75]], ids=["stroke", "rectangle"])
 def test_nothing_of_what_covers_a_hole_is_read(edit, face, shape):
     """A mask of another colour, or a scratch of another brightness, must not change what is below it."""
