@@ -1,7 +1,7 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
 Stages: the prototype of the image tokenizer, its codes, pre-training (four recipes), the better image tokenizer, its codes, pre-training
-(three recipes), the mean of the last two, the expression head on this frozen backbone, release. Each resumes where it stopped and says how
+(three recipes), the mean of the last two, one more recipe from there, the expression head on the frozen backbone, release. Each resumes where it stopped and says how
 long it took. The result lies in WORK_DIR/release.
 """
 
@@ -88,6 +88,13 @@ def make_codes(data: Path, tokenizer_folder: str, target: Path) -> None:
         encode_parquet(data / f"{name}.parquet", target / name, tokenizer, layout, flips, every)
 
 
+def make_mean(phases: list[Path], target: Path) -> None:
+    """The mean of the weights of some checkpoints, as they would be released: a checkpoint to go on from."""
+    model = mean_of_models([GPTFaceForPreTraining.from_pretrained(phase) for phase in phases])
+    tokenizer = GPTFaceTokenizer.from_pretrained(phases[-1])
+    save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), target)
+
+
 def make_heads(model: GPTFaceForPreTraining, data: Path) -> None:
     """
     The expression head on the frozen backbone, from FER2013, and thresholds for the attribute head, which pre-training has
@@ -145,12 +152,14 @@ def main() -> None:
         timed(config.output_dir, Path(config.output_dir) / "final", functools.partial(train_image_tokenizer, config))
     make_codes(data, "tokenizer_decoder/final", Path("recoded"))
     run_recipes("embedded_contrast", "embedded_pictures", "embedded_finish")
+    phases = [work / name / "final" for name in ("pictures", "finish")]
+    timed("mean", work / "mean/final/config.json", lambda: make_mean(phases, work / "mean/final"))
+    run_recipes("embedded_settle")
 
     def heads_and_release() -> None:
-        phases = [GPTFaceForPreTraining.from_pretrained(work / name / "final") for name in ("pictures", "finish")]
-        model = mean_of_models(phases)
+        model = GPTFaceForPreTraining.from_pretrained(work / "settle/final")
         make_heads(model, data)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "finish/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "settle/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release" / "config.json", heads_and_release)
