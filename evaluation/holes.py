@@ -67,15 +67,6 @@ def cover(face: Image.Image, hole: np.ndarray, colour: tuple[int, int, int]) -> 
     return Image.fromarray(pixels)
 
 
-def neighbour_fill(covered: Image.Image, hole: np.ndarray) -> Image.Image:
-    """The hole filled from its edge by OpenCV (Telea 2004). Raises `ImportError` where opencv is missing."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError('this baseline needs opencv: pip install "gptface[detect]"') from error
-    return Image.fromarray(cv2.inpaint(np.asarray(covered), hole.astype(np.uint8), 3, cv2.INPAINT_TELEA))
-
-
 def mean_face_fill(faces: Sequence[Image.Image], index: int, hole: np.ndarray) -> Image.Image:
     """
     The hole of face `index` filled with the mean of all other faces.

@@ -17,7 +17,7 @@ from gptface.processing.holes import fill_from_edges
 
 from .common import print_report
 from .crops import PerceptualDistance, add_crop_options, first_crops, psnr
-from .holes import HOLES, cover, mean_face_fill, neighbour_fill
+from .holes import HOLES, cover, mean_face_fill
 from .sheet import save_sheet
 
 PROMPT = "a face"
@@ -69,7 +69,7 @@ def fill_holes(
         name: key of `HOLES`.
 
     Returns:
-        way (`model`, `opencv`, `edges_alone`, `mean_face`; the third is what the pipeline lays below what it redraws) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and the
+        way (`model`, `opencv`, `mean_face`) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and the
         pictures of each way and of the covered faces.
     """
     make_hole, colour = HOLES[name]
@@ -83,8 +83,8 @@ def fill_holes(
     seconds = (time.perf_counter() - start) / len(faces)
     filled = {
         "model": model,
-        "opencv": [neighbour_fill(picture, hole) for picture, hole in zip(covered, holes, strict=True)],
-        "edges_alone": [fill_from_edges(picture, hole) for picture, hole in zip(covered, holes, strict=True)],
+        # also what the pipeline lays below what it redraws
+        "opencv": [fill_from_edges(picture, hole) for picture, hole in zip(covered, holes, strict=True)],
         "mean_face": [mean_face_fill(faces, index, hole) for index, hole in enumerate(holes)],
     }
     figures: dict[str, Any] = {

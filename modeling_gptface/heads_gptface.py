@@ -301,12 +301,7 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         if asked or name not in config.heads:
             labels = labels or ["LABEL_0", "LABEL_1"]  # the default of transformers
             problem_type = config.problem_type or self.default_problem_type
-            # of a head of this name that was there, what it is stays, so that its weights are known not to fit
-            kept = {key: value for key, value in config.heads.get(name, {}).items() if key == "reader"}
-            config.heads = {
-                **config.heads,
-                name: {**kept, "labels": labels, "problem_type": problem_type, "trained": False},
-            }
+            config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
         head = config.heads[name]
         config.id2label = dict(enumerate(head["labels"]))
         config.label2id = {label: index for index, label in config.id2label.items()}

@@ -31,16 +31,16 @@ class GPTFaceModelOutput(ModelOutput):
             those that were not asked for are 0.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden_size)`): state of `[CLS]`.
         image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): the codes that were read.
-        image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): the vectors that they were read as.
         hidden_states, attentions: those of each layer, where asked for.
+        image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): the vectors that the cells were read as.
     """
 
     last_hidden_state: torch.Tensor
     pooler_output: torch.Tensor | None = None
     image_codes: torch.Tensor | None = None
-    image_embeds: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    image_embeds: torch.Tensor | None = None
 
 
 class GPTFaceKeptStates:

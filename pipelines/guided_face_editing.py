@@ -11,6 +11,7 @@ from transformers.utils import logging
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.processing.alignment import align
 from gptface.processing.composite import (
+    COUNTS,
     CompositeMode,
     cells_to_mask,
     composite_crop,
@@ -32,9 +33,9 @@ logger = logging.get_logger(__name__)
 
 # Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
 FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
-# What an outline is widened by, in sides of the crop: as much as the edge of an edit takes away. And the share of the hair's region that
-# the person must fill.
-OUTLINE_MARGIN, LEAST_HAIR = 0.055, 0.15
+# What an outline is widened by, in sides of the crop: the edge of an edit fades in over twice as much, so that it has half its strength at
+# the outline. And the share of the hair's region that the person must fill for the outline to be believed.
+OUTLINE_MARGIN, LEAST_HAIR = 3 / 128, 0.15
 DEFAULTS = {
     "num_inference_steps": 12,
     # cooler than the distribution that was learned: a small model is unsure of most cells
@@ -57,10 +58,11 @@ class GuidedFaceEditingPipeline(FacePipeline):
     Parameters of a call:
         prompt: what the face should be, one string or one for each image.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
-        hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and cells of
-            which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
+        hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
+            cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
         region: a named region or a list of them; without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. Of `"hair"` what is behind the person stays as it is. `"auto"` takes the cells that the match with the prompt depends on most.
+            name no place the whole face may change. `"hair"` ends at the outline of the person (OpenCV), so
+            that what is behind them stays: for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
@@ -78,7 +80,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             candidates as they are so far.
 
     Returns for one image a list of dicts, best first: `image` (the size of the input), `face` (edited crop), `mask` (crop),
-    `match_score`, `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
+    `match_score` (of the codes, before what is behind hair is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
     """
 
     model: GPTFaceForGuidedGeneration
@@ -133,7 +135,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         names = None if mask_image is not None else self._region_names(prompt, region)
         photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
         if hole and photo_mask is not None:
-            photo_mask = (photo_mask > 0).astype(np.float32)
+            photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
         edits = [self._prepare(face, names, photo_mask, hole) for face in faces]
@@ -167,10 +169,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
     ) -> dict[str, Any]:
         """One face: its pixels, the cells to redraw, and the mask of the crop that bounds what may change."""
         grid, size = self.model.config.grid_size, self.face_size
-        bound = None
-        cells = None if names is None else region_cells(names, grid)
-        if cells is not None and "hair" in [str(name).strip().lower() for name in names or ()]:
-            bound = self._outline_of_hair(face.crop, cells)
+        cells, bound = (None, None) if names is None else self._named_cells(face.crop, names)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -179,34 +178,39 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 else align(picture, face.matrix, size)
             )
             bound = np.asarray(crop, dtype=np.float32) / 255
-            cells = mask_to_cells(bound, grid)
-            if not cells.any():
+            cells = covered_cells(bound, grid) if hole else mask_to_cells(bound, grid)
+            if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
-            if hole:
-                cells = covered_cells(bound, grid)
         pixels = self.processor(images=[face.crop])["pixel_values"]
         return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound}
 
+    def _named_cells(self, crop: Image.Image, names: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+        """
+        The cells [G, G] of named regions, and what bounds them in the crop [S, S]: of hair the outline of the person, since it has
+        no shape that fits everybody. What is behind the person is redrawn and put back: cells of it beside hair would be continued.
+        """
+        grid = self.model.config.grid_size
+        others = [name for name in names if str(name).strip().lower() != "hair"]
+        bound = None if len(others) == len(names) else self._outline(crop, region_cells("hair", grid))
+        if bound is not None and others:
+            bound = np.maximum(bound, cells_to_mask(region_cells(others, grid), len(bound)))
+        return region_cells(names, grid), bound
+
     @staticmethod
-    def _outline_of_hair(crop: Image.Image, cells: np.ndarray) -> np.ndarray | None:
-        """
-        Where in the crop the person is [S, S], None where that is not known: hair has no shape that fits everybody. All cells of
-        the region are redrawn and what is behind the person is put back: cells of background beside them would be continued.
-        """
+    def _outline(crop: Image.Image, cells: np.ndarray) -> np.ndarray | None:
+        """Where the person is in a crop [S, S], a little widened; None where too little of the cells [G, G] is, or without OpenCV."""
         try:
             outline = person_outline(crop)
         except ImportError:
-            logger.warning_once("without OpenCV what is behind the hair changes with it")
+            logger.warning_once(
+                'without OpenCV what is behind the hair changes with it: pip install "gptface[detect]"'
+            )
             return None
-        side = int(OUTLINE_MARGIN * len(outline)) | 1  # odd, as filters are
+        side = 2 * round(OUTLINE_MARGIN * len(outline)) + 1
         widened = Image.fromarray(outline).convert("L").filter(ImageFilter.MaxFilter(side))
         bound = np.asarray(widened, dtype=np.float32) / 255
-        # hardly anything of the region is the person: there is no hair yet, or it was not found
-        return (
-            bound
-            if (bound * cells_to_mask(cells, len(bound))).sum() > LEAST_HAIR * bound.size * cells.mean()
-            else None
-        )
+        found = (bound * cells_to_mask(cells, len(bound))).mean() > LEAST_HAIR * cells.mean()
+        return bound if found else None
 
     def _forward(
         self,
@@ -227,7 +231,10 @@ class GuidedFaceEditingPipeline(FacePipeline):
         captions = {**inputs["text"], **inputs["negative"], **inputs["source"]}
         for edit in inputs["edits"]:
             codes = self.model.image_tokenizer.encode(edit["pixel_values"].to(self.model.dtype))
-            mask = self._cells_to_redraw(edit["cells"], codes, {**inputs["text"], **inputs["source"]}, strength)
+            cells, bound = edit["cells"], edit["bound"]
+            if strength < 1 and cells is not None and bound is not None:
+                cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
+            mask = self._cells_to_redraw(cells, codes, {**inputs["text"], **inputs["source"]}, strength)
             output = self.model.generate(
                 **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
                 image_codes=codes.expand(len(seeds), -1),
@@ -299,6 +306,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 image, crop = self._composite(
                     image, edit["face"], decoded[index + 1], decoded[0], mask, composite, outputs["photo_mask"]
                 )
+                if hole:  # strokes were filled before
+                    mask = np.maximum(mask, edit["bound"])
                 faces.append(crop)
                 masks.append(Image.fromarray(np.rint(mask * 255).astype(np.uint8)))
             for picture in (image, *faces):

@@ -22,6 +22,9 @@ Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 #: that it is averaged over.
 CHANGE_SCALE, CHANGE_CELL = 0.06, 4
 
+#: A pixel of a mask above it counts; what resampling or JPEG leaves around an edge stays below.
+COUNTS = 0.1
+
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
 
 
@@ -32,13 +35,13 @@ def cells_to_mask(cells: ArrayLike, size: int) -> np.ndarray:
     return cells[np.ix_(rows, columns)].astype(np.float32)
 
 
-def mask_to_cells(mask: ArrayLike, grid: int, threshold: float = 0.1) -> np.ndarray:
+def mask_to_cells(mask: ArrayLike, grid: int, threshold: float = COUNTS) -> np.ndarray:
     """The cells that a mask touches.
 
     Args:
         mask: `[H, W]` in [0, 1].
         grid: Number of cells along a side.
-        threshold: A pixel above it counts; what resampling leaves around an edge stays below.
+        threshold: A pixel above it counts.
 
     Returns:
         bool `[grid, grid]`, True where any counting pixel lies in the cell, be it partly.

@@ -10,7 +10,7 @@ def fill_from_edges(photo: Image.Image, hole: np.ndarray) -> Image.Image:
     smear where it is wide.
 
     Args:
-        photo: mode RGB or RGBA, whose transparency stays.
+        photo: mode RGB or RGBA; transparency in the hole, as an eraser leaves it, is filled too.
         hole: bool [height, width].
 
     Returns:
@@ -27,8 +27,14 @@ def fill_from_edges(photo: Image.Image, hole: np.ndarray) -> Image.Image:
     if hole.all():
         raise ValueError("the hole is the whole photo: nothing is left to fill it from")
     pixels = np.array(photo)
-    filled = cv2.inpaint(np.ascontiguousarray(pixels[:, :, :3]), hole.astype(np.uint8), 3, cv2.INPAINT_NS)
-    pixels[:, :, :3] = np.where(hole[:, :, None], filled, pixels[:, :, :3])
+    for channels in np.split(
+        np.arange(pixels.shape[2]), [3]
+    ):  # colour, then opacity: OpenCV takes one channel or three
+        if len(channels):
+            filled = cv2.inpaint(
+                np.ascontiguousarray(pixels[:, :, channels]), hole.astype(np.uint8), 3, cv2.INPAINT_NS
+            )
+            pixels[hole[:, :, None] & np.isin(np.arange(pixels.shape[2]), channels)] = filled[hole].reshape(-1)
     result = photo.copy()  # keeps the colour profile
     result.paste(Image.fromarray(pixels))
     return result

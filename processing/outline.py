@@ -3,9 +3,12 @@
 import numpy as np
 from PIL import Image
 
-# Where the crop begins to be searched, in fractions of its side: what is face for certain, and what may be head or shoulders.
-_FACE, _HEAD = (0.5, 0.55, 0.26, 0.34), (0.5, 0.55, 0.5, 0.55)  # ellipses: middle x, y, half width, half height
-_SHOULDERS = (0.03, 0.55, 0.97)  # a box: left, top, right
+from .regions import Shape
+
+# Where the search begins: what is face for certain, and what may be head or shoulders.
+_FACE = Shape(0.5, 0.55, 0.26, 0.34, round=True)
+_HEAD = Shape(0.5, 0.55, 0.5, 0.55, round=True)
+_SHOULDERS = Shape(0.5, 0.775, 0.47, 0.225, round=False)
 _ROUNDS = 4
 
 
@@ -27,15 +30,9 @@ def person_outline(crop: Image.Image) -> np.ndarray:
     height, width = pixels.shape[:2]
     x, y = ((np.arange(length) + 0.5) / length for length in (width, height))
     x, y = x[None, :], y[:, None]
-    left, top, right = _SHOULDERS
     labels = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
-    labels[_inside(_HEAD, x, y) | ((y > top) & (x > left) & (x < right))] = cv2.GC_PR_FGD
-    labels[_inside(_FACE, x, y)] = cv2.GC_FGD
+    labels[_HEAD.contains(x, y) | _SHOULDERS.contains(x, y)] = cv2.GC_PR_FGD
+    labels[_FACE.contains(x, y)] = cv2.GC_FGD
     cv2.setRNGSeed(0)  # its colour clusters start at random
     cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
     return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-
-
-def _inside(ellipse: tuple[float, float, float, float], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    middle_x, middle_y, half_width, half_height = ellipse
-    return ((x - middle_x) / half_width) ** 2 + ((y - middle_y) / half_height) ** 2 < 1

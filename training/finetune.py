@@ -10,6 +10,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from gptface.evaluation.calibration import choose_thresholds, fit_temperature
+from gptface.modeling_gptface.configuration_gptface import READERS
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
@@ -46,7 +47,8 @@ class FineTuningConfig(Recipe):
         leave_out_every: n never trains on the rows whose number in their file is a multiple of n.
         holdout: share of the people (rows where the data name none) that is not trained on, for temperature and thresholds.
         threshold_balance: see [`choose_thresholds`].
-        reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head is.
+        reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head for these labels is, and
+            `"attention"` for others.
         freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all but the
             head).
         layer_decay: the learning rate of a layer is this to the power of its distance from the head.
@@ -82,6 +84,8 @@ class FineTuningConfig(Recipe):
             raise ValueError(
                 f'freeze is "nothing", "embeddings", "backbone" or a number of layers, got {self.freeze!r}'
             )
+        if self.reader not in (None, *READERS):
+            raise ValueError(f"reader must be one of {READERS}, got {self.reader!r}")
         if self.mixup < 0:
             raise ValueError(f"mixup must be at least 0, got {self.mixup}")
 
@@ -251,11 +255,11 @@ def prepare_model(
         codes_folder=Path(config.output_dir) / "codes",
     )
     # temperature and thresholds of the old head are not the new one's
-    reader = config.reader or head.get("reader", "attention")
-    entry = {"labels": data.names, "problem_type": data.problem_type, "reader": reader, "trained": False}
-    model.config.heads = {**model.config.heads, kind: entry}
-    same = all(head.get(key, "attention") == entry[key] for key in ("labels", "problem_type", "reader"))
-    if not same or not head.get("trained"):
+    entry = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
+    goes_on = head.get("trained") and all(list(head[key]) == list(entry[key]) for key in ("labels", "problem_type"))
+    reader = config.reader or (head.get("reader", READERS[0]) if goes_on else READERS[0])
+    model.config.heads = {**model.config.heads, kind: {**entry, "reader": reader}}
+    if not goes_on or reader != head.get("reader", READERS[0]):
         generator = torch.Generator().manual_seed(seed)
         model.classifiers[kind] = fresh_classifier(model.config, kind, torch.from_numpy(data.targets), generator)
         logger.info("a fresh head for %d labels", len(data.names))

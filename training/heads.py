@@ -1,5 +1,6 @@
 """Classification heads on the frozen backbone: its states are computed once, so that many passes over a head cost little."""
 
+import copy
 import logging
 import math
 import time
@@ -162,8 +163,9 @@ def train_head(
     puts it into the model and, by its `entry`, into the configuration; the other heads stay. Returns the mean loss of each epoch.
     """
     generator = torch.Generator().manual_seed(options.seed)
-    model.config.heads = {**model.config.heads, name: {**entry, "trained": False}}
-    head = fresh_classifier(model.config, name, labels, generator)
+    config = copy.deepcopy(model.config)
+    config.heads[name] = {**entry, "trained": True}
+    head = fresh_classifier(config, name, labels, generator)
     vectors = _code_vectors(model, codes)
 
     def classify(rows: torch.Tensor) -> torch.Tensor:
@@ -174,7 +176,7 @@ def train_head(
     with torch_seed(generator):
         history = fit_classifier(classify, head.parameters(), torch.arange(len(states)), labels, generator, options)
     model.classifiers[name] = head.eval()
-    model.config.heads[name]["trained"] = True
+    model.config.heads = config.heads
     # the labels that a classification class last put there may be another head's
     model.config.id2label, model.config.label2id = {}, {}
     return history
@@ -182,7 +184,7 @@ def train_head(
 
 def _code_vectors(model: GPTFaceTaskModel, codes: np.ndarray) -> Callable[[torch.Tensor], torch.Tensor]:
     """Codes [rows, N] → what gives the vectors [B, N, H] of some rows: those of all would take as much memory as the states."""
-    table = model.gptface.embeddings.code_table().detach()
+    table = model.gptface.embeddings.code_table().detach().float().cpu()
     return lambda rows: nn.functional.embedding(torch.from_numpy(codes[rows.numpy()].astype(np.int64)), table)
 
 

@@ -27,14 +27,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--hole",
         action="store_true",
-        help="what the mask covers is damaged or covered: it is filled from its edge, and redrawn where it is wider than a stroke",
+        help="what --mask covers is damaged or covered: it is filled from its edge, and the face redrawn where it is wider than a stroke",
     )
     parser.add_argument("--negative-prompt")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
     parser.add_argument(
         "--composite",
-        help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels, "adaptive" (the default) goes between them',
+        help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels, "adaptive" (the default, but for holes) goes between them',
     )
     parser.add_argument("--feather", type=float, help="pixels over which the edit fades in")
     add_decoding_options(parser)

@@ -1,5 +1,7 @@
 """What a user of `pipeline("guided-face-editing")` counts on, with a tiny random checkpoint."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from transformers import pipeline
 from gptface.processing.regions import REGIONS
 
 STEPS = 2
+
+NEEDS_OPENCV = pytest.mark.skipif(find_spec("cv2") is None, reason="needs OpenCV")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,7 @@ def test_what_is_behind_the_hair_stays_and_without_opencv_it_is_said_that_it_doe
     monkeypatch.setattr(f"{module}.person_outline", outline)
     assert changes().any() and not changes()[corner].any()
     assert changes(region="all")[corner].any()
+    assert changes(region=["Hair", "hat"])[np.s_[:20, :30]].any(), "a hat has no outline yet"
     monkeypatch.setattr(f"{module}.person_outline", lambda crop: ~outline(crop) & False)
     assert changes()[corner].any(), "nobody was found: the whole region changes"
     assert not said
@@ -96,6 +101,7 @@ def test_what_is_behind_the_hair_stays_and_without_opencv_it_is_said_that_it_doe
 @pytest.mark.parametrize("shape", [np.s_[10:86, 40:42], np.s_[30:70, 20:75]], ids=["stroke", "rectangle"])
 def test_nothing_of_what_covers_a_hole_is_read(edit, face, shape):
     """A mask of another colour, or a scratch of another brightness, must not change what is below it."""
+    pytest.importorskip("cv2")
     mask = np.zeros((96, 96), np.uint8)
     mask[shape] = 255
     results = []
@@ -106,11 +112,12 @@ def test_nothing_of_what_covers_a_hole_is_read(edit, face, shape):
         results.append(pixels(result))
         assert np.array_equal(results[-1][mask == 0], covered[mask == 0])
     assert np.array_equal(*results)
-    # a stroke is filled from its edge, what is wider is redrawn
-    wide = shape[1] != slice(40, 42)
-    assert np.asarray(result["mask"]).any() == wide
-    again = edit(face, prompt="smiling", aligned=True, seed=0, mask_image=mask, hole=True, strength=0.5)[0]
-    assert np.asarray(again["mask"]).any() == wide
+    assert np.asarray(result["mask"]).any()
+    # black that JPEG has left not quite black is no hole
+    dirty = edit(Image.fromarray(covered), prompt="smiling", aligned=True, seed=0, mask_image=mask | 9, hole=True)[0]
+    assert np.array_equal(pixels(dirty), results[-1])
+    partly = edit(face, prompt="smiling", aligned=True, seed=0, mask_image=mask, hole=True, strength=0.5)[0]
+    assert not (pixels(partly) != np.asarray(face)).any(-1)[mask == 0].any()
 
 
 @given(
@@ -191,7 +198,7 @@ def test_a_prompt_without_words_is_refused(edit, face, prompt):
         ({"mask_image": np.zeros((96, 96))}, "empty"),
         ({"mask_image": np.ones((96, 96)), "region": "mouth"}, "not both"),
         ({"hole": True}, "needs its mask_image"),
-        ({"hole": True, "mask_image": np.ones((96, 96))}, "whole photo"),
+        pytest.param({"hole": True, "mask_image": np.ones((96, 96))}, "whole photo", marks=NEEDS_OPENCV),
         ({"negative_prompt": "glasses", "guidance_scale": 1}, "guidance_scale"),
     ],
 )

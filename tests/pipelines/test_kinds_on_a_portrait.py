@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 from transformers import pipeline
 
+from gptface.processing.holes import fill_from_edges
 from gptface.processing.regions import REGIONS, regions_from_prompt
 
 pytest.importorskip("cv2")
@@ -86,6 +87,9 @@ def test_a_hole_is_filled_wholly_and_nothing_else_changes(edit, photo, shape):
     result = edit(damaged, prompt="a face", mask_image=hole, hole=True, seed=0)[0]
     changed = changes(damaged, result)
     assert not changed[~inside].any() and changed[inside].mean() > 0.99
+    # strokes are filled from their edge alone, what is wider is redrawn
+    redrawn = np.asarray(result["image"]) != np.asarray(fill_from_edges(damaged, inside))
+    assert redrawn.any() == (shape == "rectangle")
 
 
 def test_a_caption_of_the_face_as_it_is_reaches_the_edit(edit, photo):

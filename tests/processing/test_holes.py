@@ -26,6 +26,16 @@ def test_a_stroke_on_a_ramp_disappears_and_the_rest_stays(mode):
     assert np.abs(after[hole][:, :3] - ramp[hole][:, :3]).max() < 12
 
 
+def test_what_an_eraser_left_is_filled_too():
+    """A hole cut out of an RGBA picture is transparent: below it stands a colour that nobody sees."""
+    pixels = np.full((20, 20, 4), (90, 120, 60, 255), np.uint8)
+    hole = np.zeros((20, 20), bool)
+    hole[6:14, 9:12] = True
+    pixels[hole] = (255, 0, 255, 0)
+    filled = np.asarray(fill_from_edges(Image.fromarray(pixels), hole))
+    assert np.abs(filled.astype(int) - (90, 120, 60, 255)).max() <= 2
+
+
 def test_a_photo_that_is_all_hole_is_refused():
     with pytest.raises(ValueError, match="nothing is left"):
         fill_from_edges(Image.new("RGB", (9, 7)), np.ones((7, 9), bool))

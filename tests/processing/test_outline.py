@@ -30,9 +30,11 @@ def test_hair_belongs_to_the_person_and_the_wall_does_not(size):
 
 
 def test_the_same_picture_has_the_same_outline():
-    picture, _ = person()
+    # hair and wall of nearly one colour, with noise: what is found hangs on how the colours are clustered at the start
+    picture, _ = person(background=(64, 44, 34))
     first = person_outline(picture)
-    person_outline(picture.rotate(180))
+    for turn in (90, 180, 270):
+        person_outline(picture.rotate(turn))
     assert np.array_equal(person_outline(picture), first)
 
 
