@@ -18,6 +18,7 @@ from gptface.conversion import onnx_export
 from gptface.conversion.onnx_comparison import differences, tied
 from gptface.conversion.onnx_export import OPSET, export_onnx
 from gptface.conversion.report import ConversionError
+from gptface.modeling_gptface.output_heads import make_classifier
 from gptface.modeling_gptface.quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
 
 onnx = pytest.importorskip("onnx")
@@ -25,7 +26,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 ENCODER, DECODER = "image_tokenizer_encoder.onnx", "image_tokenizer_decoder.onnx"
-FILES = ["attributes.onnx", DECODER, ENCODER]
+FILES = ["attributes.onnx", "grid.onnx", DECODER, ENCODER]
 VQGAN = {
     "backbone": "vqgan",
     "block_out_channels": [8, 12],
@@ -76,12 +77,19 @@ def assert_same_pixels(path, tokenizer, batch):
 
 @pytest.fixture(scope="module")
 def source(tiny_checkpoint, tmp_path_factory):
-    """The tiny checkpoint (compact backbone, FSQ) with one trained head. Read only."""
+    """The tiny checkpoint (compact backbone, FSQ) with a trained head of each kind and one that is not. Read only."""
     folder = tmp_path_factory.mktemp("source") / "checkpoint"
     shutil.copytree(tiny_checkpoint, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["heads"]["expression"]["trained"] = False
-    (folder / "config.json").write_text(json.dumps(config))
+    model = GPTFaceForPreTraining.from_pretrained(folder)
+    grid = {"labels": ["a", "b", "c"], "problem_type": "single_label_classification", "reader": "convolution"}
+    model.config.heads = {
+        **model.config.heads,
+        "expression": {**model.config.heads["expression"], "trained": False},
+        "grid": {**grid, "trained": True},
+    }
+    torch.manual_seed(0)
+    model.classifiers["grid"] = make_classifier(model.config, "grid")
+    model.save_pretrained(folder)
     return folder
 
 
@@ -100,9 +108,10 @@ def test_exported_files_give_the_numbers_of_torch(exported, source, batch):
     assert_same_pixels(exported / "onnx" / DECODER, model.image_tokenizer, batch)
     codes = random_codes(model.config.image_tokenizer_config, batch)
     with torch.no_grad():
-        states = model.split_states(model.gptface(image_codes=codes))[1]
-        logits = run(exported / "onnx" / "attributes.onnx", codes)["logits"]
-        torch.testing.assert_close(logits, model.classifiers["attributes"](states), atol=1e-4, rtol=0)
+        outputs = model.gptface(image_codes=codes)
+        for name in ("attributes", "grid"):
+            logits = run(exported / "onnx" / f"{name}.onnx", codes)["logits"]
+            torch.testing.assert_close(logits, model.classify(name, outputs), atol=1e-4, rtol=0)
 
 
 def test_the_command_adds_the_files_to_the_repository(exported):

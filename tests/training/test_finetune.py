@@ -25,6 +25,7 @@ from gptface.training.finetune import (
     finetune,
     freeze_parameters,
     mixed_faces,
+    prepare_model,
 )
 
 ROWS = 24
@@ -86,6 +87,21 @@ def test_new_labels_from_columns_open_in_the_pipeline_and_the_other_head_is_kept
     faces = [Image.open(io.BytesIO(picture(row))) for row in (2, 3)]
     bright, dark = classify(faces, aligned=True, top_k=1)
     assert (bright[0]["label"], dark[0]["label"]) == ("Bright", "Dark")
+
+
+def test_a_recipe_says_what_a_fresh_head_is(recipe, expressions, tmp_path):
+    folder = finetune("expression", recipe(expressions, reader="convolution", mixup=0.3))
+    model = GPTFaceForFacialExpression.from_pretrained(folder)
+    assert model.config.heads["expression"]["reader"] == "convolution"
+    assert model.config.heads["expression"]["trained"] and hasattr(model.classifiers["expression"], "blocks")
+    # labels of their own with a few faces do not inherit its hundreds of thousands of parameters, the same labels go on
+    moods = {"mood": [("calm", "loud")[row % 2] for row in range(ROWS)]}
+    others = write(tmp_path / "moods.parquet", moods, size=48, mode="L")
+    for data, labels, expected in ((expressions, None, "convolution"), (others, "mood", "attention")):
+        config = recipe(data, output=expected, start_from=str(folder), labels=labels)
+        assert prepare_model("expression", config, seed=0)[0].config.heads["expression"]["reader"] == expected
+    with pytest.raises(ValueError, match="reader must be one of"):
+        recipe(expressions, reader="conv")
 
 
 def test_classes_from_a_string_column(recipe, expressions):
