@@ -43,6 +43,9 @@ def add_parser(kinds: Any) -> None:
     parser.add_argument(
         "--state-refresh", type=int, default=1, help="of the pipeline: 1 = exact, more is faster and approximate"
     )
+    parser.add_argument(
+        "--expand-prompt", action=argparse.BooleanOptionalAction, default=True, help="of the pipeline, its default"
+    )
     parser.add_argument("--sheet", type=Path, help="picture of all faces before and after")
     parser.set_defaults(run=run_editing)
 
@@ -64,9 +67,9 @@ def run_editing(options: argparse.Namespace) -> int:
         options.layout,
     )
     protocol = EditingProtocol(pipeline, judge, edit, faces)
-    refresh = options.state_refresh
-    results = {name: protocol.run(**parameters, state_refresh=refresh) for name, parameters in arms.items()}
-    print_report({"edit": options.edit, "state_refresh": refresh, **protocol.report(results, distance)}, options.json)
+    common = {"state_refresh": options.state_refresh, "expand_prompt": options.expand_prompt}
+    results = {name: protocol.run(**parameters, **common) for name, parameters in arms.items()}
+    print_report({"edit": options.edit, **common, **protocol.report(results, distance)}, options.json)
     if options.sheet is not None:
         rows = {"photo": [face.image for face in faces], "decoded": protocol.decoded}
         save_sheet({**rows, **{name: arm.images for name, arm in results.items()}}, options.sheet)

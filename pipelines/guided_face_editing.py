@@ -23,8 +23,9 @@ from gptface.processing.composite import (
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.outline import person_outline
+from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.provenance import EDITED, describe, mark
-from gptface.processing.regions import region_cells, regions_from_prompt
+from gptface.processing.regions import region_cells, regions_from_prompt, shown_cells
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
@@ -57,6 +58,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
 
     Parameters of a call:
         prompt: what the face should be, one string or one for each image.
+        expand_prompt: whether "smiling" may become "smiling, mouth slightly open", see [`expand_prompt`]; true by default.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
@@ -79,7 +81,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
             candidates as they are so far.
 
-    Returns for one image a list of dicts, best first: `image` (the size of the input), `face` (edited crop), `mask` (crop),
+    Returns for one image a list of dicts, best first: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (crop),
     `match_score` (of the codes, before what is behind hair is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
     """
 
@@ -93,6 +95,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 "prompt",
                 "negative_prompt",
                 "source_prompt",
+                "expand_prompt",
                 "mask_image",
                 "hole",
                 "region",
@@ -120,6 +123,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         prompt: str | None = None,
         negative_prompt: str | None = None,
         source_prompt: str | None = None,
+        expand_prompt: bool = True,
         mask_image: Any = None,
         hole: bool = False,
         region: str | list[str] | None = None,
@@ -139,16 +143,28 @@ class GuidedFaceEditingPipeline(FacePipeline):
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
         edits = [self._prepare(face, names, photo_mask, hole) for face in faces]
+        told, text = self._told(prompt, expand_prompt)
         return {
             "photo": photo,
             "photo_mask": photo_mask,
             "edits": edits,
             "hole": hole,
             "prompt": prompt,
-            "text": encode_prompt(self.processor, "prompt", prompt),
+            "told": told,
+            "text": text,
             "negative": self._optional("negative_prompt", negative_prompt),
             "source": self._optional("source_prompt", source_prompt),
         }
+
+    def _told(self, prompt: str, expand: bool) -> tuple[str, dict[str, torch.Tensor]]:
+        """What the model is told, and its tokens: the prompt, expanded where that is wanted and fits into what the model reads."""
+        told = expanded(prompt) if expand else prompt
+        text = encode_prompt(self.processor, "prompt", prompt)  # complains about what the user wrote
+        if told != prompt:
+            longer = self.processor(text=[told])
+            fits = len(self.processor.tokenizer(told, verbose=False)["input_ids"]) == longer["input_ids"].shape[1]
+            return (told, longer) if fits else (prompt, text)
+        return prompt, text
 
     def _optional(self, name: str, text: str | None) -> dict[str, torch.Tensor]:
         """A second caption as arguments of `generate`; none where it is not given."""
@@ -186,15 +202,18 @@ class GuidedFaceEditingPipeline(FacePipeline):
 
     def _named_cells(self, crop: Image.Image, names: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
         """
-        The cells [G, G] of named regions, and what bounds them in the crop [S, S]: of hair the outline of the person, since it has
-        no shape that fits everybody. What is behind the person is redrawn and put back: cells of it beside hair would be continued.
+        The cells [G, G] of named regions, and what bounds them in the crop [S, S]: the part of them that is shown; of hair the
+        outline of the person, since it has no shape that fits everybody. What is behind the person is redrawn and put back: cells of
+        it beside hair would be continued. None where all of it is shown.
         """
         grid = self.model.config.grid_size
+        cells = region_cells(names, grid)
         others = [name for name in names if str(name).strip().lower() != "hair"]
-        bound = None if len(others) == len(names) else self._outline(crop, region_cells("hair", grid))
-        if bound is not None and others:
-            bound = np.maximum(bound, cells_to_mask(region_cells(others, grid), len(bound)))
-        return region_cells(names, grid), bound
+        shown = shown_cells(others, grid) if others else np.zeros_like(cells)
+        if len(others) < len(names):
+            outline = self._outline(crop, region_cells("hair", grid))
+            return cells, None if outline is None else np.maximum(outline, cells_to_mask(shown, len(outline)))
+        return cells, None if (shown == cells).all() else cells_to_mask(shown, self.face_size)
 
     @staticmethod
     def _outline(crop: Image.Image, cells: np.ndarray) -> np.ndarray | None:
@@ -320,6 +339,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             results.append(
                 {
                     "image": image,
+                    "prompt": outputs["told"],
                     "face": faces[0] if single else faces,
                     "mask": masks[0] if single else masks,
                     "match_score": float(np.mean(scores)),

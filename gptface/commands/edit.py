@@ -29,6 +29,11 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="what --mask covers is damaged or covered: it is filled from its edge, and the face redrawn where it is wider than a stroke",
     )
+    parser.add_argument(
+        "--expand-prompt",
+        action=argparse.BooleanOptionalAction,
+        help='whether "smiling" may become "smiling, mouth slightly open" (the default)',
+    )
     parser.add_argument("--negative-prompt")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
@@ -61,6 +66,7 @@ def run_edit(options: argparse.Namespace) -> int:
         region=options.region,
         mask_image=options.mask,
         hole=options.hole,
+        expand_prompt=options.expand_prompt,
         negative_prompt=options.negative_prompt,
         source_prompt=options.source_prompt,
         strength=options.strength,
@@ -75,6 +81,9 @@ def run_edit(options: argparse.Namespace) -> int:
     )
     best = results[0]
     save_picture(best["image"], output, options.provenance)
-    report = {"output": str(output), **{name: best[name] for name in ("match_score", "guidance_kl", "seed", "box")}}
-    print(json.dumps(report) if options.json else f"{output}: {options.prompt} (match {best['match_score']:+.2f})")
+    report = {
+        "output": str(output),
+        **{name: best[name] for name in ("prompt", "match_score", "guidance_kl", "seed", "box")},
+    }
+    print(json.dumps(report) if options.json else f"{output}: {best['prompt']} (match {best['match_score']:+.2f})")
     return 0

@@ -1,5 +1,6 @@
 """What a user of `pipeline("guided-face-editing")` counts on, with a tiny random checkpoint."""
 
+import warnings
 from importlib.util import find_spec
 
 import numpy as np
@@ -256,3 +257,17 @@ def test_a_model_in_bfloat16_is_guided_too(tiny_checkpoint, face):
         96,
         96,
     )
+
+
+def test_a_smile_is_told_to_the_model_in_full_unless_the_user_does_not_want_it_or_it_does_not_fit(
+    edit, face, monkeypatch
+):
+    monkeypatch.setattr("gptface.processing.prompt_expansion.MOUTH_OPEN", "a")  # this checkpoint reads a few tokens
+    ask = {"aligned": True, "seed": 0}
+    assert edit(face, prompt="smile", **ask)[0]["prompt"] == "smile, a"
+    assert edit(face, prompt="smile", expand_prompt=False, **ask)[0]["prompt"] == "smile"
+    tokenizer = edit.processor.tokenizer
+    full = "smile" + " a" * (tokenizer.model_max_length - len(tokenizer("smile")["input_ids"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing of what the user wrote is cut
+        assert edit(face, prompt=full, **ask)[0]["prompt"] == full

@@ -1,0 +1,172 @@
+"""Does a pre-trained text encoder help as the start? GPTFace models pre-trained for the same time, from it and from random weights.
+
+    python benchmarks/text_start.py --encoder all-MiniLM-L6-v2 --codes recoded --minutes 20 --work text_start --results text_start.json
+
+`--codes` holds folders that `gptface encode` wrote: train/celeba178, train/celeba89, validation/celeba178. Minutes are processor time
+of the steps: those of a short run tell how many fit. Models: `own` (the embedded checkpoint's shape and vocabulary, random), `encoder`
+(shape, weights and pruned vocabulary of the encoder) and `shape` (its shape and vocabulary, random). What is measured: the
+protocol of `gptface evaluate matching`, and the AUC of single words that no caption had (`UNSEEN`).
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining, GPTFaceTokenizer
+from gptface.conversion.bert import convert_bert, read_wordpiece_vocabulary
+from gptface.evaluation.faces import load_faces
+from gptface.evaluation.matching import MatchingEvaluation
+from gptface.modeling_gptface.modeling_gptface import grid_sine_positions
+from gptface.training.masking import sample_generator
+from gptface.training.phrases import SAYABLE
+from gptface.training.pretrain import PreTrainingConfig, pretrain
+from gptface.training.scores import area_under_curve
+
+RECIPES = Path(__file__).parents[1] / "training" / "recipes"
+# Words for what no phrase of the captions says so: (attribute, value) → prompts.
+UNSEEN = {
+    ("Eyeglasses", 1): ("eyewear", "specs", "lenses"),
+    ("Smiling", 1): ("beaming", "amused", "delighted", "friendly"),
+    ("Male", 1): ("boy", "father", "husband", "businessman"),
+    ("Male", 0): ("girl", "mother", "wife", "actress"),
+    ("Blond_Hair", 1): ("yellow hair", "platinum hair"),
+    ("Black_Hair", 1): ("raven hair", "ebony hair"),
+    ("Heavy_Makeup", 1): ("cosmetics", "glamorous"),
+    ("Wearing_Lipstick", 1): ("glossy lips", "crimson lips"),
+    ("Young", 1): ("teenager", "student", "juvenile"),
+    ("Young", 0): ("grandfather", "grandmother", "retired"),
+    ("Chubby", 1): ("fat", "overweight"),
+    ("Mouth_Slightly_Open", 1): ("talking", "shouting"),
+    ("Wavy_Hair", 1): ("curls", "frizzy hair"),
+}
+FREQUENT_WORDS = 6000  # of the encoder's vocabulary, which is sorted by frequency
+
+
+def check_unseen() -> None:
+    """Raises `ValueError` for a prompt all of whose words captions use."""
+    slots = ("nouns", "before", "with_", "wear", "doing", "without", "own", "alone")
+    sets = [phrases for values in SAYABLE.values() for phrases in values.values()]
+    seen = {word for phrases in sets for slot in slots for text in getattr(phrases, slot) for word in text.split()}
+    for prompts in UNSEEN.values():
+        for prompt in prompts:
+            if set(prompt.split()) <= seen:
+                raise ValueError(f"captions have the words of {prompt!r}")
+
+
+def unseen_words(judge: MatchingEvaluation, most: int = 60) -> dict[str, float]:
+    """Prompt → AUC of its log-odds between at most `most` faces that have what it means and as many that have not."""
+    report = {}
+    for index, ((name, value), prompts) in enumerate(UNSEEN.items()):
+        values = np.array([row.get(name, -1) for row in judge.faces.labels])
+        generator = sample_generator(judge.seed, 3, index)
+        chosen = [generator.permutation(np.flatnonzero(values == v))[:most] for v in (value, 1 - value)]
+        for prompt in prompts:
+            report[prompt] = area_under_curve(*(judge.log_odds(rows, [prompt] * len(rows)) for rows in chosen))
+    return report
+
+
+def recipe(codes: Path, target: Path, learning_rate: float, steps: int) -> dict[str, Any]:
+    """`embedded_words.yaml` on these codes: the phase in which matching is learned."""
+    config = PreTrainingConfig.from_yaml(RECIPES / "embedded_words.yaml")
+    arguments = {**config.arguments, "learning_rate": learning_rate, "max_steps": steps, "save_steps": 100_000}
+    arguments |= {"eval_strategy": "no", "warmup_steps": min(50, steps), "logging_steps": 25}
+    return {
+        **vars(config),
+        "output_dir": str(target),
+        "start_from": None,
+        "train": {str(codes / "train" / name): weight for name, weight in (("celeba178", 2), ("celeba89", 1))},
+        "evaluation": [],
+        "arguments": arguments,
+    }
+
+
+def encoder_start(encoder: Path, target: Path, fresh: bool) -> None:
+    """
+    The encoder as a model folder, with the parts that the embedded checkpoint has besides: sums of the levels of a code,
+    sine positions of the cells, convolutions over the grid; `fresh`: all of it with random weights.
+    """
+    vocabulary = read_wordpiece_vocabulary(encoder)
+    words = [
+        word for word, index in vocabulary.items() if index < FREQUENT_WORDS and word.isascii() and word.isalpha()
+    ]
+    prompts = [phrase for prompts in UNSEEN.values() for phrase in prompts]
+    converted = target.with_name(target.name + "_converted")
+    convert_bert(encoder, DEFAULT_CHECKPOINT, converted, words + prompts, max_text_length=40)
+    extra = {"code_embedding": "levels", "grid_convolution": True, "position_init": "sine"}
+    torch.manual_seed(0)
+    model = GPTFaceForPreTraining.from_pretrained(converted, **extra)
+    if fresh:
+        tokenizer_state = model.image_tokenizer.state_dict()
+        model = GPTFaceForPreTraining(model.config)
+        model.image_tokenizer.load_state_dict(tokenizer_state)
+    else:
+        cells = model.gptface.embeddings.position_embeddings.weight[model.config.max_text_length :]
+        sines = grid_sine_positions(model.config.grid_size, model.config.hidden_size)
+        cells.data.copy_(sines * cells.std() / sines.std())
+    model.save_pretrained(target)
+    GPTFaceTokenizer.from_pretrained(converted).save_pretrained(target)
+
+
+def train(settings: dict[str, Any], minutes: float, start: Path | None) -> dict[str, float]:
+    """Pre-trains for the steps that fit; their number and the processor time that they took."""
+    if start:
+        settings["start_from"] = str(start)
+    else:
+        shape = PreTrainingConfig.from_yaml(RECIPES / "embedded_start.yaml")
+        settings["image_tokenizer"], settings["vocab_size"] = str(DEFAULT_CHECKPOINT), shape.vocab_size
+        settings["model"] = {**shape.model, **settings["model"]}
+    seconds = []
+    target, arguments = settings["output_dir"], settings["arguments"]
+    for steps in (3, 15):
+        began = time.process_time()
+        trial = {**settings, "output_dir": f"{target}_{steps}", "arguments": {**arguments, "max_steps": steps}}
+        pretrain(PreTrainingConfig(**trial))
+        seconds.append((time.process_time() - began) / torch.get_num_threads())
+    steps = round(minutes * 60 / (seconds[1] - seconds[0]) * 12)
+    began = time.process_time()
+    pretrain(PreTrainingConfig(**{**settings, "arguments": {**arguments, "max_steps": steps}}))
+    return {"steps": steps, "seconds": (time.process_time() - began) / torch.get_num_threads()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", type=Path, required=True, help="folder of a BERT-shaped encoder")
+    parser.add_argument("--codes", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument(
+        "--arms", nargs="+", default=["own=1.5e-3", "encoder=1.5e-3", "shape=1.5e-3", "encoder=5e-4"],
+        help="model=learning rate",
+    )  # fmt: skip
+    parser.add_argument("--work", type=Path, required=True, help="folder for the models")
+    parser.add_argument("--results", type=Path, required=True)
+    options = parser.parse_args()
+    check_unseen()
+    results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    for arm in options.arms:
+        if arm in results:
+            continue
+        kind, rate = arm.split("=")
+        target, start = options.work / arm, None
+        if kind != "own":
+            start = options.work / kind
+            if not start.exists():
+                encoder_start(options.encoder, start, fresh=kind == "shape")
+        cost = train(recipe(options.codes, target, float(rate), 1), options.minutes, start)
+        model = GPTFaceForPreTraining.from_pretrained(target / "final").eval()
+        faces = load_faces(str(options.codes / "validation/celeba178"), model.image_tokenizer, "celeba")
+        judge = MatchingEvaluation(model, GPTFaceTokenizer.from_pretrained(target / "final"), faces)
+        words = unseen_words(judge)
+        parameters = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("image_tokenizer"))
+        results[arm] = {**cost, "parameters": parameters, **judge.matching(), **judge.masked(), **judge.mouth()}
+        results[arm] |= {"unseen_words": words, "auc_unseen_words": float(np.mean(list(words.values())))}
+        options.results.write_text(json.dumps(results, indent=1))
+        print(arm, {name: value for name, value in results[arm].items() if not isinstance(value, dict)}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
