@@ -4,8 +4,8 @@
 
 `--codes` holds folders that `gptface encode` wrote: train/celeba178, train/celeba89, validation/celeba178. Minutes are processor time
 of the steps: those of a short run tell how many fit. Models: `own` (the embedded checkpoint's shape and vocabulary, random), `encoder`
-(shape, weights and pruned vocabulary of the encoder) and `shape` (its shape and vocabulary, random). What is measured: the
-protocol of `gptface evaluate matching`, and the AUC of single words that no caption had (`UNSEEN`).
+(shape, weights and pruned vocabulary of the encoder), `shape` (its shape and vocabulary, random) and `vectors` (the embedded
+checkpoint's shape, random, but for the encoder's word vectors, by PCA in its width). What is measured: the protocol of `gptface evaluate matching`, and the AUC of single words that no caption had (`UNSEEN`).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining, GPTFaceTokenizer
+from gptface import DEFAULT_CHECKPOINT, GPTFaceConfig, GPTFaceForPreTraining, GPTFaceTokenizer
 from gptface.conversion.bert import convert_bert, read_wordpiece_vocabulary
 from gptface.evaluation.faces import load_faces
 from gptface.evaluation.matching import MatchingEvaluation
@@ -85,31 +85,48 @@ def recipe(codes: Path, target: Path, learning_rate: float, steps: int) -> dict[
     }
 
 
-def encoder_start(encoder: Path, target: Path, fresh: bool) -> None:
+def converted(encoder: Path, target: Path) -> Path:
+    """The encoder as a model folder, its vocabulary pruned to frequent words and the prompts of `UNSEEN`."""
+    if not target.exists():
+        vocabulary = read_wordpiece_vocabulary(encoder)
+        words = [word for word, i in vocabulary.items() if i < FREQUENT_WORDS and word.isascii() and word.isalpha()]
+        prompts = [phrase for prompts in UNSEEN.values() for phrase in prompts]
+        convert_bert(encoder, DEFAULT_CHECKPOINT, target, words + prompts, max_text_length=40)
+    return target
+
+
+@torch.no_grad()
+def make_start(kind: str, source: Path, target: Path) -> None:
     """
-    The encoder as a model folder, with the parts that the embedded checkpoint has besides: sums of the levels of a code,
-    sine positions of the cells, convolutions over the grid; `fresh`: all of it with random weights.
+    A model to begin with, from a converted encoder, with the parts that the embedded checkpoint has besides: sums of the
+    levels of a code, sine positions of the cells, convolutions over the grid.
     """
-    vocabulary = read_wordpiece_vocabulary(encoder)
-    words = [
-        word for word, index in vocabulary.items() if index < FREQUENT_WORDS and word.isascii() and word.isalpha()
-    ]
-    prompts = [phrase for prompts in UNSEEN.values() for phrase in prompts]
-    converted = target.with_name(target.name + "_converted")
-    convert_bert(encoder, DEFAULT_CHECKPOINT, converted, words + prompts, max_text_length=40)
-    extra = {"code_embedding": "levels", "grid_convolution": True, "position_init": "sine"}
+    shape = PreTrainingConfig.from_yaml(RECIPES / "embedded_start.yaml").model
+    extra = {name: shape[name] for name in ("code_embedding", "grid_convolution", "position_init")}
     torch.manual_seed(0)
-    model = GPTFaceForPreTraining.from_pretrained(converted, **extra)
-    if fresh:
-        tokenizer_state = model.image_tokenizer.state_dict()
-        model = GPTFaceForPreTraining(model.config)
-        model.image_tokenizer.load_state_dict(tokenizer_state)
-    else:
+    model = GPTFaceForPreTraining.from_pretrained(source, **extra)
+    words = model.get_input_embeddings().weight
+    if kind == "encoder":
         cells = model.gptface.embeddings.position_embeddings.weight[model.config.max_text_length :]
         sines = grid_sine_positions(model.config.grid_size, model.config.hidden_size)
-        cells.data.copy_(sines * cells.std() / sines.std())
+        cells.copy_(sines * cells.std() / sines.std())
+    else:
+        config, image_tokenizer = model.config, model.image_tokenizer.state_dict()
+        if kind == "vectors":
+            tokens = {
+                f"{name}_token_id": getattr(config, f"{name}_token_id") for name in ("pad", "cls", "sep", "mask")
+            }
+            codes = config.image_tokenizer_config.to_dict()
+            config = GPTFaceConfig(image_tokenizer_config=codes, vocab_size=config.vocab_size, **tokens, **shape)
+        model = GPTFaceForPreTraining(config)
+        model.image_tokenizer.load_state_dict(image_tokenizer)
+        if kind == "vectors":
+            table = model.get_input_embeddings().weight
+            centred = words - words.mean(0)
+            projected = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[: table.shape[1]].T
+            table.copy_(projected * table.std() / projected.std())
     model.save_pretrained(target)
-    GPTFaceTokenizer.from_pretrained(converted).save_pretrained(target)
+    GPTFaceTokenizer.from_pretrained(source).save_pretrained(target)
 
 
 def train(settings: dict[str, Any], minutes: float, start: Path | None) -> dict[str, float]:
@@ -139,7 +156,7 @@ def main() -> None:
     parser.add_argument("--codes", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument(
-        "--arms", nargs="+", default=["own=1.5e-3", "encoder=1.5e-3", "shape=1.5e-3", "encoder=5e-4"],
+        "--arms", nargs="+", default=["own=1.5e-3", "encoder=1.5e-3", "shape=1.5e-3", "encoder=5e-4", "vectors=1.5e-3"],
         help="model=learning rate",
     )  # fmt: skip
     parser.add_argument("--work", type=Path, required=True, help="folder for the models")
@@ -155,7 +172,7 @@ def main() -> None:
         if kind != "own":
             start = options.work / kind
             if not start.exists():
-                encoder_start(options.encoder, start, fresh=kind == "shape")
+                make_start(kind, converted(options.encoder, options.work / "converted"), start)
         cost = train(recipe(options.codes, target, float(rate), 1), options.minutes, start)
         model = GPTFaceForPreTraining.from_pretrained(target / "final").eval()
         faces = load_faces(str(options.codes / "validation/celeba178"), model.image_tokenizer, "celeba")
