@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
+from transformers import BatchFeature
 from transformers.utils import logging
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
@@ -156,7 +157,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             "source": self._optional("source_prompt", source_prompt),
         }
 
-    def _told(self, prompt: str, expand: bool) -> tuple[str, dict[str, torch.Tensor]]:
+    def _told(self, prompt: str, expand: bool) -> tuple[str, BatchFeature]:
         """What the model is told, and its tokens: the prompt, expanded where that is wanted and fits into what the model reads."""
         told = expanded(prompt) if expand else prompt
         text = encode_prompt(self.processor, "prompt", prompt)  # complains about what the user wrote

@@ -255,7 +255,7 @@ def prepare_model(
         codes_folder=Path(config.output_dir) / "codes",
     )
     # temperature and thresholds of the old head are not the new one's
-    entry = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
+    entry: dict[str, Any] = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
     goes_on = head.get("trained") and all(list(head[key]) == list(entry[key]) for key in ("labels", "problem_type"))
     reader = config.reader or (head.get("reader", READERS[0]) if goes_on else READERS[0])
     model.config.heads = {**model.config.heads, kind: {**entry, "reader": reader}}
