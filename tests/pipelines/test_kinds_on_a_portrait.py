@@ -46,7 +46,7 @@ def rows_of_face(result):
         ("old", "face", (0.4, 0.65)),
         ("smiling", "smile", (0.6, 0.9)),
         ("surprised", "mouth", (0.4, 0.8)),
-        ("neutral expression", "smile", (0.4, 0.8)),
+        ("neutral expression", "cheeks", (0.6, 0.9)),
     ],
 )
 def test_attributes_and_expressions_change_their_place(edit, photo, prompt, region, between):
