@@ -5,7 +5,7 @@
 `--codes` holds folders that `gptface encode` wrote: train/celeba178, train/celeba89, validation/celeba178. Minutes are processor time
 of the steps: those of a short run tell how many fit. Models: `own` (the embedded checkpoint's shape and vocabulary, random), `encoder`
 (shape, weights and pruned vocabulary of the encoder), `shape` (its shape and vocabulary, random) and `vectors` (the embedded
-checkpoint's shape, random, but for the encoder's word vectors, by PCA in its width). What is measured: the protocol of `gptface evaluate matching`, and the AUC of single words that no caption had (`UNSEEN`).
+checkpoint's shape, random, but for the encoder's word vectors, by PCA in its width). What is measured: the protocol of `gptface evaluate matching`, and the AUC of prompts with words that no caption had (`UNSEEN`).
 """
 
 import argparse
@@ -70,11 +70,11 @@ def unseen_words(judge: MatchingEvaluation, most: int = 60) -> dict[str, float]:
     return report
 
 
-def recipe(codes: Path, target: Path, learning_rate: float, steps: int) -> dict[str, Any]:
+def recipe(codes: Path, target: Path, learning_rate: float) -> dict[str, Any]:
     """`embedded_words.yaml` on these codes: the phase in which matching is learned."""
     config = PreTrainingConfig.from_yaml(RECIPES / "embedded_words.yaml")
-    arguments = {**config.arguments, "learning_rate": learning_rate, "max_steps": steps, "save_steps": 100_000}
-    arguments |= {"eval_strategy": "no", "warmup_steps": min(50, steps), "logging_steps": 25}
+    arguments = {**config.arguments, "learning_rate": learning_rate, "save_steps": 100_000}
+    arguments |= {"eval_strategy": "no", "logging_steps": 25}
     return {
         **vars(config),
         "output_dir": str(target),
@@ -173,7 +173,7 @@ def main() -> None:
             start = options.work / kind
             if not start.exists():
                 make_start(kind, converted(options.encoder, options.work / "converted"), start)
-        cost = train(recipe(options.codes, target, float(rate), 1), options.minutes, start)
+        cost = train(recipe(options.codes, target, float(rate)), options.minutes, start)
         model = GPTFaceForPreTraining.from_pretrained(target / "final").eval()
         faces = load_faces(str(options.codes / "validation/celeba178"), model.image_tokenizer, "celeba")
         judge = MatchingEvaluation(model, GPTFaceTokenizer.from_pretrained(target / "final"), faces)

@@ -1,5 +1,6 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.outline import person_outline
 from gptface.processing.prompt_expansion import expand_prompt as expanded
+from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_cells, regions_from_prompt, shown_cells
 
@@ -38,6 +40,9 @@ FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
 # What an outline is widened by, in sides of the crop: the edge of an edit fades in over twice as much, so that it has half its strength at
 # the outline. And the share of the hair's region that the person must fill for the outline to be believed.
 OUTLINE_MARGIN, LEAST_HAIR = 3 / 128, 0.15
+#: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
+SHOWS_THE_MOUTH = {"smile", "mouth", "lower_face", "beard", "face", "all"}
+
 DEFAULTS = {
     "num_inference_steps": 12,
     # cooler than the distribution that was learned: a small model is unsure of most cells
@@ -59,17 +64,18 @@ class GuidedFaceEditingPipeline(FacePipeline):
 
     Parameters of a call:
         prompt: what the face should be, one string or one for each image.
-        expand_prompt: whether "smiling" may become "smiling, mouth slightly open", see [`expand_prompt`]; true by default.
+        expand_prompt: whether "smiling" may become "smiling, mouth slightly open", see [`expand_prompt`]; true by default, where the
+            mouth may change and `negative_prompt` does not speak of it.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
-        region: a named region or a list of them; without mask and region the words of the prompt decide, and where they
+        region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
             name no place the whole face may change. `"hair"` ends at the outline of the person (OpenCV), so
             that what is behind them stays: for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
-        strength: in (0, 1], share of the region's cells that are redrawn, the most salient first.
+        strength: in (0, 1], share of the region's cells that are redrawn, the most salient first.  Below 1 nothing is redrawn that would be put back.
         num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
         guidance_scale: classifier-free guidance, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
@@ -83,7 +89,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             candidates as they are so far.
 
     Returns for one image a list of dicts, best first: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (crop),
-    `match_score` (of the codes, before what is behind hair is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
+    `match_score` (of the codes under that prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
     """
 
     model: GPTFaceForGuidedGeneration
@@ -144,7 +150,10 @@ class GuidedFaceEditingPipeline(FacePipeline):
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
         edits = [self._prepare(face, names, photo_mask, hole) for face in faces]
-        told, text = self._told(prompt, expand_prompt)
+        mouth = names is None or bool(
+            SHOWS_THE_MOUTH & {re.sub(r"[\s-]+", "_", str(name).strip().lower()) for name in names}
+        )
+        told, text = self._told(prompt, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         return {
             "photo": photo,
             "photo_mask": photo_mask,
@@ -208,12 +217,15 @@ class GuidedFaceEditingPipeline(FacePipeline):
         it beside hair would be continued. None where all of it is shown.
         """
         grid = self.model.config.grid_size
-        cells = region_cells(names, grid)
+        cells, hair = region_cells(names, grid), region_cells("hair", grid)
         others = [name for name in names if str(name).strip().lower() != "hair"]
         shown = shown_cells(others, grid) if others else np.zeros_like(cells)
         if len(others) < len(names):
-            outline = self._outline(crop, region_cells("hair", grid))
-            return cells, None if outline is None else np.maximum(outline, cells_to_mask(shown, len(outline)))
+            outline = self._outline(crop, hair)
+            if outline is not None:
+                bound = np.minimum(outline, cells_to_mask(hair, len(outline))) if others else outline
+                return cells, np.maximum(bound, cells_to_mask(shown, len(outline)))
+            shown = shown | hair
         return cells, None if (shown == cells).all() else cells_to_mask(shown, self.face_size)
 
     @staticmethod

@@ -5,12 +5,24 @@ import re
 MOUTH_OPEN = "mouth slightly open"
 _OPENS_THE_MOUTH = re.compile(
     r"\b(?:smil(?:es?|ing|ey)|grin(?:s|ning)?|laugh(?:s|ing|ter)?|happy|happily|happiness|cheerful|joy|joyful|"
-    r"surprised?|astonished|amazed|shocked)\b"
+    r"surprised?|astonished|amazed|shocked)\b(?! lines?\b)"
 )
-_TELLS_OF_THE_MOUTH = re.compile(r"\b(?:mouth(?:ed)?|lips?|teeth|tooth|toothy)\b")
-_DENIED = re.compile(
-    r"(?:\b(?:no|not|never|without|nor|stop|less|hardly|barely)|n['’]t)(?: (?!but\b|and\b)[\w-]+){0,2} $"
+_TELLS_OF_THE_MOUTH = re.compile(r"\b(?:mouth(?:ed)?|lips?|\w*lipped|teeth|tooth\w*|tongue|closed|braces)\b")
+# Anywhere beside it: an expansion that is missing costs less than one that says the opposite of what was meant.
+_DENIES = re.compile(
+    r"\b(?:no|non|not|never|without|neither|nor|cannot|can t|cant|\w+n t|dont|doesnt|isnt|arent|stop\w*|less|hardly|barely|rarely|"
+    r"remove\w*|wipe\w*|los(?:e|es|ing)|lacking|instead|rather)\b"
 )
+
+
+def tells_of_the_mouth(text: str | None) -> bool:
+    """Whether a text, where there is one, speaks of mouth, lips or teeth."""
+    return bool(text) and _TELLS_OF_THE_MOUTH.search(_plain(str(text))) is not None
+
+
+def _plain(text: str) -> str:
+    """Lower-case words with single spaces between them."""
+    return re.sub(r"[\W_]+", " ", text.lower())
 
 
 def expand_prompt(prompt: str) -> str:
@@ -18,10 +30,10 @@ def expand_prompt(prompt: str) -> str:
     Adds "mouth slightly open" to a prompt that asks for a smile, a laugh or surprise and says nothing of the mouth.
 
     Captions call faces with closed lips "smiling" too, so that the bare word leaves open what is to become of the mouth; the model
-    then draws a bit of each (figures: benchmarks/NOTES.md). A smile that is denied ("not smiling", "without a smile") stays as it is.
+    then draws a bit of each (figures: benchmarks/NOTES.md). A clause that denies anything ("not smiling", "happy instead of sad") stays as it is.
     """
-    text = prompt.lower()
-    if _TELLS_OF_THE_MOUTH.search(text):
+    clauses = [_plain(clause) for clause in re.split("[,;.!?]", prompt)]
+    if tells_of_the_mouth(prompt):
         return prompt
-    wanted = any(not _DENIED.search(text[: match.start()]) for match in _OPENS_THE_MOUTH.finditer(text))
+    wanted = any(_OPENS_THE_MOUTH.search(clause) and not _DENIES.search(clause) for clause in clauses)
     return f"{prompt.rstrip(' .,;!')}, {MOUTH_OPEN}" if wanted else prompt

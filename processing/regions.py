@@ -67,7 +67,7 @@ _EVERYTHING = _box(0, 0, CROP_SIZE, CROP_SIZE)
 
 REGIONS: dict[str, Region] = {
     "mouth": Region((_MOUTH,)),
-    # A mouth opens downwards: drawn above a chin that stays it fails more often (benchmarks/NOTES.md); but jaw and beard are the person's.
+    # A mouth opens downwards: drawn above a chin that stays it fails more often (benchmarks/NOTES.md); but the jaw is the person's.
     "smile": Region((_MOUTH, *_CHEEKS, _CHIN), shown=(_ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS)),
     "eyes": Region((_ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), _ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9))),
     "brows": Region((_box(26, _BROW_Y - 6, 60, _BROW_Y + 6), _box(68, _BROW_Y - 6, 102, _BROW_Y + 6))),
@@ -145,7 +145,7 @@ _PHRASES: list[tuple[tuple[str, ...], str]] = [
     (
         ("smile",),
         "smile, smiles, smiled, smiling, smiley, grin, grins, grinning, laugh, laughs, laughing, laughter, "
-        "happy, happiness, cheerful, joy, joyful, dimples",
+        "happy, happily, happiness, cheerful, joy, joyful, dimples",
     ),
     (
         ("mouth", "cheeks"),
@@ -157,7 +157,7 @@ _PHRASES: list[tuple[tuple[str, ...], str]] = [
     ),
     (
         ("mouth", "chin", "brows"),
-        "surprise, surprised, astonished, shocked, fear, fearful, afraid, scared, worried",
+        "surprise, surprised, astonished, amazed, shocked, fear, fearful, afraid, scared, worried",
     ),
     (("mouth", "nose", "brows"), "disgust, disgusted, contempt"),
     (
@@ -213,4 +213,8 @@ def regions_from_prompt(prompt: str) -> list[str]:
     """
     text = re.sub(r"[\W_]+", " ", prompt.lower())
     found = [region for match in _ANY_PHRASE.findall(text) for region in _REGIONS_OF[match]]
+    if "smile" in found and not re.search(r"\b(?:chin|jaw)", text):
+        found = [
+            region for region in found if region not in ("mouth", "chin")
+        ]  # a smile has them, as far as they are shown
     return list(dict.fromkeys(found))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import pipeline
 
-from gptface.processing.regions import REGIONS
+from gptface.processing.composite import cells_to_mask
+from gptface.processing.regions import REGIONS, region_cells, shown_cells
 
 STEPS = 2
 
@@ -265,9 +266,23 @@ def test_a_smile_is_told_to_the_model_in_full_unless_the_user_does_not_want_it_o
     monkeypatch.setattr("gptface.processing.prompt_expansion.MOUTH_OPEN", "a")  # this checkpoint reads a few tokens
     ask = {"aligned": True, "seed": 0}
     assert edit(face, prompt="smile", **ask)[0]["prompt"] == "smile, a"
-    assert edit(face, prompt="smile", expand_prompt=False, **ask)[0]["prompt"] == "smile"
+    for options in ({"expand_prompt": False}, {"region": "hair"}, {"negative_prompt": "teeth"}):
+        assert edit(face, prompt="smile", **options, **ask)[0]["prompt"] == "smile"
     tokenizer = edit.processor.tokenizer
     full = "smile" + " a" * (tokenizer.model_max_length - len(tokenizer("smile")["input_ids"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing of what the user wrote is cut
         assert edit(face, prompt=full, **ask)[0]["prompt"] == full
+
+
+@pytest.mark.parametrize("outline", [False, True])
+@pytest.mark.parametrize("region", ["smile", ["smile", "hair"]])
+def test_the_lower_edge_of_the_chin_stays_also_beside_hair(edit, face, monkeypatch, region, outline):
+    found = np.ones((64, 64), np.float32) if outline else None
+    monkeypatch.setattr(type(edit), "_outline", staticmethod(lambda crop, cells: found))
+    result = edit(face, prompt="smiling", region=region, aligned=True, seed=0, composite="replace", feather=0.0)[0]
+    mask = np.asarray(result["mask"])
+    put_back = region_cells("smile", 8) & ~shown_cells("smile", 8) & ~region_cells("hair", 8)
+    assert put_back.any() and not mask[cells_to_mask(put_back, len(mask)) > 0].any()
+    kept = cells_to_mask(shown_cells("smile", 8), len(mask)) > 0
+    assert (mask[kept] == 255).all()
