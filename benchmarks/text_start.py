@@ -5,7 +5,8 @@
 `--codes` holds folders that `gptface encode` wrote: train/celeba178, train/celeba89, validation/celeba178. Minutes are processor time
 of the steps: those of a short run tell how many fit. Models: `own` (the embedded checkpoint's shape and vocabulary, random), `encoder`
 (shape, weights and pruned vocabulary of the encoder), `shape` (its shape and vocabulary, random) and `vectors` (the embedded
-checkpoint's shape, random, but for the encoder's word vectors, by PCA in its width). What is measured: the protocol of `gptface evaluate matching`, and the AUC of prompts with words that no caption had (`UNSEEN`).
+checkpoint's shape, random, but for the encoder's word vectors, by PCA in its width). What is measured: the protocol of `gptface evaluate matching`, and the AUC of
+prompts with words that no caption had (`UNSEEN`).
 """
 
 import argparse
@@ -22,7 +23,6 @@ from gptface.conversion.bert import convert_bert, read_wordpiece_vocabulary
 from gptface.evaluation.faces import load_faces
 from gptface.evaluation.matching import MatchingEvaluation
 from gptface.modeling_gptface.modeling_gptface import grid_sine_positions
-from gptface.training.masking import sample_generator
 from gptface.training.phrases import SAYABLE
 from gptface.training.pretrain import PreTrainingConfig, pretrain
 from gptface.training.scores import area_under_curve
@@ -62,9 +62,7 @@ def unseen_words(judge: MatchingEvaluation, most: int = 60) -> dict[str, float]:
     """Prompt → AUC of its log-odds between at most `most` faces that have what it means and as many that have not."""
     report = {}
     for index, ((name, value), prompts) in enumerate(UNSEEN.items()):
-        values = np.array([row.get(name, -1) for row in judge.faces.labels])
-        generator = sample_generator(judge.seed, 3, index)
-        chosen = [generator.permutation(np.flatnonzero(values == v))[:most] for v in (value, 1 - value)]
+        chosen = judge.faces_by_value(name, (value, 1 - value), most, 3, index)
         for prompt in prompts:
             report[prompt] = area_under_curve(*(judge.log_odds(rows, [prompt] * len(rows)) for rows in chosen))
     return report

@@ -99,11 +99,9 @@ class MatchingEvaluation:
         odds = {kind: self.log_odds(rows, captions) for kind, captions in texts.items()}
         by_attribute = {}
         for index, name in enumerate(frequent_attributes(self.faces.labels)):
-            values = np.array([row.get(name, -1) for row in self.faces.labels])
-            generator = sample_generator(self.seed, 2, index)
             positive, negative = (
                 self.log_odds(chosen, [phrase_for(name, 1)] * len(chosen))
-                for chosen in (generator.permutation(np.flatnonzero(values == v))[:per_attribute] for v in (1, 0))
+                for chosen in self.faces_by_value(name, (1, 0), per_attribute, 2, index)
             )
             by_attribute[name] = area_under_curve(positive, negative)
         return {
@@ -114,6 +112,12 @@ class MatchingEvaluation:
             "auc_by_attribute": float(np.mean(list(by_attribute.values()))),
             "auc_per_attribute": by_attribute,
         }
+
+    def faces_by_value(self, name: str, values: tuple[int, int], most: int, *stream: int) -> list[np.ndarray]:
+        """Row numbers of at most `most` faces for each of the values of an attribute, drawn from the seed and `stream`."""
+        known = np.array([row.get(name, -1) for row in self.faces.labels])
+        generator = sample_generator(self.seed, *stream)
+        return [generator.permutation(np.flatnonzero(known == value))[:most] for value in values]
 
     def masked(self) -> dict[str, float]:
         """

@@ -1,6 +1,5 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,7 @@ from gptface.processing.outline import person_outline
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
-from gptface.processing.regions import region_cells, regions_from_prompt, shown_cells
+from gptface.processing.regions import region_cells, region_key, regions_from_prompt, shown_cells
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
@@ -150,9 +149,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
         edits = [self._prepare(face, names, photo_mask, hole) for face in faces]
-        mouth = names is None or bool(
-            SHOWS_THE_MOUTH & {re.sub(r"[\s-]+", "_", str(name).strip().lower()) for name in names}
-        )
+        mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(prompt, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         return {
             "photo": photo,
@@ -218,7 +215,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         """
         grid = self.model.config.grid_size
         cells, hair = region_cells(names, grid), region_cells("hair", grid)
-        others = [name for name in names if str(name).strip().lower() != "hair"]
+        others = [name for name in names if region_key(name) != "hair"]
         shown = shown_cells(others, grid) if others else np.zeros_like(cells)
         if len(others) < len(names):
             outline = self._outline(crop, hair)

@@ -2,6 +2,8 @@
 
 import re
 
+from .regions import plain_words
+
 MOUTH_OPEN = "mouth slightly open"
 _OPENS_THE_MOUTH = re.compile(
     r"\b(?:smil(?:es?|ing|ey)|grin(?:s|ning)?|laugh(?:s|ing|ter)?|happy|happily|happiness|cheerful|joy|joyful|"
@@ -17,12 +19,7 @@ _DENIES = re.compile(
 
 def tells_of_the_mouth(text: str | None) -> bool:
     """Whether a text, where there is one, speaks of mouth, lips or teeth."""
-    return bool(text) and _TELLS_OF_THE_MOUTH.search(_plain(str(text))) is not None
-
-
-def _plain(text: str) -> str:
-    """Lower-case words with single spaces between them."""
-    return re.sub(r"[\W_]+", " ", text.lower())
+    return bool(text) and _TELLS_OF_THE_MOUTH.search(plain_words(str(text))) is not None
 
 
 def expand_prompt(prompt: str) -> str:
@@ -32,7 +29,7 @@ def expand_prompt(prompt: str) -> str:
     Captions call faces with closed lips "smiling" too, so that the bare word leaves open what is to become of the mouth; the model
     then draws a bit of each (figures: benchmarks/NOTES.md). A clause that denies anything ("not smiling", "happy instead of sad") stays as it is.
     """
-    clauses = [_plain(clause) for clause in re.split("[,;.!?]", prompt)]
+    clauses = [plain_words(clause) for clause in re.split("[,;.!?]", prompt)]
     if tells_of_the_mouth(prompt):
         return prompt
     wanted = any(_OPENS_THE_MOUTH.search(clause) and not _DENIES.search(clause) for clause in clauses)

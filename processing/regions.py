@@ -122,8 +122,13 @@ def _look_up_all(name: str | Iterable[str]) -> list[Region]:
     return [_lookup(each) for each in names]
 
 
+def region_key(name: str) -> str:
+    """A region's name as users may write it (`"Lower face"`, `"lower-face"`) → as the keys of `REGIONS` are written."""
+    return "_".join(re.split(r"[\s_-]+", str(name).strip().lower()))
+
+
 def _lookup(name: str) -> Region:
-    key = "_".join(re.split(r"[\s_-]+", str(name).strip().lower()))
+    key = region_key(name)
     if key not in REGIONS:
         raise ValueError(f"unknown region {name!r}; known are: {', '.join(REGIONS)}")
     return REGIONS[key]
@@ -201,6 +206,11 @@ _REGIONS_OF = {phrase: regions for regions, phrases in _PHRASES for phrase in ph
 _ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(_REGIONS_OF, key=len, reverse=True))})\b")
 
 
+def plain_words(text: str) -> str:
+    """A text in lower case with single spaces between its words, as phrases are looked up in it."""
+    return re.sub(r"[\W_]+", " ", text.lower())
+
+
 def regions_from_prompt(prompt: str) -> list[str]:
     """The regions that an English prompt speaks of.
 
@@ -211,7 +221,7 @@ def regions_from_prompt(prompt: str) -> list[str]:
     Returns:
         Keys of `REGIONS` in the order of their first mention; empty where nothing is recognised.
     """
-    text = re.sub(r"[\W_]+", " ", prompt.lower())
+    text = plain_words(prompt)
     found = [region for match in _ANY_PHRASE.findall(text) for region in _REGIONS_OF[match]]
     if "smile" in found and not re.search(r"\b(?:chin|jaw)", text):
         found = [

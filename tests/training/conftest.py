@@ -6,9 +6,14 @@ Small encoded data sets, and a pre-training recipe for them.
 - `write_recipe(folder, **values)`: codes, image tokenizer and recipe of a tiny model; returns the recipe's file.
 - `recipe`: file of a recipe that trains a tiny model on the forty in 6 steps, in its own `tmp_path`.
 - `lpips_file`: LPIPS weights of a thin network.
+- `run_two_ranks(script, *arguments)`: runs a script's text in two processes (gloo); the finished process with its output.
 - `finished_run`: folder of that recipe's run, with TensorBoard events; read only.
 """
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +95,21 @@ def make_recipe(folder: Path, **values) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({**recipe, **values, "arguments": arguments}))
     return path
+
+
+@pytest.fixture(scope="session")
+def run_two_ranks(tmp_path_factory):
+    def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        path = tmp_path_factory.mktemp("script") / "train.py"
+        path.write_text(textwrap.dedent(script))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(path)]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+        return subprocess.run(
+            [*command, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    return run
 
 
 @pytest.fixture

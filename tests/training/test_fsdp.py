@@ -1,9 +1,5 @@
 """Sharded over two processes, a model must learn what it would learn whole: FSDP2 with the layers that `accelerate_fsdp.yaml` names."""
 
-import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import yaml
@@ -59,15 +55,8 @@ SCRIPT = """
 """
 
 
-def test_a_sharded_model_learns_what_it_learns_whole(finished_run, tmp_path):
+def test_a_sharded_model_learns_what_it_learns_whole(finished_run, run_two_ranks):
     recipe = Path(pretrain_module.__file__).parent / "recipes/accelerate_fsdp.yaml"
     wrapped = yaml.safe_load(recipe.read_text())["fsdp_config"]["fsdp_transformer_layer_cls_to_wrap"]
-    script = tmp_path / "train.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    process = subprocess.run(
-        [*command, str(finished_run / "final"), wrapped], env=environment, capture_output=True, text=True, timeout=300
-    )
+    process = run_two_ranks(SCRIPT, finished_run / "final", wrapped)
     assert process.stdout.count("same") == 2, process.stderr[-3000:]

@@ -1,10 +1,6 @@
 """Two machines must train as one with twice the batch: on other samples each, to the same weights."""
 
 import json
-import os
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
@@ -61,7 +57,7 @@ KINDS = ("map", "stream")
 
 
 @pytest.fixture(scope="module")
-def runs(finished_run, write_recipe, tmp_path_factory):
+def runs(finished_run, write_recipe, run_two_ranks, tmp_path_factory):
     """Output of torchrun, and the recipes' folders: batch 4 on two ranks, batch 8 on one."""
     recipes, start = {}, str(finished_run / "final")
     for kind in KINDS:
@@ -73,18 +69,7 @@ def runs(finished_run, write_recipe, tmp_path_factory):
             )
             if batch == 8:
                 pretrain(PreTrainingConfig.from_yaml(recipes[kind, batch]))
-    script = tmp_path_factory.mktemp("script") / "train.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    process = subprocess.run(
-        [*command, *(str(recipes[kind, 4]) for kind in KINDS)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    process = run_two_ranks(SCRIPT, *(recipes[kind, 4] for kind in KINDS))
     return process, {key: path.parent / "run" for key, path in recipes.items()}
 
 
