@@ -27,7 +27,14 @@ from gptface.processing.outline import person_outline
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
-from gptface.processing.regions import region_cells, region_key, regions_from_prompt, shown_cells
+from gptface.processing.regions import (
+    region_cells,
+    region_key,
+    regions_from_prompt,
+    shown_cells,
+    speaks_of_expressions_alone,
+)
+from gptface.processing.tone import match_tone
 
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
@@ -83,6 +90,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
         seed or generator: the same seed gives the same picture.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
         composite: how the edit gets into the photo, see [`composite_crop`].
+        keep_tone: whether skin keeps its tone, see [`match_tone`]; by default where the prompt speaks of expressions alone.
+            With `composite="replace"` it has no effect.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
             candidates as they are so far.
@@ -119,7 +128,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 "callback_on_step_end",
                 "progress_bar",
             ),
-            "postprocess": ("composite", "feather", "face"),
+            "postprocess": ("composite", "keep_tone", "feather", "face"),
         }
         return split_parameters(kwargs, *names.values())  # type: ignore[return-value]
 
@@ -311,11 +320,14 @@ class GuidedFaceEditingPipeline(FacePipeline):
         self,
         outputs: dict[str, Any],
         composite: CompositeMode | None = None,
+        keep_tone: bool | None = None,
         feather: float | None = None,
         face: str | int = "largest",
     ) -> list[dict[str, Any]]:
         hole = outputs["hole"]
         composite = composite or ("replace" if hole else "adaptive")
+        if keep_tone is None:
+            keep_tone = speaks_of_expressions_alone(outputs["prompt"])
         if feather is None:
             feather = HOLE_FEATHER_RADIUS if hole else FEATHER_RADIUS
         if not 0 <= feather < self.face_size:
@@ -332,8 +344,11 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 if edit["bound"] is not None:
                     mask = np.minimum(mask, fade_inwards(edit["bound"], feather))
                 decoded = edit["decoded"].float().cpu().numpy()
+                edited, reconstruction = decoded[index + 1], decoded[0]
+                if keep_tone and composite != "replace":
+                    edited = match_tone(edited, reconstruction, mask)
                 image, crop = self._composite(
-                    image, edit["face"], decoded[index + 1], decoded[0], mask, composite, outputs["photo_mask"]
+                    image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"]
                 )
                 if hole:  # strokes were filled before
                     mask = np.maximum(mask, edit["bound"])

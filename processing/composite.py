@@ -192,16 +192,19 @@ def _layer(edited: ArrayLike, mode: str, reconstruction: ArrayLike | None) -> tu
     if reconstruction is None:
         raise ValueError(f'composite mode "{mode}" needs the reconstruction: the decoded codes before the edit')
     before = _crop_array(reconstruction, "reconstruction")
-    detail = np.ones_like(pixels[:, :, :1]) if mode == "residual" else _unchanged(pixels, before)
+    detail = np.ones_like(pixels[:, :, :1]) if mode == "residual" else likeness(pixels, before, CHANGE_SCALE)
     return pixels - detail * before, detail
 
 
-def _unchanged(edited: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
-    """Where two pictures `[H, W, 3]` are alike: `[H, W, 1]` in [0, 1], by their mean difference in squares of pixels."""
+def likeness(edited: np.ndarray, reconstruction: np.ndarray, scale: float) -> np.ndarray:
+    """
+    Where two pictures `[H, W, 3]` are alike: `[H, W, 1]` in [0, 1], by their mean difference in squares of pixels; 1/e where
+    it is `scale`.
+    """
     height, width = edited.shape[:2]
     difference = Image.fromarray(np.abs(edited - reconstruction).mean(axis=2))
     coarse = difference.resize((max(1, width // CHANGE_CELL), max(1, height // CHANGE_CELL)), Image.Resampling.BOX)
-    alike = Image.fromarray(np.exp(-((np.asarray(coarse) / CHANGE_SCALE) ** 2)))
+    alike = Image.fromarray(np.exp(-((np.asarray(coarse) / scale) ** 2)))
     return np.asarray(alike.resize((width, height), Image.Resampling.BILINEAR))[:, :, None]
 
 

@@ -144,8 +144,7 @@ def _cells(region: Region, grid: int) -> np.ndarray:
 
 # What a prompt may say, and the regions that this speaks of. An expression of the whole face names the parts that move, but for the
 # eyes: redrawn with 8×8 pixels a cell they look damaged, and a gaze is much of who a person is.
-_PHRASES: list[tuple[tuple[str, ...], str]] = [
-    (("mouth",), "mouth, lip, lips, tooth, teeth, tongue, lipstick, pout, pouting"),
+_EXPRESSIONS: list[tuple[tuple[str, ...], str]] = [
     (("mouth", "chin"), "open mouth, mouth open, mouth slightly open, yawn, yawning, shouting, screaming"),
     (
         ("smile",),
@@ -165,6 +164,10 @@ _PHRASES: list[tuple[tuple[str, ...], str]] = [
         "surprise, surprised, astonished, amazed, shocked, fear, fearful, afraid, scared, worried",
     ),
     (("mouth", "nose", "brows"), "disgust, disgusted, contempt"),
+]
+_PHRASES: list[tuple[tuple[str, ...], str]] = [
+    *_EXPRESSIONS,
+    (("mouth",), "mouth, lip, lips, tooth, teeth, tongue, lipstick, pout, pouting"),
     (
         ("eyes",),
         "eye, eyes, eyed, eyelid, eyelids, eyelashes, eye shadow, eyeshadow, eyeliner, mascara, gaze, blink, blinking, "
@@ -203,6 +206,7 @@ _PHRASES: list[tuple[tuple[str, ...], str]] = [
     ),
 ]
 _REGIONS_OF = {phrase: regions for regions, phrases in _PHRASES for phrase in phrases.split(", ")}
+_EXPRESSION_PHRASES = {phrase for _, phrases in _EXPRESSIONS for phrase in phrases.split(", ")}
 _ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(_REGIONS_OF, key=len, reverse=True))})\b")
 
 
@@ -228,3 +232,9 @@ def regions_from_prompt(prompt: str) -> list[str]:
             region for region in found if region not in ("mouth", "chin")
         ]  # a smile has them, as far as they are shown
     return list(dict.fromkeys(found))
+
+
+def speaks_of_expressions_alone(prompt: str) -> bool:
+    """Whether all that a prompt is understood to speak of is what a face does, and not what it is or wears."""
+    found = set(_ANY_PHRASE.findall(plain_words(prompt)))
+    return bool(found) and found <= _EXPRESSION_PHRASES

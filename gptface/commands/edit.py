@@ -41,6 +41,11 @@ def add_parser(commands: Any) -> None:
         "--composite",
         help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels, "adaptive" (the default, but for holes) goes between them',
     )
+    parser.add_argument(
+        "--keep-tone",
+        action=argparse.BooleanOptionalAction,
+        help="whether skin keeps its tone (the default where the prompt speaks of expressions alone)",
+    )
     parser.add_argument("--feather", type=float, help="pixels over which the edit fades in")
     add_decoding_options(parser)
     parser.add_argument(
@@ -71,6 +76,7 @@ def run_edit(options: argparse.Namespace) -> int:
         source_prompt=options.source_prompt,
         strength=options.strength,
         composite=options.composite,
+        keep_tone=options.keep_tone,
         feather=options.feather,
         state_refresh=options.state_refresh,
         num_images_per_prompt=options.candidates,

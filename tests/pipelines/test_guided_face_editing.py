@@ -286,3 +286,19 @@ def test_the_lower_edge_of_the_chin_stays_also_beside_hair(edit, face, monkeypat
     assert put_back.any() and not mask[cells_to_mask(put_back, len(mask)) > 0].any()
     kept = cells_to_mask(shown_cells("smile", 8), len(mask)) > 0
     assert (mask[kept] == 255).all()
+
+
+def test_an_expression_keeps_the_tone_of_the_skin_unless_the_user_wants_it_otherwise(edit, face):
+    ask = {"aligned": True, "seed": 0, "region": "lower_face"}
+
+    def picture(prompt, **options):
+        return pixels(edit(face, prompt=prompt, **options, **ask)[0])
+
+    free = picture("smiling", keep_tone=False)
+    assert not np.array_equal(picture("smiling"), free)
+    assert np.array_equal(picture("smiling"), picture("smiling", keep_tone=True))
+    assert np.array_equal(picture("a beard"), picture("a beard", keep_tone=False))
+    assert not np.array_equal(picture("a beard"), picture("a beard", keep_tone=True))
+    # decoded pixels that were asked for as they are stay as they are
+    replaced = picture("smiling", composite="replace")
+    assert np.array_equal(replaced, picture("smiling", composite="replace", keep_tone=False))
