@@ -1,8 +1,8 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
 Stages: the prototype of the image tokenizer, its codes, pre-training (four recipes), the better image tokenizer, its codes, pre-training
-(three recipes), the mean of the last two, one more recipe from there, the expression head on the frozen backbone, release. Each resumes where it stopped and says how
-long it took. The result lies in WORK_DIR/release.
+(three recipes), the mean of the last two, one more recipe from there, another without dark glasses, the expression head on the frozen
+backbone, release. Each resumes where it stopped and says how long it took. The result lies in WORK_DIR/release.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .captions import EMOTION_PHRASES
 from .code_dataset import load_code_table
+from .dark_glasses import forget_dark_glasses
 from .encode import encode_parquet
 from .heads import HeadTraining, image_states, train_head
 from .image_tokenizer_init import load_image_tokenizer
@@ -155,11 +156,15 @@ def main() -> None:
     phases = [work / name / "final" for name in ("pictures", "finish")]
     timed("mean", work / "mean/final/config.json", lambda: make_mean(phases, work / "mean/final"))
     run_recipes("embedded_settle")
+    image_tokenizer = load_image_tokenizer("tokenizer_decoder/final")
+    for name in ("celeba178", "celeba89"):
+        forget_dark_glasses(Path("recoded/train") / name, Path("recoded/clear") / name, image_tokenizer)
+    run_recipes("embedded_glasses")
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "settle/final")
+        model = GPTFaceForPreTraining.from_pretrained(work / "glasses/final")
         make_heads(model, data)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "settle/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "glasses/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release" / "config.json", heads_and_release)
