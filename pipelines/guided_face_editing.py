@@ -90,8 +90,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
         seed or generator: the same seed gives the same picture.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
         composite: how the edit gets into the photo, see [`composite_crop`].
-        keep_tone: whether skin keeps its tone, see [`match_tone`]; by default where the prompt speaks of expressions alone.
-            With `composite="replace"` it has no effect.
+        keep_tone: whether skin keeps its tone, see [`match_tone`]; by default where the prompt speaks of expressions alone
+            and nothing is a hole. With `composite="replace"` it has no effect.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
             candidates as they are so far.
@@ -327,7 +327,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         hole = outputs["hole"]
         composite = composite or ("replace" if hole else "adaptive")
         if keep_tone is None:
-            keep_tone = speaks_of_expressions_alone(outputs["prompt"])
+            keep_tone = not hole and speaks_of_expressions_alone(outputs["prompt"])
         if feather is None:
             feather = HOLE_FEATHER_RADIUS if hole else FEATHER_RADIUS
         if not 0 <= feather < self.face_size:

@@ -206,7 +206,9 @@ _PHRASES: list[tuple[tuple[str, ...], str]] = [
     ),
 ]
 _REGIONS_OF = {phrase: regions for regions, phrases in _PHRASES for phrase in phrases.split(", ")}
-_EXPRESSION_PHRASES = {phrase for _, phrases in _EXPRESSIONS for phrase in phrases.split(", ")}
+_EXPRESSION_PHRASES = {phrase for _, phrases in _EXPRESSIONS for phrase in phrases.split(", ")} | set(
+    "mouth, tooth, teeth, tongue, pout, pouting, blink, blinking, wink, winking".split(", ")
+)
 _ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(_REGIONS_OF, key=len, reverse=True))})\b")
 
 
@@ -235,6 +237,9 @@ def regions_from_prompt(prompt: str) -> list[str]:
 
 
 def speaks_of_expressions_alone(prompt: str) -> bool:
-    """Whether all that a prompt is understood to speak of is what a face does, and not what it is or wears."""
+    """
+    Whether all phrases of the table that a prompt has are of what a face does, and not of what it is or wears ("smiling", but not "a
+    beard" or "red lips"). Words beside them that the table has not do not count: "a smiling zombie" is an expression, too.
+    """
     found = set(_ANY_PHRASE.findall(plain_words(prompt)))
     return bool(found) and found <= _EXPRESSION_PHRASES

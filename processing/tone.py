@@ -1,22 +1,25 @@
 """The tone of skin in an edit: redrawn cells come out lighter, darker or redder than the face around them."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .composite import likeness
 from .regions import region_cells
 
-#: The difference in [0, 1] at which 1/e of a pixel is still the same skin in another tone, and the standard deviation, in sides of the
-#: crop, of what tone is averaged over.
-TONE_SCALE, TONE_REACH = 0.25, 20 / 128
+#: The difference in [0, 1] at which 1/e of a pixel is still the same skin in another tone, and the standard deviations, in sides of the
+#: crop, of what tone is averaged over and of what a pixel's own change is.
+TONE_SCALE, TONE_REACH, OWN_REACH = 0.25, 20 / 128, 3 / 128
 
 
 def match_tone(edited: ArrayLike, reconstruction: ArrayLike, mask: ArrayLike) -> np.ndarray:
     """Take out of an edit what it did to the tone of skin.
 
-    What changed little is taken for the same skin in another tone. The mean of that change around a pixel is subtracted from it
-    as far as it is such skin: teeth and what was not there before stay as they were drawn. The mean leaves out the region of
-    the mouth, where lips are as like to skin as one skin to another.
+    What changed little is taken for the same surface in another tone. The mean of that change around a pixel is subtracted from it
+    as far as it changed little itself, and never more than it changed: teeth and what was not there before stay as they were
+    drawn, and what the edit left as it was stays so. The mean leaves out the region of the mouth, where lips are as like to skin
+    as one skin to another.
 
     Args:
         edited: Decoded edited codes, float `[S, S, 3]` in [0, 1].
@@ -29,14 +32,27 @@ def match_tone(edited: ArrayLike, reconstruction: ArrayLike, mask: ArrayLike) ->
     after, before = np.asarray(edited, dtype=np.float32), np.asarray(reconstruction, dtype=np.float32)
     side = len(after)
     skin = likeness(after, before, TONE_SCALE) * (np.asarray(mask)[:, :, None] > 0)
-    beside_the_mouth = skin * ~region_cells("mouth", side)[:, :, None]
-    distance = np.subtract.outer(np.arange(side), np.arange(side)) / (TONE_REACH * side)
-    kernel = np.exp(-0.5 * distance**2).astype(np.float32)
+    beside_the_mouth = ~_mouth(side)[:, :, None]
+    change = skin * (after - before)
+    tone = _around(change * beside_the_mouth, TONE_REACH) / (_around(skin * beside_the_mouth, TONE_REACH) + 1e-6)
+    own = _around(change, OWN_REACH) / (_around(skin, OWN_REACH) + 1e-6)
+    return after - skin * np.clip(tone, np.minimum(own, 0), np.maximum(own, 0))
 
-    def around(picture: np.ndarray) -> np.ndarray:
-        return np.einsum("ij,jkc,kl->ilc", kernel, picture, kernel, optimize=True)
 
-    # where such skin is less than a hundredth of what is near, little is known of its tone
-    least = 0.01 * kernel[side // 2].sum() ** 2
-    tone = around(beside_the_mouth * (after - before)) / (around(beside_the_mouth) + least)
-    return after - skin * tone
+@lru_cache
+def _mouth(side: int) -> np.ndarray:
+    """Pixels [side, side] bool of the region of the mouth."""
+    return region_cells("mouth", side)
+
+
+@lru_cache
+def _kernel(side: int, reach: float) -> np.ndarray:
+    """Weights [side, side] of the pixels of a row around each of them: a Gaussian of so many sides."""
+    distance = np.subtract.outer(np.arange(side), np.arange(side)) / (reach * side)
+    return np.exp(-0.5 * distance**2).astype(np.float32)
+
+
+def _around(picture: np.ndarray, reach: float) -> np.ndarray:
+    """Sums [S, S, C] around each pixel of a picture [S, S, C], weighted by the distance."""
+    kernel = _kernel(len(picture), reach)
+    return np.einsum("ij,jkc,kl->ilc", kernel, picture, kernel, optimize=True)

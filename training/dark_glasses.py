@@ -1,7 +1,8 @@
 """Which of the glasses in a data set are dark.
 
 CelebA's "Eyeglasses" are sunglasses in half of its sharp pictures: a model that is told so paints a dark bar over the eyes when it is
-asked for eyeglasses. Where lenses are dark the label becomes unknown: captions then say nothing of glasses.
+asked for eyeglasses. Where lenses are dark the label becomes unknown: captions made from labels then say nothing of glasses, and neither
+matching nor the attribute head learns from them what eyeglasses are.
 """
 
 import logging
@@ -14,12 +15,14 @@ import torch
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
 
+from .code_dataset import check_fingerprint
 from .encode import code_parts
 
 logger = logging.getLogger(__name__)
 
 LABEL = "Eyeglasses"
-#: Lenses are dark whose brightness is less than this share of that of the cheeks: between the two kinds hardly any are.
+#: Lenses are dark whose brightness is less than this share of that of the cheeks; 7 % of CelebA's glasses lie
+#: between 0.5 and 0.65, where both kinds occur.
 DARK = 0.55
 
 
@@ -50,17 +53,19 @@ def forget_dark_glasses(source: Path, target: Path, tokenizer: GPTFaceImageToken
 
     Raises:
         FileNotFoundError: no codes in `source`.
-        ValueError: a part without the label.
+        ValueError: a part without the label, or codes of another image tokenizer.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    parts, fingerprint = list(code_parts(source)), tokenizer.fingerprint()
     target.mkdir(parents=True, exist_ok=True)
     forgotten = 0
-    for part in code_parts(source):
+    for part in parts:
         if (target / part.name).exists():
             continue
         table = pq.read_table(part)
+        check_fingerprint(table.schema.metadata, part, fingerprint)
         if LABEL not in table.column_names:
             raise ValueError(f"{part} has no column {LABEL!r}")
         labels = table[LABEL].to_pylist()
@@ -76,5 +81,5 @@ def forget_dark_glasses(source: Path, target: Path, tokenizer: GPTFaceImageToken
         unfinished = (target / part.name).with_suffix(".tmp")
         pq.write_table(table, unfinished)
         os.replace(unfinished, target / part.name)
-    logger.info("%s: %d labels of dark glasses forgotten", target, forgotten)
+        logger.info("%s: %d labels of dark glasses forgotten so far", target, forgotten)
     return forgotten

@@ -24,7 +24,8 @@ def test_dark_lenses_are_told_from_eyes_and_from_clear_ones(size):
     assert lens_brightness(portrait(size, -0.9)) < 0.2
     assert lens_brightness(portrait(size, None)) == pytest.approx(1)
     frames = portrait(size, None)
-    frames[..., round(0.37 * size) : round(0.40 * size), :] = -1
+    frames[..., round(0.39 * size) : round(0.43 * size), :] = -1  # a third of the area of the lenses
+    frames[..., round(0.50 * size) : round(0.52 * size), :] = -1
     assert lens_brightness(frames) > 0.9
 
 
@@ -32,6 +33,9 @@ class Decoder:
     """Decodes code 0 as sunglasses, all others as a bare face."""
 
     device = torch.device("cpu")
+
+    def fingerprint(self):
+        return "abc"
 
     def decode(self, codes):
         return torch.cat([portrait(32, -0.9 if row[0] == 0 else None) for row in codes])
@@ -56,6 +60,20 @@ def test_the_label_of_dark_glasses_becomes_unknown_and_all_else_is_copied(tmp_pa
     assert pq.read_table(target / "part-00001.parquet").equals(pq.read_table(source / "part-00001.parquet"))
     assert not list(target.glob("*.tmp"))
     assert forget_dark_glasses(source, target, Decoder()) == 0  # done before
+
+
+def test_codes_of_another_tokenizer_are_not_judged(tmp_path, monkeypatch):
+    write(tmp_path / "codes", [1], [0])
+    monkeypatch.setattr(Decoder, "fingerprint", lambda self: "another")
+    with pytest.raises(ValueError, match="codes of the image tokenizer abc"):
+        forget_dark_glasses(tmp_path / "codes", tmp_path / "clear", Decoder())
+
+
+def test_many_faces_with_glasses_and_unknown_labels(tmp_path):
+    write(tmp_path / "codes", [1] * 70 + [None] * 3, [0, 5] * 35 + [0] * 3)
+    assert forget_dark_glasses(tmp_path / "codes", tmp_path / "clear", Decoder()) == 35
+    labels = pq.read_table(tmp_path / "clear/part-00000.parquet")["Eyeglasses"].to_pylist()
+    assert labels == [None, 1] * 35 + [None] * 3
 
 
 def test_codes_without_the_label_are_refused(tmp_path):

@@ -17,6 +17,7 @@ import gptface
 from gptface import GPTFaceForPreTraining, GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
 from gptface.training import embedded
 from gptface.training.captions import EMOTION_PHRASES
+from gptface.training.code_dataset import load_code_table
 from gptface.training.phrases import PHRASES
 
 ROWS = 8
@@ -88,6 +89,14 @@ def test_from_data_to_a_checkpoint_with_every_recipe(folders, short_recipes, tmp
     monkeypatch.setattr(sys, "argv", ["embedded", *map(str, folders), str(tmp_path / "work")])
     embedded.main()
     model = GPTFaceForPreTraining.from_pretrained(tmp_path / "work/release")
+    last = GPTFaceForPreTraining.from_pretrained(tmp_path / "work/glasses/final")
+    words, last_words = (each.get_input_embeddings().weight for each in (model, last))
+    assert torch.equal(words, last_words.half().float()), "what is released is not the end of the last recipe"
+    clear, all_ = (
+        load_code_table([tmp_path / "work/recoded" / part / "celeba178"], model.image_tokenizer.fingerprint())
+        for part in ("clear", "train")
+    )
+    assert np.array_equal(clear.codes, all_.codes)
     shipped = GPTFaceForPreTraining.from_pretrained(gptface.DEFAULT_CHECKPOINT)
     for field in ("hidden_size", "max_text_length", "caption_reader"):
         assert getattr(model.config, field) == getattr(shipped.config, field), (
