@@ -206,9 +206,10 @@ _PHRASES: list[tuple[tuple[str, ...], str]] = [
     ),
 ]
 _REGIONS_OF = {phrase: regions for regions, phrases in _PHRASES for phrase in phrases.split(", ")}
-_EXPRESSION_PHRASES = {phrase for _, phrases in _EXPRESSIONS for phrase in phrases.split(", ")} | set(
-    "mouth, tooth, teeth, tongue, pout, pouting, blink, blinking, wink, winking".split(", ")
-)
+_COLOURLESS = "mouth, tooth, teeth, tongue, pout, pouting, blink, blinking, wink, winking"
+_EXPRESSION_PHRASES = {
+    phrase for phrases in (_COLOURLESS, *(phrases for _, phrases in _EXPRESSIONS)) for phrase in phrases.split(", ")
+}
 _ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(_REGIONS_OF, key=len, reverse=True))})\b")
 
 

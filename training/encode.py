@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,12 +143,14 @@ def encode_parquet(
     flips: bool = True,
     every: int = 1,
     refused: Counter[str] | None = None,
+    change: Callable[[Image.Image, int], Image.Image] | None = None,
 ) -> int:
     """
     Encodes a parquet file with an `image` column ({"bytes": …}) into the folder `target`; returns the rows written.
 
     Rows whose picture cannot be read are counted in the log and left out. `every` = n keeps each n-th row, an even part of
-    a file that is sorted by label. The other arguments are those of [`encode_dataset`].
+    a file that is sorted by label. `change` makes of a crop and the number of its row what is encoded in its place, such as an
+    augmented copy. The other arguments are those of [`encode_dataset`].
 
     Raises:
         ValueError: unknown layout, a file without pictures, or a target that holds codes of another tokenizer.
@@ -163,7 +165,7 @@ def encode_parquet(
             ([_picture(value) for value in batch["image"].to_pylist()], batch.drop_columns(["image"]))
             for batch in file.iter_batches(ROWS_PER_PART)
         )
-        return _encode_batches(batches, source.name, target, tokenizer, layout, flips, every, refused)
+        return _encode_batches(batches, source.name, target, tokenizer, layout, flips, every, refused, change)
 
 
 def _picture(value: Any) -> Any:
@@ -207,6 +209,7 @@ def _encode_batches(
     flips: bool,
     every: int,
     refused: Counter[str],
+    change: Callable[[Image.Image, int], Image.Image] | None = None,
 ) -> int:
     """Encodes each batch of pictures and their columns into a part of its own; parts that are there stay."""
     check_layout(layout)
@@ -226,14 +229,16 @@ def _encode_batches(
             continue
         images, kept = [], []
         for row, data in enumerate(pictures):
-            if (index * ROWS_PER_PART + row) % every:
+            number = index * ROWS_PER_PART + row
+            if number % every:
                 continue
             try:
-                images.append(read_crop(data, layout, tokenizer.config.image_size))
+                crop = read_crop(data, layout, tokenizer.config.image_size)
+                images.append(crop if change is None else change(crop, number))
                 kept.append(row)
             except (OSError, ValueError) as error:
                 skipped += 1
-                logger.warning("%s, row %d skipped: %s", name, index * ROWS_PER_PART + row, error)
+                logger.warning("%s, row %d skipped: %s", name, number, error)
         versions = {"codes": images}
         if flips:
             versions["codes_flipped"] = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]

@@ -49,6 +49,24 @@ def test_rows_keep_order_and_labels_and_flips_are_of_the_mirrored_picture(tmp_pa
     assert np.array_equal(table.codes[3], encode.encode_images(tokenizer, [crop, mirrored]))
 
 
+def test_a_changed_copy_of_a_row_is_the_same_wherever_the_run_was_cut(tmp_path, tokenizer, monkeypatch):
+    pictures = [picture(seed=seed) for seed in range(5)]
+    write(tmp_path / "faces.parquet", pictures)
+
+    def turned(face, row):
+        return face.rotate(90 * row)
+
+    for rows_per_part, folder in ((2, "cut"), (512, "whole")):
+        monkeypatch.setattr(encode, "ROWS_PER_PART", rows_per_part)
+        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / folder, tokenizer, every=2, change=turned)
+    cut, whole = (load_code_table([tmp_path / folder], tokenizer.fingerprint()) for folder in ("cut", "whole"))
+    assert np.array_equal(cut.codes, whole.codes)
+    copy = encode.read_crop(pictures[4], "celeba", 32).rotate(4 * 90)
+    assert np.array_equal(whole.codes[2, :1], encode.encode_images(tokenizer, [copy]))
+    copy = encode.read_crop(pictures[2], "celeba", 32).rotate(2 * 90)
+    assert np.array_equal(whole.codes[1, :1], encode.encode_images(tokenizer, [copy]))
+
+
 def test_a_stopped_run_goes_on_behind_the_last_whole_part(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(encode, "ROWS_PER_PART", 2)
     write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(4)])
