@@ -30,9 +30,8 @@ def test_skin_in_another_tone_gets_its_own_back(size, level, change, region):
     result = match_tone(after, before, mask)
     inside = mask > 0
     left = np.abs(result - before)[inside].mean(axis=0)
-    assert (
-        left <= np.abs(change) * 0.7 + 1e-6
-    ).all()  # the largest that the range of changes allows: likeness falls with it
+    # the larger the change, the less it is the same skin
+    assert (left <= np.abs(change) * 0.4 + 1e-6).all()
     assert np.array_equal(result[~inside], after[~inside])
 
 
