@@ -41,8 +41,8 @@ from .weight_average import mean_of_models
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
-# of the expression head: 13 minutes of one idle core beside the codes and states; without changed copies it learns the faces by heart,
-# see benchmarks/NOTES.md
+# of the expression head: 9 minutes on two cores beside the codes and states; without changed copies it learns the faces by heart, see
+# benchmarks/NOTES.md
 EXPRESSION_HEAD = HeadTraining(epochs=10, learning_rate=2e-3, max_grad_norm=1.0)
 EXPRESSION_COPIES = 2
 EXPRESSION_CHANGES = FaceAugmentation(colour=0.25, rotation=10.0, scale=0.1, shift=0.05, erasing=0.0, grey=0.0)
