@@ -45,7 +45,7 @@ class Region:
         return inside & ~np.any([shape.contains(x, y) for shape in self.exclude], axis=0) if self.exclude else inside
 
 
-def _ellipse(x: float, y: float, half_width: float, half_height: float) -> Shape:
+def ellipse(x: float, y: float, half_width: float, half_height: float) -> Shape:
     """An ellipse in pixels of the 128-pixel crop."""
     return Shape(x / CROP_SIZE, y / CROP_SIZE, half_width / CROP_SIZE, half_height / CROP_SIZE, round=True)
 
@@ -59,32 +59,32 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Shape:
 (_LEFT_EYE_X, _EYE_Y), (_RIGHT_EYE_X, _), (_MIDDLE, _NOSE_Y), (_, _MOUTH_Y), _ = CROP_LANDMARKS.tolist()
 _BROW_Y = _EYE_Y - 13
 
-_MOUTH = _ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
-_CHEEKS = (_ellipse(_LEFT_EYE_X - 5, _NOSE_Y + 3, 16, 16), _ellipse(_RIGHT_EYE_X + 5, _NOSE_Y + 3, 16, 16))
-_CHIN = _ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
+_MOUTH = ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
+_CHEEKS = (ellipse(_LEFT_EYE_X - 5, _NOSE_Y + 3, 16, 16), ellipse(_RIGHT_EYE_X + 5, _NOSE_Y + 3, 16, 16))
+_CHIN = ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
 _FOREHEAD = _box(30, 14, 98, _BROW_Y)
 _EVERYTHING = _box(0, 0, CROP_SIZE, CROP_SIZE)
 
 REGIONS: dict[str, Region] = {
     "mouth": Region((_MOUTH,)),
     # A mouth opens downwards: drawn above a chin that stays it fails more often (benchmarks/NOTES.md); but the jaw is the person's.
-    "smile": Region((_MOUTH, *_CHEEKS, _CHIN), shown=(_ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS)),
-    "eyes": Region((_ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), _ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9))),
+    "smile": Region((_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS)),
+    "eyes": Region((ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9))),
     "brows": Region((_box(26, _BROW_Y - 6, 60, _BROW_Y + 6), _box(68, _BROW_Y - 6, 102, _BROW_Y + 6))),
-    "nose": Region((_ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),)),
+    "nose": Region((ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),)),
     "cheeks": Region(_CHEEKS),
     "chin": Region((_CHIN,)),
-    "beard": Region((_MOUTH, _CHIN, _ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))),
+    "beard": Region((_MOUTH, _CHIN, ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))),
     "lower_face": Region((_box(20, _EYE_Y + 10, 108, CROP_SIZE),)),
     "upper_face": Region((_box(20, 12, 108, _EYE_Y + 10),)),
     "forehead": Region((_FOREHEAD,)),
     "bangs": Region((_FOREHEAD, _box(16, 0, 112, 16))),
     # Whatever frames the face, less the neck.
-    "hair": Region((_EVERYTHING,), (_ellipse(_MIDDLE, _NOSE_Y - 6, 36, 50), _box(36, 100, 92, CROP_SIZE))),
+    "hair": Region((_EVERYTHING,), (ellipse(_MIDDLE, _NOSE_Y - 6, 36, 50), _box(36, 100, 92, CROP_SIZE))),
     "hat": Region((_box(0, 0, CROP_SIZE, _BROW_Y - 2),)),
     "glasses": Region((_box(18, _BROW_Y - 4, 110, _EYE_Y + 16),)),
     "ears": Region((_box(8, _EYE_Y - 8, 28, _MOUTH_Y), _box(100, _EYE_Y - 8, 120, _MOUTH_Y))),
-    "face": Region((_ellipse(_MIDDLE, _NOSE_Y - 8, 42, 54),)),
+    "face": Region((ellipse(_MIDDLE, _NOSE_Y - 8, 42, 54),)),
     "all": Region((_EVERYTHING,)),
 }
 

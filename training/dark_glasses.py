@@ -6,17 +6,17 @@ matching nor the attribute head learns from them what eyeglasses are.
 """
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
+from gptface.processing.alignment import CROP_LANDMARKS
+from gptface.processing.regions import Region, ellipse
 
 from .code_dataset import check_fingerprint
-from .encode import code_parts
+from .encode import code_parts, write_part
 
 logger = logging.getLogger(__name__)
 
@@ -25,24 +25,22 @@ LABEL = "Eyeglasses"
 #: between 0.5 and 0.65, where both kinds occur.
 DARK = 0.55
 
+(_LEFT_EYE_X, _EYE_Y), (_RIGHT_EYE_X, _), (_, _NOSE_Y), *_ = CROP_LANDMARKS.tolist()
+LENSES = Region((ellipse(_LEFT_EYE_X, _EYE_Y + 2, 12, 8), ellipse(_RIGHT_EYE_X, _EYE_Y + 2, 12, 8)))
+CHEEKS = Region((ellipse(_LEFT_EYE_X - 4, _NOSE_Y + 4, 10, 8), ellipse(_RIGHT_EYE_X + 4, _NOSE_Y + 4, 10, 8)))
+#: Faces that are decoded at once.
+BATCH = 32
+
 
 def lens_brightness(faces: torch.Tensor) -> torch.Tensor:
     """
     Crops [B, 3, S, S] in [-1, 1] → brightness [B] of the area of the lenses (its upper quartile: frames are dark, too) as a
     share of that of the cheeks.
     """
-    size = faces.shape[-1]
+    points = (np.arange(faces.shape[-1]) + 0.5) / faces.shape[-1]
     grey = faces.float().mean(1).add(1).div(2)
-    (left, eyes), (right, _), (_, nose), *_ = CROP_LANDMARKS.tolist()
-    lenses = _ellipse(size, left, eyes + 2, 12, 8) | _ellipse(size, right, eyes + 2, 12, 8)
-    cheeks = _ellipse(size, left - 4, nose + 4, 10, 8) | _ellipse(size, right + 4, nose + 4, 10, 8)
-    return grey[:, lenses].quantile(0.75, dim=1) / grey[:, cheeks].median(dim=1).values.clamp(min=0.02)
-
-
-def _ellipse(size: int, x: float, y: float, half_width: float, half_height: float) -> torch.Tensor:
-    """Pixels [size, size] bool of a crop in an ellipse, whose centre and half axes are in pixels of the 128-pixel crop."""
-    points = (torch.arange(size) + 0.5) * CROP_SIZE / size
-    return ((points - x) / half_width).square() + ((points[:, None] - y) / half_height).square() <= 1
+    lenses, cheeks = (grey[:, torch.from_numpy(area.contains(points, points[:, None]))] for area in (LENSES, CHEEKS))
+    return lenses.quantile(0.75, dim=1) / cheeks.median(dim=1).values.clamp(min=0.02)
 
 
 @torch.inference_mode()
@@ -70,7 +68,8 @@ def forget_dark_glasses(source: Path, target: Path, tokenizer: GPTFaceImageToken
             raise ValueError(f"{part} has no column {LABEL!r}")
         labels = table[LABEL].to_pylist()
         rows = np.flatnonzero(np.array(labels) == 1)
-        for some in np.array_split(rows, -(-len(rows) // 32)) if len(rows) else []:
+        for start in range(0, len(rows), BATCH):
+            some = rows[start : start + BATCH]
             codes = torch.from_numpy(np.stack(table["codes"].take(some).to_numpy()).astype(np.int64))
             dark = lens_brightness(tokenizer.decode(codes.to(tokenizer.device)).cpu()) < DARK
             for row in some[dark.numpy()]:
@@ -78,8 +77,6 @@ def forget_dark_glasses(source: Path, target: Path, tokenizer: GPTFaceImageToken
                 forgotten += 1
         index = table.column_names.index(LABEL)
         table = table.set_column(index, LABEL, pa.array(labels, table.schema.field(LABEL).type))
-        unfinished = (target / part.name).with_suffix(".tmp")
-        pq.write_table(table, unfinished)
-        os.replace(unfinished, target / part.name)
+        write_part(table, target / part.name)
         logger.info("%s: %d labels of dark glasses forgotten so far", target, forgotten)
     return forgotten

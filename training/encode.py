@@ -248,15 +248,22 @@ def _encode_batches(
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
             table = table.append_column(column_name, column)
         table = table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint})
-        unfinished = part.with_suffix(".tmp")
-        pq.write_table(table, unfinished)
-        os.replace(unfinished, part)
+        write_part(table, part)
         written += len(kept)
         logger.info("%s: %d rows encoded", name, written)
     if skipped:
         refused["damaged picture"] += skipped
         logger.warning("%s: %d rows skipped", name, skipped)
     return written
+
+
+def write_part(table: "pa.Table", part: Path) -> None:
+    """Writes a part of an encoded data set, which appears whole."""
+    import pyarrow.parquet as pq
+
+    unfinished = part.with_suffix(".tmp")
+    pq.write_table(table, unfinished)
+    os.replace(unfinished, part)
 
 
 def code_parts(folder: Path) -> Iterator[Path]:

@@ -1,7 +1,6 @@
 """Collections of pictures that have no codes yet: encoded once into a cache, part by part, when pre-training begins."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -14,7 +13,7 @@ from PIL import Image
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 
 from .code_dataset import folder_weights
-from .encode import FINGERPRINT_KEY, check_layout, encode_images, read_crop
+from .encode import FINGERPRINT_KEY, check_layout, encode_images, read_crop, write_part
 from .phrases import PHRASES
 from .sources import Sample, list_sources, read_source
 
@@ -69,7 +68,6 @@ def encode_collections(
 def encode_source(source: Path, part: Path, tokenizer: GPTFaceImageTokenizer, layout: str) -> int:
     """One file of a collection → a part of codes with texts and labels, whole or not at all; returns its rows."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refused: Counter[str] = Counter()
@@ -91,9 +89,7 @@ def encode_source(source: Path, part: Path, tokenizer: GPTFaceImageTokenizer, la
         raise ValueError(f"{source} holds no picture that can be read")
     table = pa.concat_tables(tables, promote_options="permissive")
     table = table.replace_schema_metadata({FINGERPRINT_KEY: tokenizer.fingerprint().encode()})
-    unfinished = part.with_suffix(".tmp")
-    pq.write_table(table, unfinished)
-    os.replace(unfinished, part)
+    write_part(table, part)
     logger.info("%s: %d pictures encoded", source, table.num_rows)
     return table.num_rows
 
