@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 from transformers import BatchFeature
 from transformers.utils import logging
 
@@ -22,20 +22,20 @@ from gptface.processing.composite import (
     paste_back,
 )
 from gptface.processing.composite import feather as fade_inwards
+from gptface.processing.crown import find_crown, recolour_crown
+from gptface.processing.hair import is_about_hair_colour
 from gptface.processing.holes import fill_from_edges
-from gptface.processing.outline import person_outline
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import (
-    region_cells,
     region_key,
     regions_from_prompt,
-    shown_cells,
     speaks_of_expressions_alone,
 )
 from gptface.processing.tone import match_tone
 
+from .edit_area import named_area
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
 
@@ -43,9 +43,6 @@ logger = logging.get_logger(__name__)
 
 # Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
 FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
-# What an outline is widened by, in sides of the crop: the edge of an edit fades in over twice as much, so that it has half its strength at
-# the outline. And the share of the hair's region that the person must fill for the outline to be believed.
-OUTLINE_MARGIN, LEAST_HAIR = 3 / 128, 0.15
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
 SHOWS_THE_MOUTH = {"smile", "mouth", "lower_face", "beard", "face", "all"}
 
@@ -76,8 +73,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
         region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. `"hair"` ends at the outline of the person (OpenCV), so
-            that what is behind them stays: for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
+            name no place the whole face may change. `"hair"` ends at the outline of the person
+            (OpenCV), or, where the prompt names its colour alone, of the hair that is there: for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
@@ -157,7 +154,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
-        edits = [self._prepare(face, names, photo_mask, hole) for face in faces]
+        edits = [self._prepare(photo, face, names, prompt, photo_mask, hole) for face in faces]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(prompt, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         return {
@@ -197,11 +194,22 @@ class GuidedFaceEditingPipeline(FacePipeline):
         return list(as_list(region)) if region is not None else regions_from_prompt(prompt) or ["face"]
 
     def _prepare(
-        self, face: AlignedFace, names: list[str] | None, photo_mask: np.ndarray | None, hole: bool
+        self,
+        photo: Image.Image,
+        face: AlignedFace,
+        names: list[str] | None,
+        prompt: str,
+        photo_mask: np.ndarray | None,
+        hole: bool,
     ) -> dict[str, Any]:
         """One face: its pixels, the cells to redraw, and the mask of the crop that bounds what may change."""
         grid, size = self.model.config.grid_size, self.face_size
-        cells, bound = (None, None) if names is None else self._named_cells(face.crop, names)
+        cells, bound, crown = None, None, None
+        if names is not None:
+            area = named_area(face.crop, names, grid, keep_cut=is_about_hair_colour(prompt))
+            cells, bound = area.cells, area.bound
+            if area.hair is not None and face.matrix is not None:
+                crown = find_crown(photo, face.matrix, area.hair)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -214,41 +222,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
         pixels = self.processor(images=[face.crop])["pixel_values"]
-        return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound}
-
-    def _named_cells(self, crop: Image.Image, names: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
-        """
-        The cells [G, G] of named regions, and what bounds them in the crop [S, S]: the part of them that is shown; of hair the
-        outline of the person, since it has no shape that fits everybody. What is behind the person is redrawn and put back: cells of
-        it beside hair would be continued. None where all of it is shown.
-        """
-        grid = self.model.config.grid_size
-        cells, hair = region_cells(names, grid), region_cells("hair", grid)
-        others = [name for name in names if region_key(name) != "hair"]
-        shown = shown_cells(others, grid) if others else np.zeros_like(cells)
-        if len(others) < len(names):
-            outline = self._outline(crop, hair)
-            if outline is not None:
-                bound = np.minimum(outline, cells_to_mask(hair, len(outline))) if others else outline
-                return cells, np.maximum(bound, cells_to_mask(shown, len(outline)))
-            shown = shown | hair
-        return cells, None if (shown == cells).all() else cells_to_mask(shown, self.face_size)
-
-    @staticmethod
-    def _outline(crop: Image.Image, cells: np.ndarray) -> np.ndarray | None:
-        """Where the person is in a crop [S, S], a little widened; None where too little of the cells [G, G] is, or without OpenCV."""
-        try:
-            outline = person_outline(crop)
-        except ImportError:
-            logger.warning_once(
-                'without OpenCV what is behind the hair changes with it: pip install "gptface[detect]"'
-            )
-            return None
-        side = 2 * round(OUTLINE_MARGIN * len(outline)) + 1
-        widened = Image.fromarray(outline).convert("L").filter(ImageFilter.MaxFilter(side))
-        bound = np.asarray(widened, dtype=np.float32) / 255
-        found = (bound * cells_to_mask(cells, len(bound))).mean() > LEAST_HAIR * cells.mean()
-        return bound if found else None
+        return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound, "crown": crown}
 
     def _forward(
         self,
@@ -350,6 +324,9 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 image, crop = self._composite(
                     image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"]
                 )
+                if edit["crown"] is not None:
+                    before, after = (np.asarray(each, np.float32) / 255 for each in (edit["face"].crop, crop))
+                    image = recolour_crown(image, edit["crown"], before, after)
                 if hole:  # strokes were filled before
                     mask = np.maximum(mask, edit["bound"])
                 faces.append(crop)

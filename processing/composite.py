@@ -16,6 +16,8 @@ from .alignment import apply, compose, corners, inverse, translation, warp
 from .image_loading import load_image
 
 CompositeMode = Literal["adaptive", "residual", "replace"]
+# An edit fades out over this part (1/16) of the crop at those of its edges that lie inside the photo.
+EDGE_FADE = 16
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 
 #: Of `"adaptive"`: the difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares
@@ -329,5 +331,5 @@ def _edge_fade(width: int, height: int, matrix: np.ndarray, size: tuple[int, int
         ends = quad[[index, (index + 1) % 4]]
         outside = (ends <= 0.5).all(axis=0) | (ends >= np.array(size) - 0.5).all(axis=0)
         if not outside.any():
-            fade *= np.clip(distance * 16, 0.0, 1.0)
+            fade *= np.clip(distance * EDGE_FADE, 0.0, 1.0)
     return fade

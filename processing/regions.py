@@ -50,7 +50,7 @@ def ellipse(x: float, y: float, half_width: float, half_height: float) -> Shape:
     return Shape(x / CROP_SIZE, y / CROP_SIZE, half_width / CROP_SIZE, half_height / CROP_SIZE, round=True)
 
 
-def _box(x0: float, y0: float, x1: float, y1: float) -> Shape:
+def box(x0: float, y0: float, x1: float, y1: float) -> Shape:
     """A box in pixels of the 128-pixel crop."""
     centre_x, centre_y, scale = (x0 + x1) / 2, (y0 + y1) / 2, CROP_SIZE
     return Shape(centre_x / scale, centre_y / scale, (x1 - x0) / 2 / scale, (y1 - y0) / 2 / scale, round=False)
@@ -62,28 +62,28 @@ _BROW_Y = _EYE_Y - 13
 _MOUTH = ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
 _CHEEKS = (ellipse(_LEFT_EYE_X - 5, _NOSE_Y + 3, 16, 16), ellipse(_RIGHT_EYE_X + 5, _NOSE_Y + 3, 16, 16))
 _CHIN = ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
-_FOREHEAD = _box(30, 14, 98, _BROW_Y)
-_EVERYTHING = _box(0, 0, CROP_SIZE, CROP_SIZE)
+_FOREHEAD = box(30, 14, 98, _BROW_Y)
+_EVERYTHING = box(0, 0, CROP_SIZE, CROP_SIZE)
 
 REGIONS: dict[str, Region] = {
     "mouth": Region((_MOUTH,)),
     # A mouth opens downwards: drawn above a chin that stays it fails more often (benchmarks/NOTES.md); but the jaw is the person's.
     "smile": Region((_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS)),
     "eyes": Region((ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9))),
-    "brows": Region((_box(26, _BROW_Y - 6, 60, _BROW_Y + 6), _box(68, _BROW_Y - 6, 102, _BROW_Y + 6))),
+    "brows": Region((box(26, _BROW_Y - 6, 60, _BROW_Y + 6), box(68, _BROW_Y - 6, 102, _BROW_Y + 6))),
     "nose": Region((ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),)),
     "cheeks": Region(_CHEEKS),
     "chin": Region((_CHIN,)),
     "beard": Region((_MOUTH, _CHIN, ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))),
-    "lower_face": Region((_box(20, _EYE_Y + 10, 108, CROP_SIZE),)),
-    "upper_face": Region((_box(20, 12, 108, _EYE_Y + 10),)),
+    "lower_face": Region((box(20, _EYE_Y + 10, 108, CROP_SIZE),)),
+    "upper_face": Region((box(20, 12, 108, _EYE_Y + 10),)),
     "forehead": Region((_FOREHEAD,)),
-    "bangs": Region((_FOREHEAD, _box(16, 0, 112, 16))),
+    "bangs": Region((_FOREHEAD, box(16, 0, 112, 16))),
     # Whatever frames the face, less the neck.
-    "hair": Region((_EVERYTHING,), (ellipse(_MIDDLE, _NOSE_Y - 6, 36, 50), _box(36, 100, 92, CROP_SIZE))),
-    "hat": Region((_box(0, 0, CROP_SIZE, _BROW_Y - 2),)),
-    "glasses": Region((_box(18, _BROW_Y - 4, 110, _EYE_Y + 16),)),
-    "ears": Region((_box(8, _EYE_Y - 8, 28, _MOUTH_Y), _box(100, _EYE_Y - 8, 120, _MOUTH_Y))),
+    "hair": Region((_EVERYTHING,), (ellipse(_MIDDLE, _NOSE_Y - 6, 36, 50), box(36, 100, 92, CROP_SIZE))),
+    "hat": Region((box(0, 0, CROP_SIZE, _BROW_Y - 2),)),
+    "glasses": Region((box(18, _BROW_Y - 4, 110, _EYE_Y + 16),)),
+    "ears": Region((box(8, _EYE_Y - 8, 28, _MOUTH_Y), box(100, _EYE_Y - 8, 120, _MOUTH_Y))),
     "face": Region((ellipse(_MIDDLE, _NOSE_Y - 8, 42, 54),)),
     "all": Region((_EVERYTHING,)),
 }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import pipeline
 
+from gptface.pipelines.edit_area import EditArea
 from gptface.processing.composite import cells_to_mask
 from gptface.processing.regions import REGIONS, region_cells, shown_cells
 
@@ -73,7 +74,7 @@ def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
 
 def test_what_is_behind_the_hair_stays_and_without_opencv_it_is_said_that_it_does_not(edit, face, monkeypatch):
     """A new hair colour must not repaint the wall."""
-    corner, module = np.s_[:30, :30], "gptface.pipelines.guided_face_editing"
+    corner, module = np.s_[:30, :30], "gptface.pipelines.edit_area"
 
     def outline(crop):
         person = np.ones((crop.height, crop.width), bool)
@@ -98,6 +99,28 @@ def test_what_is_behind_the_hair_stays_and_without_opencv_it_is_said_that_it_doe
     assert not said
     monkeypatch.setattr(f"{module}.person_outline", no_opencv)
     assert changes()[corner].any() and "OpenCV" in said[0]
+
+
+def test_of_hair_in_a_new_colour_only_hair_is_shown_and_what_hangs_into_the_face_changes_too(edit, face, monkeypatch):
+    module, grid = "gptface.pipelines.edit_area", edit.model.config.grid_size
+    everywhere = np.ones((edit.face_size, edit.face_size), bool)
+    monkeypatch.setattr(f"{module}.person_outline", lambda crop: everywhere)
+    monkeypatch.setattr(
+        f"{module}.hair_pixels", lambda crop, person: person & (np.arange(len(person)) < len(person) // 2)
+    )
+    middle = edit.face_size // 2
+
+    def mask(prompt, **options):
+        result = edit(face, prompt=prompt, aligned=True, seed=0, feather=0, composite="replace", **options)[0]
+        return np.asarray(result["mask"])
+
+    for options in ({}, {"region": ["hair", "mouth"]}):
+        colour, cut = mask("blond hair", **options), mask("long blond hair", **options)
+        assert colour[4, 4] == cut[4, 4] == cut[4, -4] == 255 and colour[4, -4] == 0
+    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & False)
+    assert mask("blond hair")[4, -4] == 255, "where no hair is found the person may get some"
+    monkeypatch.setattr(f"{module}.fringe_cells", lambda hair, cells: np.ones((grid, grid), bool))
+    assert mask("blond hair")[middle, middle] == 255
 
 
 @pytest.mark.parametrize("shape", [np.s_[10:86, 40:42], np.s_[30:70, 20:75]], ids=["stroke", "rectangle"])
@@ -279,7 +302,8 @@ def test_a_smile_is_told_to_the_model_in_full_unless_the_user_does_not_want_it_o
 @pytest.mark.parametrize("region", ["smile", ["smile", "hair"]])
 def test_the_lower_edge_of_the_chin_stays_also_beside_hair(edit, face, monkeypatch, region, outline):
     found = np.ones((64, 64), np.float32) if outline else None
-    monkeypatch.setattr(type(edit), "_outline", staticmethod(lambda crop, cells: found))
+    area = EditArea(region_cells("hair", edit.model.config.grid_size), found)
+    monkeypatch.setattr("gptface.pipelines.edit_area.hair_area", lambda *_: area)
     result = edit(face, prompt="smiling", region=region, aligned=True, seed=0, composite="replace", feather=0.0)[0]
     mask = np.asarray(result["mask"])
     put_back = region_cells("smile", 8) & ~shown_cells("smile", 8) & ~region_cells("hair", 8)

@@ -1,0 +1,93 @@
+"""Hair beyond the face crop: above it and beside it a photo shows hair that the model does not see, and a new colour must not end there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .alignment import CROP_SIZE, align, compose, translation
+from .composite import EDGE_FADE, feather, paste_back
+from .regions import ellipse
+
+# Around the crop, in its sides: what is looked at, as a square of TOTAL sides whose origin lies LEFT and ABOVE of that of the crop; and
+# where hair may be in it.
+ABOVE, LEFT, TOTAL = 0.5, 0.25, 1.5
+_HEAD = ellipse(CROP_SIZE / 2, 44, 80, 100)
+_ROUNDS = 4
+#: Share of the crop that must be hair for its colour to be carried on, and rows from the top (of 1) where the change of colour is looked up.
+LEAST_HAIR, TOP = 1 / 100, 0.25
+FADE = 5 / 128
+
+
+@dataclass(frozen=True)
+class Crown:
+    """
+    Hair beyond a crop.
+
+    Args:
+        pixels: of the crop's surroundings, float32 [T, T, 3] in [0, 1].
+        weight: of a change of colour there [T, T]: where hair is, up to where the edit of the crop fades out.
+        matrix: [2, 3] from the photo to the surroundings.
+        hair: bool [S, S], in the crop.
+    """
+
+    pixels: np.ndarray
+    weight: np.ndarray
+    matrix: np.ndarray
+    hair: np.ndarray
+
+
+def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crown | None:
+    """
+    The hair of a person beyond their face crop; None where there is little in the crop or none beyond it. GrabCut (Rother et al.
+    2004, by OpenCV) from what is hair in the crop and what is not.
+
+    Args:
+        matrix: [2, 3] from photo to crop.
+        hair: bool [S, S], see [`hair_pixels`].
+
+    Raises:
+        ImportError: where OpenCV is missing.
+    """
+    import cv2
+
+    size = len(hair)
+    top = np.arange(size)[:, None] < TOP * size
+    if (hair & top).mean() < LEAST_HAIR:
+        return None
+    above, left, total = (round(share * size) for share in (ABOVE, LEFT, TOTAL))
+    surroundings = compose(matrix, translation(left, above))
+    picture = align(photo, surroundings, total)
+    inside = np.s_[above : above + size, left : left + size]
+    x, y = ((np.arange(total) + 0.5 - origin) / size for origin in (left, above))
+    x, y = x[None, :], y[:, None]
+    labels = np.where(_HEAD.contains(x, y) & (y < 0.75), cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
+    labels[inside] = np.where(hair, cv2.GC_FGD, cv2.GC_BGD)
+    cv2.setRNGSeed(0)  # its colour clusters start at random
+    pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
+    cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+    found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    _, pieces = cv2.connectedComponents(found)
+    joined = np.isin(pieces, np.unique(pieces[inside][hair])) & (pieces > 0)
+    fade = np.ones((total, total), np.float32)  # of the edit of the crop
+    for distance in (x, 1 - x, y, 1 - y):
+        fade = fade * np.clip(distance * EDGE_FADE, 0.0, 1.0)
+    side = 2 * round(FADE * size / 2) + 1
+    wide = cv2.dilate(joined.astype(np.uint8), np.ones((side, side), np.uint8)).astype(np.float32)
+    weight = feather(wide, FADE * size) * (1 - fade)
+    weight[above:] *= np.clip((0.75 - y[above:]) * 8, 0, 1)
+    if not weight.any():
+        return None
+    return Crown(np.asarray(picture, np.float32) / 255, weight, surroundings, hair)
+
+
+def recolour_crown(photo: Image.Image, crown: Crown, original: np.ndarray, edited: np.ndarray) -> Image.Image:
+    """
+    The photo with the mean change of colour of hair at the top of the crop carried on beyond it.
+
+    Args:
+        original, edited: the crop before and after, float [S, S, 3] in [0, 1].
+    """
+    at_the_top = crown.hair & (np.arange(len(crown.hair))[:, None] < TOP * len(crown.hair))
+    change = (edited - original)[at_the_top].mean(0)
+    return paste_back(photo, crown.pixels + change, crown.weight, crown.matrix, "residual", crown.pixels)

@@ -1,0 +1,96 @@
+"""Where the hair is in a face crop, told from skin by its colour, and whether a prompt is about its colour alone."""
+
+import re
+
+import numpy as np
+from PIL import Image
+
+from .alignment import CROP_LANDMARKS
+from .composite import covered_cells
+from .regions import REGIONS, Region, box, ellipse, plain_words, region_cells
+
+(_LEFT_EYE_X, _EYE_Y), (_RIGHT_EYE_X, _), (_MIDDLE, _NOSE_Y), *_ = CROP_LANDMARKS.tolist()
+# Where colours are looked up, and where hair may hang into the face: over the forehead down to the brows, and down both sides.
+_SKIN = Region(
+    (
+        ellipse(_LEFT_EYE_X - 2, _NOSE_Y, 10, 8),
+        ellipse(_RIGHT_EYE_X + 2, _NOSE_Y, 10, 8),
+        ellipse(_MIDDLE, _NOSE_Y - 6, 6, 10),
+    )
+)
+_TOP = Region((box(0, 0, 128, 58),))
+_FRINGE = Region((box(32, 0, 96, 40), box(32, 56, 40, 104), box(88, 56, 96, 104)))
+#: What is nearer than this to the colour of the skin (CIELAB of 8 bits a channel) does not tell what colour the hair has.
+LEAST_DIFFERENCE = 14.0
+#: Share of the crop whose hair must be seen for its colour to be known.
+LEAST_HAIR = 1 / 80
+#: Share of a cell that must be hair or its margin.
+LEAST_SHARE = 0.08
+#: Sides of the crop around hair that are redrawn with it: an edit fades in from its edge, and hair would show through there.
+MARGIN = 5 / 128
+
+_COLOURS = re.compile(
+    r"\b(?:blonde?s?|brunettes?|redhead\w*|(?:black|brown|gr[ae]y|white|silver|red|ginger|auburn|golden|dark|light|fair|dyed|"
+    r"blue|green|pink|purple|orange)(?: (?:black|brown|gr[ae]y|white|red|blue|green|blonde?))? hair\w*)\b"
+)
+_CUTS = re.compile(
+    r"\b(?:long|longer|short|shorter|shoulder|wavy|waves|curl\w*|straight|spiky|thick\w*|thin\w*|ponytails?|pigtails?|buns?|bob|braid\w*|"
+    r"dreadlocks|afro|mohawk|hairstyle|haircut|hairline|bald\w*|shaved|bangs|fringe|growing|more|no|not|without)\b"
+)
+
+
+def is_about_hair_colour(prompt: str) -> bool:
+    """Whether a prompt names a colour of hair and says nothing of its cut ("blond hair", not "long blond hair")."""
+    words = plain_words(prompt)
+    return bool(_COLOURS.search(words)) and not _CUTS.search(words)
+
+
+def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
+    """
+    The pixels bool [S, S] of an aligned crop that show hair: what is nearer in colour to the hair at the top than to the skin of cheeks
+    and nose, and hangs together with it. None of them where too little hair is seen, as of bald people. It errs where light falls
+    on a forehead, and where clothes in the colour of long hair touch it.
+
+    Args:
+        person: bool [S, S], see [`person_outline`].
+
+    Raises:
+        ImportError: where OpenCV is missing.
+    """
+    import cv2
+
+    colours = cv2.cvtColor(np.asarray(crop.convert("RGB")), cv2.COLOR_RGB2LAB).astype(np.float32)
+    y, x = ((np.arange(length) + 0.5) / length for length in colours.shape[:2])
+    skin, top, hair, fringe = (
+        area.contains(x[None, :], y[:, None]) for area in (_SKIN, _TOP, REGIONS["hair"], _FRINGE)
+    )
+    offset = colours - np.median(colours[skin], 0)
+    from_skin = np.linalg.norm(offset, axis=-1)
+    # not where skin is only lighter: light falls on foreheads
+    other = (offset[..., 0] < -LEAST_DIFFERENCE) | (np.linalg.norm(offset[..., 1:], axis=-1) > LEAST_DIFFERENCE)
+    seed = top & hair & person & other
+    if seed.mean() < LEAST_HAIR:
+        return np.zeros_like(person)
+    like_hair = np.linalg.norm(colours - np.median(colours[seed], 0), axis=-1) < from_skin
+    like_hair = cv2.medianBlur(like_hair.astype(np.uint8), 5).astype(bool) & person
+    _, pieces = cv2.connectedComponents((like_hair & (hair | fringe)).astype(np.uint8))
+    return np.isin(pieces, pieces[seed & like_hair]) & (pieces > 0)
+
+
+def fringe_cells(hair: np.ndarray, grid: int) -> np.ndarray:
+    """
+    The cells bool [grid, grid] beside the region `"hair"` into which hair hangs, as its one shape for everybody does not have it.
+
+    Args:
+        hair: bool [S, S], see [`hair_pixels`].
+
+    Raises:
+        ImportError: where OpenCV is missing.
+    """
+    import cv2
+
+    side = 2 * round(MARGIN * len(hair)) + 1
+    centres = (np.arange(len(hair)) + 0.5) / len(hair)
+    wide = cv2.dilate(hair.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool)
+    hangs = wide & _FRINGE.contains(centres[None, :], centres[:, None])
+    return covered_cells(hangs, grid, LEAST_SHARE) & ~region_cells("hair", grid)

@@ -1,0 +1,89 @@
+"""Where hair is: a new colour belongs on hair, all of it, and not on ears, necks and walls."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from gptface.processing.hair import fringe_cells, hair_pixels, is_about_hair_colour
+from gptface.processing.regions import region_cells
+
+pytest.importorskip("cv2")
+GRID = 16
+HAIR, SKIN = (50, 30, 20), (200, 150, 120)
+
+
+def face(size=128, bangs=0.0, lock=False, hair=HAIR, skin=SKIN, noise=6):
+    """A face below hair, before a wall; bangs hang down to a share of the crop, a lock over the cheek at the left."""
+    picture = Image.new("RGB", (size, size), (60, 90, 220))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse([size * 0.12, size * 0.02, size * 0.88, size * 1.1], fill=hair)
+    person = np.asarray(picture)[..., 2] != 220
+    draw.ellipse([size * 0.17, size * 0.16, size * 0.83, size * 0.97], fill=skin)
+    if bangs:
+        draw.rectangle([size * 0.35, size * 0.1, size * 0.65, size * bangs], fill=hair)
+    if lock:
+        draw.rectangle([size * 0.15, size * 0.4, size * 0.29, size * 0.85], fill=hair)
+    pixels = np.asarray(picture) + np.random.default_rng(0).integers(-noise, noise + 1, (size, size, 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), person
+
+
+def fringe(picture, person, grid=GRID):
+    return fringe_cells(hair_pixels(picture, person), grid)
+
+
+@pytest.mark.parametrize("size", [96, 128])
+def test_ears_neck_and_wall_are_no_hair(size):
+    picture, person = face(size)
+    found = hair_pixels(picture, person)
+    hair = person & (np.abs(np.asarray(picture, np.int64) - HAIR).max(-1) < 12)
+    assert (found & hair).sum() / (found | hair)[: size * 3 // 4].sum() > 0.9
+    assert not (found & ~person).any()
+
+
+@pytest.mark.parametrize("size", [96, 128])
+def test_bangs_are_hair_and_what_is_below_them_is_not(size):
+    plain, bangs = (fringe(*face(size, bangs=depth)) for depth in (0.0, 0.28))
+    middle = np.s_[4, 7:9]
+    assert not plain[middle].any() and bangs[middle].all()
+    assert not bangs[5:, 5:11].any(), "brows, eyes and mouth are no hair"
+    assert not (bangs & region_cells("hair", GRID)).any()
+
+
+def test_a_lock_over_a_cheek_is_hair():
+    plain, lock = (fringe(*face(lock=hangs))[8:12] for hangs in (False, True))
+    assert lock[:, 4].all() and not plain[:, 4].any() and not lock[:, 5:].any()
+
+
+def test_what_does_not_hang_together_with_hair_is_none():
+    """A dark mark on the forehead."""
+    picture, person = face()
+    ImageDraw.Draw(picture).rectangle([56, 34, 72, 39], fill=HAIR)
+    assert not fringe(picture, person)[4, 7:9].any()
+
+
+@pytest.mark.parametrize("change", [{"hair": SKIN}, {"skin": HAIR}], ids=["hair like skin", "skin like hair"])
+def test_where_colours_do_not_tell_nothing_is_found(change):
+    assert not hair_pixels(*face(bangs=0.28, **change)).any()
+
+
+def test_nobody_and_no_hair_do_no_harm():
+    picture, person = face(bangs=0.28)
+    assert not hair_pixels(picture, person & False).any()
+    assert not hair_pixels(Image.new("RGB", (128, 128), (90, 90, 90)), person).any()
+    assert fringe(picture, person, 4).shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["blond hair", "Blonde", "a brunette", "dark brown hair", "gray-haired", "smiling, red hair", "redheaded"],
+)
+def test_a_colour_leaves_the_cut_alone(prompt):
+    assert is_about_hair_colour(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["long blond hair", "wavy hair", "hair", "a red hat", "curly red hair", "no gray hair", "blond bangs", "bald", ""],
+)
+def test_whoever_asks_for_a_cut_or_not_for_hair_gets_no_recolouring(prompt):
+    assert not is_about_hair_colour(prompt)
