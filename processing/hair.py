@@ -20,6 +20,8 @@ _SKIN = Region(
 )
 _TOP = Region((box(0, 0, 128, 58),))
 _FRINGE = Region((box(32, 0, 96, 40), box(32, 56, 40, 104), box(88, 56, 96, 104)))
+# Bangs reach the brows, which have their colour: there hair is what hangs down without a gap from this height (of 1).
+_BANGS, _BANGS_FROM = Region((box(32, 36, 96, 54),)), 36 / 128
 #: What is nearer than this to the colour of the skin (CIELAB of 8 bits a channel) does not tell what colour the hair has.
 LEAST_DIFFERENCE = 14.0
 #: Share of the crop whose hair must be seen for its colour to be known.
@@ -61,8 +63,8 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
 
     colours = cv2.cvtColor(np.asarray(crop.convert("RGB")), cv2.COLOR_RGB2LAB).astype(np.float32)
     y, x = ((np.arange(length) + 0.5) / length for length in colours.shape[:2])
-    skin, top, hair, fringe = (
-        area.contains(x[None, :], y[:, None]) for area in (_SKIN, _TOP, REGIONS["hair"], _FRINGE)
+    skin, top, hair, fringe, bangs = (
+        area.contains(x[None, :], y[:, None]) for area in (_SKIN, _TOP, REGIONS["hair"], _FRINGE, _BANGS)
     )
     offset = colours - np.median(colours[skin], 0)
     from_skin = np.linalg.norm(offset, axis=-1)
@@ -73,7 +75,10 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
         return np.zeros_like(person)
     like_hair = np.linalg.norm(colours - np.median(colours[seed], 0), axis=-1) < from_skin
     like_hair = cv2.medianBlur(like_hair.astype(np.uint8), 5).astype(bool) & person
-    _, pieces = cv2.connectedComponents((like_hair & (hair | fringe)).astype(np.uint8))
+    start = round(_BANGS_FROM * len(person))
+    hangs = np.zeros_like(person)
+    hangs[start:] = np.logical_and.accumulate(like_hair[start:], axis=0)
+    _, pieces = cv2.connectedComponents((like_hair & (hair | fringe | (bangs & hangs))).astype(np.uint8))
     return np.isin(pieces, pieces[seed & like_hair]) & (pieces > 0)
 
 
@@ -92,5 +97,5 @@ def fringe_cells(hair: np.ndarray, grid: int) -> np.ndarray:
     side = 2 * round(MARGIN * len(hair)) + 1
     centres = (np.arange(len(hair)) + 0.5) / len(hair)
     wide = cv2.dilate(hair.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool)
-    hangs = wide & _FRINGE.contains(centres[None, :], centres[:, None])
-    return covered_cells(hangs, grid, LEAST_SHARE) & ~region_cells("hair", grid)
+    near = Region((*_FRINGE.include, *_BANGS.include)).contains(centres[None, :], centres[:, None])
+    return covered_cells(wide & near, grid, LEAST_SHARE) & ~region_cells("hair", grid)

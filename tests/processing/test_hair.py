@@ -45,8 +45,16 @@ def test_bangs_are_hair_and_what_is_below_them_is_not(size):
     plain, bangs = (fringe(*face(size, bangs=depth)) for depth in (0.0, 0.28))
     middle = np.s_[4, 7:9]
     assert not plain[middle].any() and bangs[middle].all()
-    assert not bangs[5:, 5:11].any(), "brows, eyes and mouth are no hair"
+    assert not bangs[6:, 5:11].any(), "eyes and mouth are no hair"
     assert not (bangs & region_cells("hair", GRID)).any()
+
+
+def test_bangs_may_reach_the_brows_and_brows_below_a_gap_are_no_hair():
+    picture, person = face(bangs=0.38)
+    assert fringe(picture, person)[5, 6:10].all()
+    picture, person = face(bangs=0.28)
+    ImageDraw.Draw(picture).rectangle([50, 42, 78, 46], fill=HAIR)
+    assert not hair_pixels(picture, person)[40:].any(0)[48:80].any()
 
 
 def test_a_lock_over_a_cheek_is_hair():
