@@ -1,7 +1,7 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
 Stages: the prototype of the image tokenizer, its codes, pre-training (four recipes), the better image tokenizer, its codes, pre-training
-(three recipes), the mean of the last two, one more recipe from there, another without dark glasses, the expression head on the frozen
+(three recipes), the mean of the last two, one more recipe from there, two without dark glasses, the expression head on the frozen
 backbone, release. Each resumes where it stopped and says how long it took. The result lies in WORK_DIR/release.
 """
 
@@ -41,10 +41,10 @@ from .weight_average import mean_of_models
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
-# of the expression head: 9 minutes on two cores beside the codes and states; without changed copies it learns the faces by heart, see
+# of the expression head: 14 minutes on two cores beside the codes and states; without changed copies it learns the faces by heart, see
 # benchmarks/NOTES.md
 EXPRESSION_HEAD = HeadTraining(epochs=10, learning_rate=2e-3, max_grad_norm=1.0)
-EXPRESSION_COPIES = 2
+EXPRESSION_COPIES = 3
 EXPRESSION_CHANGES = FaceAugmentation(colour=0.25, rotation=10.0, scale=0.1, shift=0.05, erasing=0.0, grey=0.0)
 PROTOTYPE, LPIPS = "tokenizer_prototype.safetensors", "lpips_alex.safetensors"
 # file, layout, mirror images too, each how many-th row
@@ -135,9 +135,16 @@ def encode_expressions(data: Path, tokenizer: GPTFaceImageTokenizer) -> list[Pat
     return folders
 
 
-def timed(name: str, done: Path, stage: Callable[[], object]) -> None:
-    """Runs a stage unless its result is there; says how long it took."""
-    if done.exists():
+def forget_all_dark_glasses(codes: Path) -> None:
+    """Training data without the labels of dark glasses."""
+    tokenizer = load_image_tokenizer("tokenizer_decoder/final")
+    for name in ("celeba178", "celeba89"):
+        forget_dark_glasses(codes / "train" / name, codes / "clear" / name, tokenizer)
+
+
+def timed(name: str, done: Path | None, stage: Callable[[], object]) -> None:
+    """Runs a stage unless its result is there; says how long it took. None: it looks itself what is there already."""
+    if done is not None and done.exists():
         logger.info("%s: done before", name)
         return
     start = time.monotonic()
@@ -166,24 +173,22 @@ def main() -> None:
     os.chdir(work)  # the recipes' paths are relative to it
 
     timed("image tokenizer", work / "image_tokenizer", lambda: make_image_tokenizer(weights, work / "image_tokenizer"))
-    make_codes(data, "image_tokenizer", Path("codes"))
+    timed("codes", None, lambda: make_codes(data, "image_tokenizer", Path("codes")))
     run_recipes("embedded_start", "embedded_main", "embedded_captions", "embedded_words")
     for config in image_tokenizers:
         timed(config.output_dir, Path(config.output_dir) / "final", functools.partial(train_image_tokenizer, config))
-    make_codes(data, "tokenizer_decoder/final", Path("recoded"))
+    timed("better codes", None, lambda: make_codes(data, "tokenizer_decoder/final", Path("recoded")))
     run_recipes("embedded_contrast", "embedded_pictures", "embedded_finish")
     phases = [work / name / "final" for name in ("pictures", "finish")]
     timed("mean", work / "mean/final/config.json", lambda: make_mean(phases, work / "mean/final"))
     run_recipes("embedded_settle")
-    image_tokenizer = load_image_tokenizer("tokenizer_decoder/final")
-    for name in ("celeba178", "celeba89"):
-        forget_dark_glasses(Path("recoded/train") / name, Path("recoded/clear") / name, image_tokenizer)
-    run_recipes("embedded_glasses")
+    timed("dark glasses", None, lambda: forget_all_dark_glasses(Path("recoded")))
+    run_recipes("embedded_glasses", "embedded_rare")
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "glasses/final")
+        model = GPTFaceForPreTraining.from_pretrained(work / "rare/final")
         make_heads(model, data)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "glasses/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "rare/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release" / "config.json", heads_and_release)
