@@ -49,7 +49,9 @@ def named_area(crop: Image.Image, names: list[str], grid: int, keep_cut: bool = 
         if area.bound is not None:
             size = len(area.bound)
             bound = np.minimum(area.bound, cells_to_mask(area.cells, size)) if others else area.bound
-            return EditArea(cells, np.maximum(bound, cells_to_mask(shown, size)), area.hair)
+            # a hat has another colour than the hair below it
+            covered = (shown & region_cells("hair", grid))[: grid // 4].any()
+            return EditArea(cells, np.maximum(bound, cells_to_mask(shown, size)), None if covered else area.hair)
         shown = shown | area.cells
     return EditArea(cells, None if (shown == cells).all() else cells_to_mask(shown, crop.height))
 

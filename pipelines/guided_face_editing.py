@@ -74,7 +74,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
         region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
             name no place the whole face may change. `"hair"` ends at the outline of the person
-            (OpenCV), or, where the prompt names its colour alone, of the hair that is there: for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
+            (OpenCV), or, where the prompt names its colour alone, of the hair that is there (beside and above the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
@@ -262,7 +262,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             edit["decoded"] = decoded.add(1).div(2).permute(0, 2, 3, 1)
             edit["match_scores"], edit["guidance_kl"] = output.match_scores, output.guidance_kl
             edit["redrawn"] = mask[0]
-        return {**inputs, "seeds": seeds}
+        return {**inputs, "seeds": seeds, "in_part": strength < 1}
 
     def _with_pictures(self, callback: Callable | None) -> Callable | None:
         """The user's callback, given the partial pictures too; they are decoded for nobody else."""
@@ -324,7 +324,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 image, crop = self._composite(
                     image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"]
                 )
-                if edit["crown"] is not None:
+                if edit["crown"] is not None and not outputs["in_part"]:
                     before, after = (np.asarray(each, np.float32) / 255 for each in (edit["face"].crop, crop))
                     image = recolour_crown(image, edit["crown"], before, after)
                 if hole:  # strokes were filled before

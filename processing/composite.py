@@ -16,8 +16,6 @@ from .alignment import apply, compose, corners, inverse, translation, warp
 from .image_loading import load_image
 
 CompositeMode = Literal["adaptive", "residual", "replace"]
-# An edit fades out over this part (1/16) of the crop at those of its edges that lie inside the photo.
-EDGE_FADE = 16
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 
 #: Of `"adaptive"`: the difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares
@@ -300,7 +298,7 @@ def _warp_channels(crop: np.ndarray, matrix: np.ndarray, box: Box) -> np.ndarray
 def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[Box, np.ndarray]:
     """The rectangle of the photo that a mask can reach, and the weights float32 `[H, W]` in it."""
     height, width = mask.shape
-    mask = mask * _edge_fade(width, height, matrix, size)
+    mask = mask * edge_fade(width, height, matrix, size)
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return _NOWHERE
@@ -322,7 +320,7 @@ def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
     return box, weight
 
 
-def _edge_fade(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def edge_fade(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Weights `[height, width]` that fall to 0 at those edges of the crop that lie inside the photo."""
     quad = apply(inverse(matrix), corners(width, height))
     x, y = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, None]
@@ -331,5 +329,5 @@ def _edge_fade(width: int, height: int, matrix: np.ndarray, size: tuple[int, int
         ends = quad[[index, (index + 1) % 4]]
         outside = (ends <= 0.5).all(axis=0) | (ends >= np.array(size) - 0.5).all(axis=0)
         if not outside.any():
-            fade *= np.clip(distance * EDGE_FADE, 0.0, 1.0)
+            fade *= np.clip(distance * 16, 0.0, 1.0)
     return fade

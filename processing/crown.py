@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE, align, compose, translation
-from .composite import EDGE_FADE, feather, paste_back
+from .alignment import CROP_SIZE, apply, compose, inverse, translation, warp
+from .composite import edge_fade, feather, paste_back
+from .image_loading import to_rgb
 from .regions import ellipse
 
 # Around the crop, in its sides: what is looked at, as a square of TOTAL sides whose origin lies LEFT and ABOVE of that of the crop; and
@@ -25,13 +26,11 @@ class Crown:
     Hair beyond a crop.
 
     Args:
-        pixels: of the crop's surroundings, float32 [T, T, 3] in [0, 1].
-        weight: of a change of colour there [T, T]: where hair is, up to where the edit of the crop fades out.
+        weight: of a change of colour in the crop's surroundings [T, T]: where hair is, up to where the edit of the crop fades out.
         matrix: [2, 3] from the photo to the surroundings.
         hair: bool [S, S], in the crop.
     """
 
-    pixels: np.ndarray
     weight: np.ndarray
     matrix: np.ndarray
     hair: np.ndarray
@@ -57,7 +56,7 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
         return None
     above, left, total = (round(share * size) for share in (ABOVE, LEFT, TOTAL))
     surroundings = compose(matrix, translation(left, above))
-    picture = align(photo, surroundings, total)
+    picture = warp(to_rgb(photo), surroundings, (total, total))
     inside = np.s_[above : above + size, left : left + size]
     x, y = ((np.arange(total) + 0.5 - origin) / size for origin in (left, above))
     x, y = x[None, :], y[:, None]
@@ -69,16 +68,20 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
     found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
     _, pieces = cv2.connectedComponents(found)
     joined = np.isin(pieces, np.unique(pieces[inside][hair])) & (pieces > 0)
-    fade = np.ones((total, total), np.float32)  # of the edit of the crop
-    for distance in (x, 1 - x, y, 1 - y):
-        fade = fade * np.clip(distance * EDGE_FADE, 0.0, 1.0)
+    fade = np.zeros((total, total), np.float32)  # of the edit of the crop
+    fade[inside] = edge_fade(size, size, matrix, photo.size)
     side = 2 * round(FADE * size / 2) + 1
     wide = cv2.dilate(joined.astype(np.uint8), np.ones((side, side), np.uint8)).astype(np.float32)
     weight = feather(wide, FADE * size) * (1 - fade)
-    weight[above:] *= np.clip((0.75 - y[above:]) * 8, 0, 1)
+    weight[above:] *= np.clip((0.75 - y[above:]) * 8, 0, 1).astype(np.float32)
+    # beyond the photo as at its edge: what lies there reaches over it by half a pixel
+    centres = np.stack(np.meshgrid(np.arange(total) + 0.5, np.arange(total) + 0.5), axis=-1).reshape(-1, 2)
+    places = np.clip(apply(inverse(surroundings), centres), 0.5, np.array(photo.size) - 0.5)
+    columns, rows = np.clip(apply(surroundings, places).astype(int), 0, total - 1).T
+    weight = weight[rows, columns].reshape(total, total)
     if not weight.any():
         return None
-    return Crown(np.asarray(picture, np.float32) / 255, weight, surroundings, hair)
+    return Crown(weight, surroundings, hair)
 
 
 def recolour_crown(photo: Image.Image, crown: Crown, original: np.ndarray, edited: np.ndarray) -> Image.Image:
@@ -90,4 +93,5 @@ def recolour_crown(photo: Image.Image, crown: Crown, original: np.ndarray, edite
     """
     at_the_top = crown.hair & (np.arange(len(crown.hair))[:, None] < TOP * len(crown.hair))
     change = (edited - original)[at_the_top].mean(0)
-    return paste_back(photo, crown.pixels + change, crown.weight, crown.matrix, "residual", crown.pixels)
+    nothing = np.zeros((*crown.weight.shape, 3), np.float32)
+    return paste_back(photo, nothing + change, crown.weight, crown.matrix, "residual", nothing)

@@ -31,20 +31,25 @@ LEAST_SHARE = 0.08
 #: Sides of the crop around hair that are redrawn with it: an edit fades in from its edge, and hair would show through there.
 MARGIN = 5 / 128
 
+_HAIR = r"hair(?:s|ed)?\b(?! (?:bands?|bows?|clips?|ties?|ribbons?|nets?))"
+_BLOND = r"blonde?s?\b(?! (?:beards?|brows?|eyebrows?|mou?staches?|bangs))|brunettes?\b|redhead\w*"
 _COLOURS = re.compile(
-    r"\b(?:blonde?s?|brunettes?|redhead\w*|(?:black|brown|gr[ae]y|white|silver|red|ginger|auburn|golden|dark|light|fair|dyed|"
-    r"blue|green|pink|purple|orange)(?: (?:black|brown|gr[ae]y|white|red|blue|green|blonde?))? hair\w*)\b"
+    rf"\b(?:{_BLOND}|(?:black|brown|gr[ae]y|white|silver|red|ginger|auburn|golden|yellow|dark|light|fair|dyed|blue|green|pink|purple|orange) {_HAIR})"
 )
+_OF_HAIR = re.compile(rf"\b(?:{_HAIR}|{_BLOND})")
 _CUTS = re.compile(
-    r"\b(?:long|longer|short|shorter|shoulder|wavy|waves|curl\w*|straight|spiky|thick\w*|thin\w*|ponytails?|pigtails?|buns?|bob|braid\w*|"
-    r"dreadlocks|afro|mohawk|hairstyle|haircut|hairline|bald\w*|shaved|bangs|fringe|growing|more|no|not|without)\b"
+    r"\b(?:long|longer|short|shorter|shoulders?|length|cut|style|pixie|buzz|wavy|waves|curl\w*|straight|spiky|voluminous|thick\w*|thin\w*|"
+    r"ponytails?|pigtails?|buns?|bob|braid\w*|cornrows|dreadlocks|afro|mohawk|hairstyle|haircut|hairline|receding|bald\w*|shaved|fringe|"
+    r"growing|more|less|no|not|never|without|isn|aren)\b"
 )
+_CLAUSES = re.compile(r"[,;.!?]|\b(?:and|with|but)\b|(?=\bwithout\b)")
 
 
 def is_about_hair_colour(prompt: str) -> bool:
-    """Whether a prompt names a colour of hair and says nothing of its cut ("blond hair", not "long blond hair")."""
-    words = plain_words(prompt)
-    return bool(_COLOURS.search(words)) and not _CUTS.search(words)
+    """Whether a prompt names a colour of hair and says nothing of its cut ("blond hair, not smiling", but not "long blond hair")."""
+    clauses = [plain_words(clause) for clause in _CLAUSES.split(prompt.lower())]
+    of_hair = [clause for clause in clauses if _OF_HAIR.search(clause)]
+    return any(map(_COLOURS.search, of_hair)) and not any(map(_CUTS.search, of_hair))
 
 
 def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
@@ -74,7 +79,9 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     if seed.mean() < LEAST_HAIR:
         return np.zeros_like(person)
     like_hair = np.linalg.norm(colours - np.median(colours[seed], 0), axis=-1) < from_skin
-    like_hair = cv2.medianBlur(like_hair.astype(np.uint8), 5).astype(bool) & person
+    like_hair = (
+        cv2.medianBlur(like_hair.astype(np.uint8), 2 * max(1, round(len(person) / 64)) + 1).astype(bool) & person
+    )
     start = round(_BANGS_FROM * len(person))
     hangs = np.zeros_like(person)
     hangs[start:] = np.logical_and.accumulate(like_hair[start:], axis=0)

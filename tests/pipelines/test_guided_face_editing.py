@@ -123,6 +123,26 @@ def test_of_hair_in_a_new_colour_only_hair_is_shown_and_what_hangs_into_the_face
     assert mask("blond hair")[middle, middle] == 255
 
 
+def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_part(edit, face, monkeypatch):
+    pytest.importorskip("cv2")
+    module = "gptface.pipelines.edit_area"
+    monkeypatch.setattr(f"{module}.person_outline", lambda crop: np.ones((crop.height, crop.width), bool))
+    top = np.arange(edit.face_size)[:, None] < edit.face_size // 4
+    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & top)
+    photo = Image.new("RGB", (240, 240), (40, 30, 20))
+    photo.paste(face, (72, 100))
+    points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96 + [72, 100]
+
+    def above(prompt, **options):
+        result = edit(photo, prompt=prompt, seed=0, landmarks=points, composite="replace", **options)[0]
+        changed = (pixels(result) != np.asarray(photo)).any(-1)
+        return changed[:80].any()
+
+    assert above("blond hair")
+    assert not above("blond hair", strength=0.5) and not above("long blond hair")
+    assert not above("blond hair, a hat", region=["hair", "hat"]), "it would take the colour of the hat"
+
+
 @pytest.mark.parametrize("shape", [np.s_[10:86, 40:42], np.s_[30:70, 20:75]], ids=["stroke", "rectangle"])
 def test_nothing_of_what_covers_a_hole_is_read(edit, face, shape):
     """A mask of another colour, or a scratch of another brightness, must not change what is below it."""

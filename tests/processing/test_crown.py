@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from gptface.processing.alignment import align
+from gptface.processing.composite import paste_back
 from gptface.processing.crown import find_crown, recolour_crown
 
 pytest.importorskip("cv2")
@@ -52,14 +53,27 @@ def test_what_the_edit_did_not_change_stays_above_too(person):
 
 
 def test_without_hair_at_the_top_or_beyond_the_crop_there_is_no_crown(person):
-    photo, _, matrix, crop, hair = person
+    photo, _, matrix, _, hair = person
     assert find_crown(photo, matrix, hair & False) is None
     low = hair & (np.arange(len(hair)) > 0.5 * len(hair))[:, None]
     assert find_crown(photo, matrix, low) is None
-    # the photo ends where the crop does
-    whole = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
-    identity = np.array([[1.0, 0, 0], [0, 1, 0]])
-    crown = find_crown(whole, identity, hair)
-    if crown is not None:
-        changed = np.asarray(recolour_crown(whole, crown, crop, crop + 0.3)) != np.asarray(whole)
-        assert changed.mean() < 0.05
+
+
+@pytest.mark.parametrize("cut", [0, -6, 20])
+def test_with_the_edit_of_the_crop_the_change_is_the_same_everywhere(person, cut):
+    """A photo that ends at the crop's edge, above it, or beyond it."""
+    photo, _, matrix, _, _ = person
+    left, top = (round(-row[2] / 0.5) for row in matrix)
+    photo = photo.crop((0, top - cut, *photo.size))
+    matrix = np.array([[0.5, 0, -left * 0.5], [0, 0.5, -cut * 0.5]])
+    size = len(person[4])
+    crop = np.asarray(align(photo, matrix, size), np.float32) / 255
+    hair = crop[..., 0] < 0.35
+    hair &= crop[..., 2] < 0.4
+    edited = crop + np.float32([0.4, 0.4, 0.4])
+    pasted = paste_back(photo, edited, hair.astype(np.float32), matrix, "residual", crop)
+    crown = find_crown(photo, matrix, hair)
+    both = pasted if crown is None else recolour_crown(pasted, crown, crop, edited)
+    middle = round(left + size)
+    change = (np.asarray(both, np.int64) - np.asarray(photo))[:16, middle - 10 : middle + 10]
+    assert np.abs(change - 102).max() < 12
