@@ -123,14 +123,13 @@ def test_of_hair_in_a_new_colour_only_hair_is_shown_and_what_hangs_into_the_face
     assert mask("blond hair")[middle, middle] == 255
 
 
-def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_part(edit, face, monkeypatch):
+def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_part(edit, monkeypatch):
     pytest.importorskip("cv2")
     module = "gptface.pipelines.edit_area"
     monkeypatch.setattr(f"{module}.person_outline", lambda crop: np.ones((crop.height, crop.width), bool))
-    top = np.arange(edit.face_size)[:, None] < edit.face_size // 4
-    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & top)
-    photo = Image.new("RGB", (240, 240), (40, 30, 20))
-    photo.paste(face, (72, 100))
+    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & (np.asarray(crop).max(-1) < 60))
+    photo = Image.new("RGB", (240, 240), (60, 90, 220))
+    photo.paste((40, 30, 20), (90, 60, 150, 125))
     points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96 + [72, 100]
 
     def above(prompt, **options):
