@@ -14,7 +14,12 @@ import gptface
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Portrait and prompt; the first is the README's first command.
-EDITS = [("serious.jpg", "smiling"), ("clean_shaven.jpg", "a beard"), ("portrait.jpg", "not smiling")]
+EDITS = [
+    ("serious.jpg", "smiling"),
+    ("clean_shaven.jpg", "a beard"),
+    ("portrait.jpg", "not smiling"),
+    ("clean_shaven.jpg", "blond hair"),
+]
 CANDIDATES = 4
 HEIGHT = 300
 GAP = 12
