@@ -8,6 +8,7 @@ from PIL import Image
 from .alignment import CROP_SIZE, apply, compose, inverse, translation, warp
 from .composite import edge_fade, feather, paste_back
 from .image_loading import to_rgb
+from .opencv import import_opencv
 from .regions import ellipse
 
 # Around the crop, in its sides: what is looked at, as a square of TOTAL sides whose origin lies LEFT and ABOVE of that of the crop; and
@@ -48,8 +49,7 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
     Raises:
         ImportError: where OpenCV is missing.
     """
-    import cv2
-
+    cv2 = import_opencv("finding hair")
     size = len(hair)
     top = np.arange(size)[:, None] < TOP * size
     if (hair & top).mean() < LEAST_HAIR:
@@ -64,7 +64,7 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
     labels[inside] = np.where(hair, cv2.GC_FGD, cv2.GC_BGD)
     cv2.setRNGSeed(0)  # its colour clusters start at random
     pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-    cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+    cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
     found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
     _, pieces = cv2.connectedComponents(found)
     joined = np.isin(pieces, np.unique(pieces[inside][hair])) & (pieces > 0)

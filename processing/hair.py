@@ -7,6 +7,7 @@ from PIL import Image
 
 from .alignment import CROP_LANDMARKS
 from .composite import covered_cells
+from .opencv import import_opencv
 from .regions import REGIONS, Region, box, ellipse, plain_words, region_cells
 
 (_LEFT_EYE_X, _EYE_Y), (_RIGHT_EYE_X, _), (_MIDDLE, _NOSE_Y), *_ = CROP_LANDMARKS.tolist()
@@ -64,8 +65,7 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     Raises:
         ImportError: where OpenCV is missing.
     """
-    import cv2
-
+    cv2 = import_opencv("finding hair")
     colours = cv2.cvtColor(np.asarray(crop.convert("RGB")), cv2.COLOR_RGB2LAB).astype(np.float32)
     y, x = ((np.arange(length) + 0.5) / length for length in colours.shape[:2])
     skin, top, hair, fringe, bangs = (
@@ -99,8 +99,7 @@ def fringe_cells(hair: np.ndarray, grid: int) -> np.ndarray:
     Raises:
         ImportError: where OpenCV is missing.
     """
-    import cv2
-
+    cv2 = import_opencv("finding hair")
     side = 2 * round(MARGIN * len(hair)) + 1
     centres = (np.arange(len(hair)) + 0.5) / len(hair)
     wide = cv2.dilate(hair.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool)

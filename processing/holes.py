@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from .opencv import import_opencv
+
 
 def fill_from_edges(photo: Image.Image, hole: np.ndarray) -> Image.Image:
     """
@@ -20,10 +22,7 @@ def fill_from_edges(photo: Image.Image, hole: np.ndarray) -> Image.Image:
         ImportError: where OpenCV is missing.
         ValueError: where the hole is the whole photo.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError('filling holes needs OpenCV: pip install "gptface[detect]"') from error
+    cv2 = import_opencv("filling holes")
     if hole.all():
         raise ValueError("the hole is the whole photo: nothing is left to fill it from")
     pixels = np.array(photo)

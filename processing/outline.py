@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from .opencv import import_opencv
 from .regions import Shape
 
 # Where the search begins: what is face for certain, and what may be head or shoulders.
@@ -22,10 +23,7 @@ def person_outline(crop: Image.Image) -> np.ndarray:
     Raises:
         ImportError: where OpenCV is missing.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError('finding the outline of a person needs OpenCV: pip install "gptface[detect]"') from error
+    cv2 = import_opencv("finding the outline of a person")
     pixels = np.ascontiguousarray(np.asarray(crop.convert("RGB"))[:, :, ::-1])
     height, width = pixels.shape[:2]
     x, y = ((np.arange(length) + 0.5) / length for length in (width, height))
@@ -34,5 +32,5 @@ def person_outline(crop: Image.Image) -> np.ndarray:
     labels[_HEAD.contains(x, y) | _SHOULDERS.contains(x, y)] = cv2.GC_PR_FGD
     labels[_FACE.contains(x, y)] = cv2.GC_FGD
     cv2.setRNGSeed(0)  # its colour clusters start at random
-    cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+    cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
     return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
