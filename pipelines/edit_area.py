@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 from transformers.utils import logging
 
-from gptface.processing.composite import cells_to_mask
+from gptface.processing.composite import cells_to_mask, widen
 from gptface.processing.hair import fringe_cells, hair_pixels
 from gptface.processing.outline import person_outline
 from gptface.processing.regions import region_cells, region_key, shown_cells
@@ -67,15 +67,11 @@ def hair_area(crop: Image.Image, grid: int, keep_cut: bool) -> EditArea:
     except ImportError:
         logger.warning_once('without OpenCV what is behind the hair changes with it: pip install "gptface[detect]"')
         return EditArea(region)
-    outline = _widened(person)
+    outline = widen(person, OUTLINE_MARGIN).astype(np.float32)
     if (outline * cells_to_mask(region, len(outline))).mean() <= LEAST_HAIR * region.mean():
         return EditArea(region)
     hair = hair_pixels(crop, person)
     cells = region | fringe_cells(hair, grid)
-    return EditArea(cells, _widened(hair), hair) if keep_cut and hair.any() else EditArea(cells, outline)
-
-
-def _widened(pixels: np.ndarray) -> np.ndarray:
-    side = 2 * round(OUTLINE_MARGIN * len(pixels)) + 1
-    picture = Image.fromarray(pixels).convert("L").filter(ImageFilter.MaxFilter(side))
-    return np.asarray(picture, dtype=np.float32) / 255
+    if keep_cut and hair.any():
+        return EditArea(cells, widen(hair, OUTLINE_MARGIN).astype(np.float32), hair)
+    return EditArea(cells, outline)

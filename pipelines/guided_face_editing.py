@@ -244,8 +244,10 @@ class GuidedFaceEditingPipeline(FacePipeline):
         for edit in inputs["edits"]:
             codes = self.model.image_tokenizer.encode(edit["pixel_values"].to(self.model.dtype))
             cells, bound = edit["cells"], edit["bound"]
-            if strength < 1 and cells is not None and bound is not None:
-                cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
+            if strength < 1:
+                edit["crown"] = None  # what of the hair has a new colour is not known beyond the crop
+                if cells is not None and bound is not None:
+                    cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
             mask = self._cells_to_redraw(cells, codes, {**inputs["text"], **inputs["source"]}, strength)
             output = self.model.generate(
                 **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
@@ -262,7 +264,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             edit["decoded"] = decoded.add(1).div(2).permute(0, 2, 3, 1)
             edit["match_scores"], edit["guidance_kl"] = output.match_scores, output.guidance_kl
             edit["redrawn"] = mask[0]
-        return {**inputs, "seeds": seeds, "in_part": strength < 1}
+        return {**inputs, "seeds": seeds}
 
     def _with_pictures(self, callback: Callable | None) -> Callable | None:
         """The user's callback, given the partial pictures too; they are decoded for nobody else."""
@@ -324,7 +326,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 image, crop = self._composite(
                     image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"]
                 )
-                if edit["crown"] is not None and not outputs["in_part"]:
+                if edit["crown"] is not None:
                     before, after = (np.asarray(each, np.float32) / 255 for each in (edit["face"].crop, crop))
                     image = recolour_crown(image, edit["crown"], before, after)
                 if hole:  # strokes were filled before

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from .alignment import apply, compose, corners, inverse, translation, warp
 from .image_loading import load_image
@@ -58,6 +58,12 @@ def covered_cells(mask: ArrayLike, grid: int, share: float = 0.5) -> np.ndarray:
     """The cells bool `[grid, grid]` of which a mask `[H, W]` in [0, 1] covers more than a share."""
     shares = Image.fromarray(np.asarray(mask, dtype=np.float32)).resize((grid, grid), Image.Resampling.BOX)
     return np.asarray(shares) > share
+
+
+def widen(pixels: np.ndarray, margin: float) -> np.ndarray:
+    """Pixels bool `[S, S]` and what is beside them, at most `margin` sides of the picture away along rows and columns."""
+    side = 2 * round(margin * len(pixels)) + 1
+    return np.asarray(Image.fromarray(pixels).convert("L").filter(ImageFilter.MaxFilter(side))) > 0
 
 
 def feather(mask: ArrayLike, radius: float) -> np.ndarray:

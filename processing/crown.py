@@ -6,18 +6,18 @@ import numpy as np
 from PIL import Image
 
 from .alignment import CROP_SIZE, apply, compose, inverse, translation, warp
-from .composite import edge_fade, feather, paste_back
+from .composite import edge_fade, feather, paste_back, widen
 from .image_loading import to_rgb
-from .opencv import import_opencv
+from .opencv import grab_cut, import_opencv, joined_pixels
 from .regions import ellipse
 
 # Around the crop, in its sides: what is looked at, as a square of TOTAL sides whose origin lies LEFT and ABOVE of that of the crop; and
 # where hair may be in it.
 ABOVE, LEFT, TOTAL = 0.5, 0.25, 1.5
 _HEAD = ellipse(CROP_SIZE / 2, 44, 80, 100)
-_ROUNDS = 4
-#: Share of the crop that must be hair for its colour to be carried on, and rows from the top (of 1) where the change of colour is looked up.
-LEAST_HAIR, TOP = 1 / 100, 0.25
+#: Share of the crop that must be hair for its colour to be carried on; heights of the crop (of 1) down to which the change of colour is looked
+#: up and carried on.
+LEAST_HAIR, TOP, BOTTOM = 1 / 100, 0.25, 0.75
 FADE = 5 / 128
 
 
@@ -29,7 +29,7 @@ class Crown:
     Args:
         weight: of a change of colour in the crop's surroundings [T, T]: where hair is, up to where the edit of the crop fades out.
         matrix: [2, 3] from the photo to the surroundings.
-        hair: bool [S, S], in the crop.
+        hair: bool [S, S], in the crop, where the change is looked up.
     """
 
     weight: np.ndarray
@@ -51,8 +51,8 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
     """
     cv2 = import_opencv("finding hair")
     size = len(hair)
-    top = np.arange(size)[:, None] < TOP * size
-    if (hair & top).mean() < LEAST_HAIR:
+    at_the_top = hair & (np.arange(size)[:, None] < TOP * size)
+    if at_the_top.mean() < LEAST_HAIR:
         return None
     above, left, total = (round(share * size) for share in (ABOVE, LEFT, TOTAL))
     surroundings = compose(matrix, translation(left, above))
@@ -60,20 +60,15 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
     inside = np.s_[above : above + size, left : left + size]
     x, y = ((np.arange(total) + 0.5 - origin) / size for origin in (left, above))
     x, y = x[None, :], y[:, None]
-    labels = np.where(_HEAD.contains(x, y) & (y < 0.75), cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
+    labels = np.where(_HEAD.contains(x, y) & (y < BOTTOM), cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
     labels[inside] = np.where(hair, cv2.GC_FGD, cv2.GC_BGD)
-    cv2.setRNGSeed(0)  # its colour clusters start at random
-    pixels = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-    cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-    _, pieces = cv2.connectedComponents(found)
-    joined = np.isin(pieces, np.unique(pieces[inside][hair])) & (pieces > 0)
+    seeds = np.zeros((total, total), bool)
+    seeds[inside] = hair
+    joined = joined_pixels(grab_cut(picture, labels), seeds)
     fade = np.zeros((total, total), np.float32)  # of the edit of the crop
     fade[inside] = edge_fade(size, size, matrix, photo.size)
-    side = 2 * round(FADE * size / 2) + 1
-    wide = cv2.dilate(joined.astype(np.uint8), np.ones((side, side), np.uint8)).astype(np.float32)
-    weight = feather(wide, FADE * size) * (1 - fade)
-    weight[above:] *= np.clip((0.75 - y[above:]) * 8, 0, 1).astype(np.float32)
+    weight = feather(widen(joined, FADE / TOTAL / 2), FADE * size) * (1 - fade)
+    weight *= np.clip((BOTTOM - y) * 8, 0, 1).astype(np.float32)
     # beyond the photo as at its edge: what lies there reaches over it by half a pixel
     centres = np.stack(np.meshgrid(np.arange(total) + 0.5, np.arange(total) + 0.5), axis=-1).reshape(-1, 2)
     places = np.clip(apply(inverse(surroundings), centres), 0.5, np.array(photo.size) - 0.5)
@@ -81,7 +76,7 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
     weight = weight[rows, columns].reshape(total, total)
     if not weight.any():
         return None
-    return Crown(weight, surroundings, hair)
+    return Crown(weight, surroundings, at_the_top)
 
 
 def recolour_crown(photo: Image.Image, crown: Crown, original: np.ndarray, edited: np.ndarray) -> Image.Image:
@@ -91,7 +86,6 @@ def recolour_crown(photo: Image.Image, crown: Crown, original: np.ndarray, edite
     Args:
         original, edited: the crop before and after, float [S, S, 3] in [0, 1].
     """
-    at_the_top = crown.hair & (np.arange(len(crown.hair))[:, None] < TOP * len(crown.hair))
-    change = (edited - original)[at_the_top].mean(0)
+    change = (edited - original)[crown.hair].mean(0)
     nothing = np.zeros((*crown.weight.shape, 3), np.float32)
     return paste_back(photo, nothing + change, crown.weight, crown.matrix, "residual", nothing)

@@ -5,10 +5,10 @@ import re
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_LANDMARKS
-from .composite import covered_cells
-from .opencv import import_opencv
-from .regions import REGIONS, Region, box, ellipse, plain_words, region_cells
+from .alignment import CROP_LANDMARKS, CROP_SIZE
+from .composite import covered_cells, widen
+from .opencv import import_opencv, joined_pixels
+from .regions import REGIONS, Region, Shape, area_pixels, box, ellipse, plain_words, region_cells
 
 (_LEFT_EYE_X, _EYE_Y), (_RIGHT_EYE_X, _), (_MIDDLE, _NOSE_Y), *_ = CROP_LANDMARKS.tolist()
 # Where colours are looked up, and where hair may hang into the face: over the forehead down to the brows, and down both sides.
@@ -19,10 +19,11 @@ _SKIN = Region(
         ellipse(_MIDDLE, _NOSE_Y - 6, 6, 10),
     )
 )
-_TOP = Region((box(0, 0, 128, 58),))
+_TOP = box(0, 0, CROP_SIZE, 58)
 _FRINGE = Region((box(32, 0, 96, 40), box(32, 56, 40, 104), box(88, 56, 96, 104)))
-# Bangs reach the brows, which have their colour: there hair is what hangs down without a gap from this height (of 1).
-_BANGS, _BANGS_FROM = Region((box(32, 36, 96, 54),)), 36 / 128
+# Bangs reach the brows, which have their colour: there hair is what hangs down without a gap from the top of this box.
+_BANGS_FROM = 36
+_BANGS = box(32, _BANGS_FROM, 96, 54)
 #: What is nearer than this to the colour of the skin (CIELAB of 8 bits a channel) does not tell what colour the hair has.
 LEAST_DIFFERENCE = 14.0
 #: Share of the crop whose hair must be seen for its colour to be known.
@@ -67,10 +68,8 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     """
     cv2 = import_opencv("finding hair")
     colours = cv2.cvtColor(np.asarray(crop.convert("RGB")), cv2.COLOR_RGB2LAB).astype(np.float32)
-    y, x = ((np.arange(length) + 0.5) / length for length in colours.shape[:2])
-    skin, top, hair, fringe, bangs = (
-        area.contains(x[None, :], y[:, None]) for area in (_SKIN, _TOP, REGIONS["hair"], _FRINGE, _BANGS)
-    )
+    areas: tuple[Shape | Region, ...] = (_SKIN, _TOP, REGIONS["hair"], _FRINGE, _BANGS)
+    skin, top, hair, fringe, bangs = (area_pixels(area, len(person)) for area in areas)
     offset = colours - np.median(colours[skin], 0)
     from_skin = np.linalg.norm(offset, axis=-1)
     # not where skin is only lighter: light falls on foreheads
@@ -79,14 +78,12 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     if seed.mean() < LEAST_HAIR:
         return np.zeros_like(person)
     like_hair = np.linalg.norm(colours - np.median(colours[seed], 0), axis=-1) < from_skin
-    like_hair = (
-        cv2.medianBlur(like_hair.astype(np.uint8), 2 * max(1, round(len(person) / 64)) + 1).astype(bool) & person
-    )
-    start = round(_BANGS_FROM * len(person))
+    side = 2 * max(1, round(len(person) / 64)) + 1
+    like_hair = cv2.medianBlur(like_hair.astype(np.uint8), side).astype(bool) & person
+    start = round(_BANGS_FROM / CROP_SIZE * len(person))
     hangs = np.zeros_like(person)
     hangs[start:] = np.logical_and.accumulate(like_hair[start:], axis=0)
-    _, pieces = cv2.connectedComponents((like_hair & (hair | fringe | (bangs & hangs))).astype(np.uint8))
-    return np.isin(pieces, pieces[seed & like_hair]) & (pieces > 0)
+    return joined_pixels(like_hair & (hair | fringe | (bangs & hangs)), seed & like_hair)
 
 
 def fringe_cells(hair: np.ndarray, grid: int) -> np.ndarray:
@@ -95,13 +92,6 @@ def fringe_cells(hair: np.ndarray, grid: int) -> np.ndarray:
 
     Args:
         hair: bool [S, S], see [`hair_pixels`].
-
-    Raises:
-        ImportError: where OpenCV is missing.
     """
-    cv2 = import_opencv("finding hair")
-    side = 2 * round(MARGIN * len(hair)) + 1
-    centres = (np.arange(len(hair)) + 0.5) / len(hair)
-    wide = cv2.dilate(hair.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool)
-    near = Region((*_FRINGE.include, *_BANGS.include)).contains(centres[None, :], centres[:, None])
-    return covered_cells(wide & near, grid, LEAST_SHARE) & ~region_cells("hair", grid)
+    near = area_pixels(_FRINGE, len(hair)) | area_pixels(_BANGS, len(hair))
+    return covered_cells(widen(hair, MARGIN) & near, grid, LEAST_SHARE) & ~region_cells("hair", grid)

@@ -3,14 +3,13 @@
 import numpy as np
 from PIL import Image
 
-from .opencv import import_opencv
+from .opencv import grab_cut, import_opencv
 from .regions import Shape
 
 # Where the search begins: what is face for certain, and what may be head or shoulders.
 _FACE = Shape(0.5, 0.55, 0.26, 0.34, round=True)
 _HEAD = Shape(0.5, 0.55, 0.5, 0.55, round=True)
 _SHOULDERS = Shape(0.5, 0.775, 0.47, 0.225, round=False)
-_ROUNDS = 4
 
 
 def person_outline(crop: Image.Image) -> np.ndarray:
@@ -24,13 +23,9 @@ def person_outline(crop: Image.Image) -> np.ndarray:
         ImportError: where OpenCV is missing.
     """
     cv2 = import_opencv("finding the outline of a person")
-    pixels = np.ascontiguousarray(np.asarray(crop.convert("RGB"))[:, :, ::-1])
-    height, width = pixels.shape[:2]
-    x, y = ((np.arange(length) + 0.5) / length for length in (width, height))
+    x, y = ((np.arange(length) + 0.5) / length for length in crop.size)
     x, y = x[None, :], y[:, None]
-    labels = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
+    labels = np.full((crop.height, crop.width), cv2.GC_PR_BGD, np.uint8)
     labels[_HEAD.contains(x, y) | _SHOULDERS.contains(x, y)] = cv2.GC_PR_FGD
     labels[_FACE.contains(x, y)] = cv2.GC_FGD
-    cv2.setRNGSeed(0)  # its colour clusters start at random
-    cv2.grabCut(pixels, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return grab_cut(crop, labels)

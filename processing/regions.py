@@ -88,6 +88,13 @@ REGIONS: dict[str, Region] = {
     "all": Region((_EVERYTHING,)),
 }
 
+
+def area_pixels(area: Shape | Region, size: int) -> np.ndarray:
+    """The pixels bool `[size, size]` of a crop whose centres lie in an area."""
+    centres = (np.arange(size) + 0.5) / size
+    return area.contains(centres[None, :], centres[:, None])
+
+
 # A cell belongs to a region that covers this much of it.
 _MINIMAL_COVER = 1 / 3
 _SAMPLES = 8
@@ -135,8 +142,7 @@ def _lookup(name: str) -> Region:
 
 
 def _cells(region: Region, grid: int) -> np.ndarray:
-    points = (np.arange(grid * _SAMPLES) + 0.5) / (grid * _SAMPLES)
-    inside = region.contains(points[None, :], points[:, None])
+    inside = area_pixels(region, grid * _SAMPLES)
     cover = inside.reshape(grid, _SAMPLES, grid, _SAMPLES).mean(axis=(1, 3))
     # On a coarse grid no cell may be covered enough: then the best one stands for the region.
     return cover >= min(_MINIMAL_COVER, float(cover.max()))

@@ -13,7 +13,7 @@ import torch
 
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.alignment import CROP_LANDMARKS
-from gptface.processing.regions import Region, ellipse
+from gptface.processing.regions import Region, area_pixels, ellipse
 
 from .code_dataset import check_fingerprint
 from .encode import code_parts, write_part
@@ -37,9 +37,8 @@ def lens_brightness(faces: torch.Tensor) -> torch.Tensor:
     Crops [B, 3, S, S] in [-1, 1] → brightness [B] of the area of the lenses (its upper quartile: frames are dark, too) as a
     share of that of the cheeks.
     """
-    points = (np.arange(faces.shape[-1]) + 0.5) / faces.shape[-1]
     grey = faces.float().mean(1).add(1).div(2)
-    lenses, cheeks = (grey[:, torch.from_numpy(area.contains(points, points[:, None]))] for area in (LENSES, CHEEKS))
+    lenses, cheeks = (grey[:, torch.from_numpy(area_pixels(area, faces.shape[-1]))] for area in (LENSES, CHEEKS))
     return lenses.quantile(0.75, dim=1) / cheeks.median(dim=1).values.clamp(min=0.02)
 
 
