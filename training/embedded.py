@@ -41,7 +41,7 @@ from .weight_average import mean_of_models
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
-# of the expression head: 14 minutes on two cores beside the codes and states; without changed copies it learns the faces by heart, see
+# of the expression head: a quarter of an hour on two cores beside the codes and states; without changed copies it learns the faces by heart, see
 # benchmarks/NOTES.md
 EXPRESSION_HEAD = HeadTraining(epochs=10, learning_rate=2e-3, max_grad_norm=1.0)
 EXPRESSION_COPIES = 3
