@@ -1,8 +1,9 @@
 """Everything from DATA_DIR to the embedded checkpoint: `python -m gptface.training.embedded DATA_DIR WEIGHTS_DIR WORK_DIR`.
 
 Stages: the prototype of the image tokenizer, its codes, pre-training (four recipes), the better image tokenizer, its codes, pre-training
-(three recipes), the mean of the last two, one more recipe from there, two without dark glasses, the expression head on the frozen
-backbone, release. Each resumes where it stopped and says how long it took. The result lies in WORK_DIR/release.
+(three recipes), the mean of the last two, one more recipe from there, two without dark glasses, one on slightly changed copies of the
+faces (minutes on a GPU, hours on a CPU), the expression head on the frozen backbone, release. Each resumes where it stopped and says how
+long it took. The result lies in WORK_DIR/release.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .augmentation import FaceAugmentation
 from .captions import EMOTION_PHRASES
+from .changed_copies import encode_changed_copy
 from .code_dataset import load_code_table
 from .dark_glasses import forget_dark_glasses
 from .encode import encode_parquet
@@ -46,6 +48,7 @@ RECIPES = Path(__file__).parent / "recipes"
 EXPRESSION_HEAD = HeadTraining(epochs=10, learning_rate=2e-3, max_grad_norm=1.0)
 EXPRESSION_COPIES = 3
 EXPRESSION_CHANGES = FaceAugmentation(colour=0.25, rotation=10.0, scale=0.1, shift=0.05, erasing=0.0, grey=0.0)
+PRETRAINING_COPIES = 4  # of every face, the first as it is
 PROTOTYPE, LPIPS = "tokenizer_prototype.safetensors", "lpips_alex.safetensors"
 # file, layout, mirror images too, each how many-th row
 DATA_SETS = [
@@ -142,6 +145,17 @@ def forget_all_dark_glasses(codes: Path) -> None:
         forget_dark_glasses(codes / "train" / name, codes / "clear" / name, tokenizer)
 
 
+def make_changed_copies(data: Path, codes: Path) -> None:
+    """Copies of the faces to pre-train on, without the labels of dark glasses, and all of FER2013 once."""
+    tokenizer = load_image_tokenizer("tokenizer_decoder/final")
+    for name in ("celeba178", "celeba89"):
+        for copy in range(PRETRAINING_COPIES):
+            folder = codes / "copies" / name / str(copy)
+            encode_changed_copy(data / f"train/{name}.parquet", "celeba", tokenizer, folder, copy)
+            forget_dark_glasses(folder, codes / "clear_copies" / name / str(copy), tokenizer)
+    encode_parquet(data / "train/fer48.parquet", codes / "copies/fer48", tokenizer, "fer48")
+
+
 def timed(name: str, done: Path | None, stage: Callable[[], object]) -> None:
     """Runs a stage unless its result is there; says how long it took. None: it looks itself what is there already."""
     if done is not None and done.exists():
@@ -156,6 +170,7 @@ def run_recipes(*names: str) -> None:
     """Pre-trains by recipes, one after another."""
     for name in names:
         config = PreTrainingConfig.from_yaml(RECIPES / f"{name}.yaml")
+        config.arguments.setdefault("bf16", torch.cuda.is_available())
         timed(name, Path(config.output_dir) / "final", functools.partial(pretrain, config))
 
 
@@ -184,11 +199,13 @@ def main() -> None:
     run_recipes("embedded_settle")
     timed("dark glasses", None, lambda: forget_all_dark_glasses(Path("recoded")))
     run_recipes("embedded_glasses", "embedded_rare")
+    timed("changed copies", None, lambda: make_changed_copies(data, Path("recoded")))
+    run_recipes("embedded_copies")
 
     def heads_and_release() -> None:
-        model = GPTFaceForPreTraining.from_pretrained(work / "rare/final")
+        model = GPTFaceForPreTraining.from_pretrained(work / "copies/final")
         make_heads(model, data)
-        tokenizer = GPTFaceTokenizer.from_pretrained(work / "rare/final")
+        tokenizer = GPTFaceTokenizer.from_pretrained(work / "copies/final")
         save_release(model, GPTFaceProcessor(GPTFaceImageProcessor(), tokenizer), work / "release")
 
     timed("heads and release", work / "release" / "config.json", heads_and_release)

@@ -89,7 +89,7 @@ def test_from_data_to_a_checkpoint_with_every_recipe(folders, short_recipes, tmp
     monkeypatch.setattr(sys, "argv", ["embedded", *map(str, folders), str(tmp_path / "work")])
     embedded.main()
     model = GPTFaceForPreTraining.from_pretrained(tmp_path / "work/release")
-    last = GPTFaceForPreTraining.from_pretrained(tmp_path / "work/rare/final")
+    last = GPTFaceForPreTraining.from_pretrained(tmp_path / "work/copies/final")
     words, last_words = (each.get_input_embeddings().weight for each in (model, last))
     assert torch.equal(words, last_words.half().float()), "what is released is not the end of the last recipe"
     clear, all_ = (
@@ -97,6 +97,10 @@ def test_from_data_to_a_checkpoint_with_every_recipe(folders, short_recipes, tmp
         for part in ("clear", "train")
     )
     assert np.array_equal(clear.codes, all_.codes)
+    copies = [tmp_path / f"work/recoded/clear_copies/celeba178/{copy}" for copy in range(embedded.PRETRAINING_COPIES)]
+    codes = [load_code_table([folder], model.image_tokenizer.fingerprint()).codes for folder in copies]
+    assert np.array_equal(codes[0], all_.codes), "copy 0 is the face as it is"
+    assert all((codes[0] != changed).mean() > 0.1 for changed in codes[1:])
     shipped = GPTFaceForPreTraining.from_pretrained(gptface.DEFAULT_CHECKPOINT)
     for field in ("hidden_size", "max_text_length", "caption_reader"):
         assert getattr(model.config, field) == getattr(shipped.config, field), (
@@ -110,4 +114,4 @@ def test_from_data_to_a_checkpoint_with_every_recipe(folders, short_recipes, tmp
     (tmp_path / "work/release/config.json").unlink()
     embedded.main()
     skipped = [record.getMessage() for record in caplog.records if "done before" in record.getMessage()]
-    assert len(skipped) == 14, "only the last stage has something to do"
+    assert len(skipped) == 15, "only the last stage has something to do"

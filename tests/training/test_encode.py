@@ -14,6 +14,7 @@ from PIL import Image
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
 from gptface.cli import main
 from gptface.training import encode
+from gptface.training.changed_copies import SLIGHT_CHANGES, encode_changed_copy
 from gptface.training.code_dataset import load_code_table
 
 
@@ -47,6 +48,27 @@ def test_rows_keep_order_and_labels_and_flips_are_of_the_mirrored_picture(tmp_pa
     crop = encode.read_crop(pictures[3], "celeba", 32)
     mirrored = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     assert np.array_equal(table.codes[3], encode.encode_images(tokenizer, [crop, mirrored]))
+
+
+def test_changed_copies_are_slight_all_different_and_the_same_again(tmp_path, tokenizer, monkeypatch):
+    def means(tokenizer, images):
+        # in the place of codes: random weights give all pictures the same
+        blocks = np.stack([np.asarray(image.convert("L").resize((4, 4), Image.Resampling.BOX)) for image in images])
+        return blocks.reshape(len(images), -1).astype(np.uint16)
+
+    monkeypatch.setattr(encode, "encode_images", means)
+    write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(3)])
+
+    def codes(copy, folder):
+        assert encode_changed_copy(tmp_path / "faces.parquet", "celeba", tokenizer, tmp_path / folder, copy) == 3
+        return load_code_table([tmp_path / folder], tokenizer.fingerprint()).codes
+
+    first, second, again = codes(1, "first"), codes(2, "second"), codes(1, "again")
+    assert np.array_equal(first, again)
+    assert (first != second).any(axis=(1, 2)).all(), "every face changes from copy to copy"
+    smooth = Image.linear_gradient("L").resize((128, 128)).convert("RGB")
+    changed = SLIGHT_CHANGES(smooth, np.random.default_rng(0))
+    assert np.abs(np.asarray(changed, float) - np.asarray(smooth, float)).mean() < 0.1 * 255
 
 
 def test_a_changed_copy_of_a_row_is_the_same_wherever_the_run_was_cut(tmp_path, tokenizer, monkeypatch):

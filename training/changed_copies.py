@@ -1,0 +1,27 @@
+"""Slightly changed copies of the faces, so that long runs see none too often."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+
+from .augmentation import FaceAugmentation
+from .encode import encode_parquet
+
+#: Less than a classifier stands: the model reads aligned faces, and what hair and skin are called hangs on their colour.
+SLIGHT_CHANGES = FaceAugmentation(flip=0.0, colour=0.08, rotation=3.0, scale=0.03, shift=0.015, erasing=0.0, grey=0.0)
+
+
+def encode_changed_copy(source: Path, layout: str, tokenizer: GPTFaceImageTokenizer, target: Path, copy: int) -> int:
+    """
+    Encodes copy number `copy` of every face of a parquet file, and its mirror image, into the folder `target`, as
+    [`~gptface.training.encode.encode_parquet`] does; returns the rows written. Copy 0 is the face as it is; the others derive from
+    their number and the row alone.
+    """
+
+    def changed(face: Image.Image, row: int) -> Image.Image:
+        return SLIGHT_CHANGES(face, np.random.default_rng([copy, row]))
+
+    return encode_parquet(source, target, tokenizer, layout, change=changed if copy else None)
