@@ -14,14 +14,23 @@ from .encode import encode_parquet
 SLIGHT_CHANGES = FaceAugmentation(flip=0.0, colour=0.08, rotation=3.0, scale=0.03, shift=0.015, erasing=0.0, grey=0.0)
 
 
-def encode_changed_copy(source: Path, layout: str, tokenizer: GPTFaceImageTokenizer, target: Path, copy: int) -> int:
+def encode_changed_copy(
+    source: Path,
+    layout: str,
+    tokenizer: GPTFaceImageTokenizer,
+    target: Path,
+    copy: int,
+    changes: FaceAugmentation | None = SLIGHT_CHANGES,
+    flips: bool = True,
+) -> int:
     """
-    Encodes copy number `copy` of every face of a parquet file, and its mirror image, into the folder `target`, as
-    [`~gptface.training.encode.encode_parquet`] does; returns the rows written. Copy 0 is the face as it is; the others derive from
-    their number and the row alone.
+    Encodes copy number `copy` of every face of a parquet file into the folder `target`, as [`~gptface.training.encode.encode_parquet`]
+    does; returns the rows written. What changes derives from the copy's number and the row alone; without `changes` the faces are
+    as they are.
     """
 
     def changed(face: Image.Image, row: int) -> Image.Image:
-        return SLIGHT_CHANGES(face, np.random.default_rng([copy, row]))
+        assert changes is not None
+        return changes(face, np.random.default_rng([copy, row]))
 
-    return encode_parquet(source, target, tokenizer, layout, change=changed if copy else None)
+    return encode_parquet(source, target, tokenizer, layout, flips, change=None if changes is None else changed)

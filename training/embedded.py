@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from gptface.evaluation.calibration import choose_thresholds
@@ -29,7 +28,7 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .augmentation import FaceAugmentation
 from .captions import EMOTION_PHRASES
-from .changed_copies import encode_changed_copy
+from .changed_copies import SLIGHT_CHANGES, encode_changed_copy
 from .code_dataset import load_code_table
 from .dark_glasses import forget_dark_glasses
 from .encode import encode_parquet
@@ -126,15 +125,11 @@ def make_heads(model: GPTFaceForPreTraining, data: Path) -> None:
 def encode_expressions(data: Path, tokenizer: GPTFaceImageTokenizer) -> list[Path]:
     """FER2013's training faces as codes, and changed copies of them: the folders."""
 
-    def changed(face: Image.Image, row: int, copy: int) -> Image.Image:
-        return EXPRESSION_CHANGES(face, np.random.default_rng([copy, row]))
-
     file, folders = data / "train/fer48.parquet", [Path("recoded/heads/fer48")]
-    encode_parquet(file, folders[0], tokenizer, "fer48", flips=False)
+    encode_parquet(file, folders[0], tokenizer, "fer48", flips=False)  # pre-training may have made them
     for copy in range(EXPRESSION_COPIES):
         folders.append(Path(f"recoded/heads/fer48_{copy}"))
-        change = functools.partial(changed, copy=copy)
-        encode_parquet(file, folders[-1], tokenizer, "fer48", flips=False, change=change)
+        encode_changed_copy(file, "fer48", tokenizer, folders[-1], copy, EXPRESSION_CHANGES, flips=False)
     return folders
 
 
@@ -146,14 +141,15 @@ def forget_all_dark_glasses(codes: Path) -> None:
 
 
 def make_changed_copies(data: Path, codes: Path) -> None:
-    """Copies of the faces to pre-train on, without the labels of dark glasses, and all of FER2013 once."""
+    """Copies of the faces to pre-train on, without the labels of dark glasses, and all of FER2013 as it is."""
     tokenizer = load_image_tokenizer("tokenizer_decoder/final")
     for name in ("celeba178", "celeba89"):
         for copy in range(PRETRAINING_COPIES):
             folder = codes / "copies" / name / str(copy)
-            encode_changed_copy(data / f"train/{name}.parquet", "celeba", tokenizer, folder, copy)
+            changes = SLIGHT_CHANGES if copy else None
+            encode_changed_copy(data / f"train/{name}.parquet", "celeba", tokenizer, folder, copy, changes)
             forget_dark_glasses(folder, codes / "clear_copies" / name / str(copy), tokenizer)
-    encode_parquet(data / "train/fer48.parquet", codes / "copies/fer48", tokenizer, "fer48")
+    encode_parquet(data / "train/fer48.parquet", codes / "heads/fer48", tokenizer, "fer48", flips=False)
 
 
 def timed(name: str, done: Path | None, stage: Callable[[], object]) -> None:
