@@ -23,7 +23,7 @@ from gptface.processing.composite import (
 )
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.crown import find_crown, recolour_crown
-from gptface.processing.hair import is_about_hair_colour
+from gptface.processing.hair import is_about_hair_colour, recolour_hair
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
@@ -204,10 +204,10 @@ class GuidedFaceEditingPipeline(FacePipeline):
     ) -> dict[str, Any]:
         """One face: its pixels, the cells to redraw, and the mask of the crop that bounds what may change."""
         grid, size = self.model.config.grid_size, self.face_size
-        cells, bound, crown = None, None, None
+        cells, bound, hair, crown = None, None, None, None
         if names is not None:
             area = named_area(face.crop, names, grid, keep_cut=is_about_hair_colour(prompt))
-            cells, bound = area.cells, area.bound
+            cells, bound, hair = area.cells, area.bound, area.hair
             if area.hair is not None and face.matrix is not None:
                 crown = find_crown(photo, face.matrix, area.hair)
         if photo_mask is not None:
@@ -222,7 +222,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
         pixels = self.processor(images=[face.crop])["pixel_values"]
-        return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound, "crown": crown}
+        return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound, "hair": hair, "crown": crown}
 
     def _forward(
         self,
@@ -245,7 +245,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             codes = self.model.image_tokenizer.encode(edit["pixel_values"].to(self.model.dtype))
             cells, bound = edit["cells"], edit["bound"]
             if strength < 1:
-                edit["crown"] = None  # what of the hair has a new colour is not known beyond the crop
+                edit["hair"] = edit["crown"] = None  # what of the hair has a new colour is not known
                 if cells is not None and bound is not None:
                     cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
             mask = self._cells_to_redraw(cells, codes, {**inputs["text"], **inputs["source"]}, strength)
@@ -323,8 +323,11 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 edited, reconstruction = decoded[index + 1], decoded[0]
                 if keep_tone and composite != "replace":
                     edited = match_tone(edited, reconstruction, mask)
+                kept = None
+                if edit["hair"] is not None and composite == "adaptive":
+                    edited, kept = recolour_hair(edited, reconstruction, edit["hair"])
                 image, crop = self._composite(
-                    image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"]
+                    image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"], kept
                 )
                 if edit["crown"] is not None:
                     before, after = (np.asarray(each, np.float32) / 255 for each in (edit["face"].crop, crop))
@@ -363,13 +366,14 @@ class GuidedFaceEditingPipeline(FacePipeline):
         mask: np.ndarray,
         mode: CompositeMode,
         photo_mask: np.ndarray | None,
+        kept: np.ndarray | None,
     ) -> tuple[Image.Image, Image.Image]:
         """The photo and the crop with the edit in them."""
         original = np.asarray(face.crop, dtype=np.float32) / 255
-        crop = composite_crop(original, edited, mask, mode, reconstruction)
+        crop = composite_crop(original, edited, mask, mode, reconstruction, kept)
         crop_image = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
         # an aligned input of another size is a photo whose crop is all of it
         scale = self.face_size / np.array(photo.size, dtype=np.float64)
         matrix = face.matrix if face.matrix is not None else np.array([[scale[0], 0, 0], [0, scale[1], 0]])
-        pasted = paste_back(photo, edited, mask, matrix, mode, reconstruction, photo_mask)
+        pasted = paste_back(photo, edited, mask, matrix, mode, reconstruction, photo_mask, kept)
         return pasted, crop_image

@@ -6,6 +6,7 @@ change; photos are PIL images. Where a mask is 0 the result is the input, bit fo
 
 import os
 import warnings
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -64,6 +65,19 @@ def widen(pixels: np.ndarray, margin: float) -> np.ndarray:
     """Pixels bool `[S, S]` and what is beside them, at most `margin` sides of the picture away along rows and columns."""
     side = 2 * round(margin * len(pixels)) + 1
     return np.asarray(Image.fromarray(pixels).convert("L").filter(ImageFilter.MaxFilter(side))) > 0
+
+
+@lru_cache
+def _kernel(side: int, reach: float) -> np.ndarray:
+    """Weights [side, side] of the pixels of a row around each of them: a Gaussian of so many sides."""
+    distance = np.subtract.outer(np.arange(side), np.arange(side)) / (reach * side)
+    return np.exp(-0.5 * distance**2).astype(np.float32)
+
+
+def sum_around(picture: np.ndarray, reach: float) -> np.ndarray:
+    """Sums [S, S, C] around each pixel of a picture [S, S, C], weighted by a Gaussian of `reach` sides of the distance."""
+    kernel = _kernel(len(picture), reach)
+    return np.einsum("ij,jkc,kl->ilc", kernel, picture, kernel, optimize=True)
 
 
 def feather(mask: ArrayLike, radius: float) -> np.ndarray:
@@ -163,6 +177,7 @@ def composite_crop(
     mask: ArrayLike,
     mode: CompositeMode = "adaptive",
     reconstruction: ArrayLike | None = None,
+    kept: ArrayLike | None = None,
 ) -> np.ndarray:
     """Put the edit into the crop.
 
@@ -175,17 +190,20 @@ def composite_crop(
             the picture as it was, replace where it changed it, by degrees: detail of what is no longer there (the line
             of closed lips, teeth) would shine through.
         reconstruction: Decoded codes of the original; `"adaptive"` and `"residual"` need it.
+        kept: `[H, W]` in [0, 1], the least share of the original's detail that stays, for `"adaptive"`.
 
     Returns:
         float32 `[H, W, 3]` in [0, 1], equal to `original` wherever `mask` is 0.
     """
     base = _crop_array(original, "original")
-    layer, detail = _layer(edited, mode, reconstruction)
+    layer, detail = _layer(edited, mode, reconstruction, kept)
     weight = _mask_array(mask, base.shape[:2], "mask")[:, :, None]
     return np.where(weight > 0, np.clip(base + weight * (layer - (1 - detail) * base), 0.0, 1.0), base)
 
 
-def _layer(edited: ArrayLike, mode: str, reconstruction: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+def _layer(
+    edited: ArrayLike, mode: str, reconstruction: ArrayLike | None, kept: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
     """
     What is laid into the picture `[H, W, 3]`, and the share of the picture that stays below it `[H, W, 1]`: the edited pixels
     on nothing (0), the difference that the edit made on the picture (1), or between them.
@@ -199,6 +217,8 @@ def _layer(edited: ArrayLike, mode: str, reconstruction: ArrayLike | None) -> tu
         raise ValueError(f'composite mode "{mode}" needs the reconstruction: the decoded codes before the edit')
     before = _crop_array(reconstruction, "reconstruction")
     detail = np.ones_like(pixels[:, :, :1]) if mode == "residual" else likeness(pixels, before, CHANGE_SCALE)
+    if kept is not None:
+        detail = np.maximum(detail, _mask_array(kept, detail.shape[:2], "kept")[:, :, None])
     return pixels - detail * before, detail
 
 
@@ -257,6 +277,7 @@ def paste_back(
     mode: CompositeMode = "adaptive",
     reconstruction: ArrayLike | None = None,
     photo_mask: ArrayLike | None = None,
+    kept: ArrayLike | None = None,
 ) -> Image.Image:
     """Put the edited crop, or what the edit changed, into the photo at the photo's resolution.
 
@@ -265,7 +286,7 @@ def paste_back(
         edited: Decoded edited codes, float `[S, S, 3]` in [0, 1].
         mask: `[S, S]` in [0, 1], best with a feathered edge.
         matrix: `[2, 3]` from photo to crop.
-        mode, reconstruction: As for `composite_crop`.
+        mode, reconstruction, kept: As for `composite_crop`.
         photo_mask: `[height, width]` of the photo, in [0, 1]: an upper bound of the weight, for a mask that the user
             drew on the photo and that the crop's pixels are too coarse to follow.
 
@@ -275,7 +296,7 @@ def paste_back(
     """
     if photo.mode not in ("RGB", "RGBA"):
         raise ValueError(f"photo must have mode RGB or RGBA, as load_image returns it, not {photo.mode}")
-    layer, detail = _layer(edited, mode, reconstruction)
+    layer, detail = _layer(edited, mode, reconstruction, kept)
     box, weight = _weight_in_photo(_mask_array(mask, layer.shape[:2], "mask"), matrix, photo.size)
     if photo_mask is not None:
         bound = _mask_array(photo_mask, (photo.height, photo.width), "photo_mask")

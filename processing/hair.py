@@ -1,12 +1,13 @@
-"""Where the hair is in a face crop, told from skin by its colour, and whether a prompt is about its colour alone."""
+"""Where the hair is in a face crop, told from skin by its colour, whether a prompt is about its colour alone, and how it gets a new one."""
 
 import re
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
-from .composite import covered_cells, widen
+from .composite import covered_cells, sum_around, widen
 from .opencv import import_opencv, joined_pixels
 from .regions import REGIONS, Region, Shape, area_pixels, box, ellipse, plain_words, region_cells
 
@@ -28,6 +29,10 @@ _BANGS = box(32, _BANGS_FROM, 96, 54)
 LEAST_DIFFERENCE = 14.0
 #: Share of the crop whose hair must be seen for its colour to be known.
 LEAST_HAIR = 1 / 80
+#: Share of the crop that must be background, and what its colour must differ by from that of hair, to tell what is hair from it.
+LEAST_BACKGROUND, CLEAR_DIFFERENCE = 1 / 20, 25.0
+#: In sides of the crop: what is thinner is a line; the edge that a line's width takes from hair; and the reach of a mean over strands.
+LINE, EDGE, STRANDS = 6 / 128, 2 / 128, 6 / 128
 #: Share of a cell that must be hair or its margin.
 LEAST_SHARE = 0.08
 #: Sides of the crop around hair that are redrawn with it: an edit fades in from its edge, and hair would show through there.
@@ -57,8 +62,8 @@ def is_about_hair_colour(prompt: str) -> bool:
 def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     """
     The pixels bool [S, S] of an aligned crop that show hair: what is nearer in colour to the hair at the top than to the skin of cheeks
-    and nose, and hangs together with it. None of them where too little hair is seen, as of bald people. It errs where light falls
-    on a forehead, and where clothes in the colour of long hair touch it.
+    and nose and to the background, and hangs together with it by more than a line, as shadows along a jaw do. None of them where too
+    little hair is seen, as of bald people. It errs where light falls on a forehead, and where clothes in the colour of long hair touch it.
 
     Args:
         person: bool [S, S], see [`person_outline`].
@@ -77,13 +82,42 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     seed = top & hair & person & other
     if seed.mean() < LEAST_HAIR:
         return np.zeros_like(person)
-    like_hair = np.linalg.norm(colours - np.median(colours[seed], 0), axis=-1) < from_skin
+    colour = np.median(colours[seed], 0)
+    from_hair = np.linalg.norm(colours - colour, axis=-1)
+    like_hair = from_hair < from_skin
+    background = ~(person | skin)
+    if background.mean() > LEAST_BACKGROUND:
+        behind = np.median(colours[background], 0)
+        if np.linalg.norm(behind - colour) > CLEAR_DIFFERENCE:
+            like_hair &= from_hair < np.linalg.norm(colours - behind, axis=-1)
     side = 2 * max(1, round(len(person) / 64)) + 1
     like_hair = cv2.medianBlur(like_hair.astype(np.uint8), side).astype(bool) & person
     start = round(_BANGS_FROM / CROP_SIZE * len(person))
     hangs = np.zeros_like(person)
     hangs[start:] = np.logical_and.accumulate(like_hair[start:], axis=0)
-    return joined_pixels(like_hair & (hair | fringe | (bangs & hangs)), seed & like_hair)
+    found = like_hair & (hair | fringe | (bangs & hangs))
+    line = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, [2 * round(LINE * len(person) / 2) + 1] * 2)
+    thick = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, line).astype(bool)
+    return found & widen(joined_pixels(thick, seed & thick), EDGE)
+
+
+def recolour_hair(edited: ArrayLike, reconstruction: ArrayLike, hair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Hair in a new colour whose strands stay: of what an edit did to hair, the mean around each pixel, to be laid on the photo's own detail.
+    What is painted over it cell by cell is blurred, and some cells have a colour of their own.
+
+    Args:
+        edited, reconstruction: decoded codes after and before the edit, float [S, S, 3] in [0, 1].
+        hair: bool [S, S], see [`hair_pixels`].
+
+    Returns:
+        `edited` with that mean in the place of its own change at hair, float32 [S, S, 3]; and where it is, float32 [S, S].
+    """
+    after, before = np.asarray(edited, np.float32), np.asarray(reconstruction, np.float32)
+    weight = hair[:, :, None].astype(np.float32)
+    change = sum_around((after - before) * weight, STRANDS) / (sum_around(weight, STRANDS) + 1e-6)
+    near = widen(hair, MARGIN)
+    return np.where(near[:, :, None], np.clip(before + change, 0, 1), after), near.astype(np.float32)
 
 
 def fringe_cells(hair: np.ndarray, grid: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .composite import likeness
+from .composite import likeness, sum_around
 from .regions import region_cells
 
 #: The difference in [0, 1] at which 1/e of a pixel is still the same skin in another tone, and the standard deviations, in sides of the
@@ -34,8 +34,8 @@ def match_tone(edited: ArrayLike, reconstruction: ArrayLike, mask: ArrayLike) ->
     skin = likeness(after, before, TONE_SCALE) * (np.asarray(mask)[:, :, None] > 0)
     beside_the_mouth = ~_mouth(side)[:, :, None]
     change = skin * (after - before)
-    tone = _around(change * beside_the_mouth, TONE_REACH) / (_around(skin * beside_the_mouth, TONE_REACH) + 1e-6)
-    own = _around(change, OWN_REACH) / (_around(skin, OWN_REACH) + 1e-6)
+    tone = sum_around(change * beside_the_mouth, TONE_REACH) / (sum_around(skin * beside_the_mouth, TONE_REACH) + 1e-6)
+    own = sum_around(change, OWN_REACH) / (sum_around(skin, OWN_REACH) + 1e-6)
     return after - skin * np.clip(tone, np.minimum(own, 0), np.maximum(own, 0))
 
 
@@ -43,16 +43,3 @@ def match_tone(edited: ArrayLike, reconstruction: ArrayLike, mask: ArrayLike) ->
 def _mouth(side: int) -> np.ndarray:
     """Pixels [side, side] bool of the region of the mouth."""
     return region_cells("mouth", side)
-
-
-@lru_cache
-def _kernel(side: int, reach: float) -> np.ndarray:
-    """Weights [side, side] of the pixels of a row around each of them: a Gaussian of so many sides."""
-    distance = np.subtract.outer(np.arange(side), np.arange(side)) / (reach * side)
-    return np.exp(-0.5 * distance**2).astype(np.float32)
-
-
-def _around(picture: np.ndarray, reach: float) -> np.ndarray:
-    """Sums [S, S, C] around each pixel of a picture [S, S, C], weighted by the distance."""
-    kernel = _kernel(len(picture), reach)
-    return np.einsum("ij,jkc,kl->ilc", kernel, picture, kernel, optimize=True)

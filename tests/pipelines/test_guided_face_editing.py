@@ -123,6 +123,20 @@ def test_of_hair_in_a_new_colour_only_hair_is_shown_and_what_hangs_into_the_face
     assert mask("blond hair")[middle, middle] == 255
 
 
+def test_a_new_hair_colour_keeps_the_strands_of_the_photo(edit, face, monkeypatch):
+    module = "gptface.pipelines.edit_area"
+    monkeypatch.setattr(f"{module}.person_outline", lambda crop: np.ones((crop.height, crop.width), bool))
+    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & (np.arange(len(person)) > 8))
+
+    def sharpness(**options):
+        result = edit(face, prompt="blond hair", aligned=True, seed=0, **options)[0]
+        change = pixels(result).astype(float) - np.asarray(face)
+        return np.abs(np.diff(change[:20], axis=1)).mean()
+
+    # a change of colour is smooth; what is painted anew differs from the photo by its detail
+    assert sharpness() < 0.5 * sharpness(composite="replace")
+
+
 def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_part(edit, monkeypatch):
     pytest.importorskip("cv2")
     module = "gptface.pipelines.edit_area"

@@ -216,6 +216,20 @@ def test_detail_of_what_is_gone_does_not_shine_through():
     np.testing.assert_allclose(np.asarray(pasted)[2:-2, 2:-2] / 255, adaptive[2:-2, 2:-2], atol=0.02)
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.4, 1.0])
+def test_at_least_the_share_of_detail_that_is_asked_for_stays(kept):
+    """Hair keeps its strands under whatever colour."""
+    rng = np.random.default_rng(0)
+    original = rng.uniform(0.3, 0.5, (32, 32, 3))
+    before, after = np.full((2, 32, 32, 3), 0.4) + np.array([0, 0.3])[:, None, None, None]
+    mask = np.ones((32, 32))
+    crop = composite_crop(original, after, mask, "adaptive", before, mask * kept)
+    np.testing.assert_allclose(crop, after + kept * (original - before), atol=1e-5)
+    photo = Image.fromarray(np.rint(original * 255).astype(np.uint8))
+    pasted = paste_back(photo, after, mask, similarity(1, 0, 0, 0), "adaptive", before, kept=mask * kept)
+    np.testing.assert_allclose(np.asarray(pasted) / 255, crop, atol=0.03)
+
+
 def test_no_seam_where_a_mask_reaches_the_edge_of_the_crop():
     photo = Image.new("RGB", (400, 400), (120, 120, 120))
     matrix = similarity(0.5, 0.4, -10, -60)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from gptface.processing.hair import fringe_cells, hair_pixels, is_about_hair_colour
+from gptface.processing.composite import composite_crop
+from gptface.processing.hair import fringe_cells, hair_pixels, is_about_hair_colour, recolour_hair
 from gptface.processing.regions import region_cells
 
 pytest.importorskip("cv2")
@@ -18,7 +19,7 @@ def face(size=128, bangs=0.0, lock=False, hair=HAIR, skin=SKIN, noise=6):
     draw = ImageDraw.Draw(picture)
     draw.ellipse([size * 0.12, size * 0.02, size * 0.88, size * 1.1], fill=hair)
     person = np.asarray(picture)[..., 2] != 220
-    draw.ellipse([size * 0.17, size * 0.16, size * 0.83, size * 0.97], fill=skin)
+    draw.ellipse([size * 0.18, size * 0.16, size * 0.82, size * 0.97], fill=skin)
     if bangs:
         draw.rectangle([size * 0.35, size * 0.1, size * 0.65, size * bangs], fill=hair)
     if lock:
@@ -58,7 +59,7 @@ def test_bangs_may_reach_the_brows_and_brows_below_a_gap_are_no_hair():
 
 
 def test_a_lock_over_a_cheek_is_hair():
-    plain, lock = (fringe(*face(lock=hangs))[8:12] for hangs in (False, True))
+    plain, lock = (fringe(*face(lock=hangs))[8:11] for hangs in (False, True))
     assert lock[:, 4].all() and not plain[:, 4].any() and not lock[:, 5:].any()
 
 
@@ -67,6 +68,37 @@ def test_what_does_not_hang_together_with_hair_is_none():
     picture, person = face()
     ImageDraw.Draw(picture).rectangle([56, 34, 72, 39], fill=HAIR)
     assert not fringe(picture, person)[4, 7:9].any()
+
+
+def test_the_shadow_along_a_jaw_is_no_hair():
+    """It begins at the hair, and a new colour ran down the face."""
+    picture, person = face()
+    ImageDraw.Draw(picture).line([(30, 40), (36, 110)], fill=HAIR, width=4)
+    found = hair_pixels(picture, person)
+    assert found[:10, 40:80].any() and not found[70:100, 30:40].any()
+
+
+def test_a_wall_that_passes_for_the_person_is_no_hair():
+    picture, person = face()
+    beside = np.zeros_like(person)
+    beside[60:, 100:] = True
+    assert not (hair_pixels(picture, person | beside) & beside & ~person).any()
+
+
+def test_strands_stay_under_a_new_colour():
+    """Cells are painted each in a shade of its own, blurred; the photo's strands and a calm colour are wanted."""
+    rng = np.random.default_rng(0)
+    hair = np.zeros((128, 128), bool)
+    hair[10:60, 20:110] = True
+    strands = np.tile(np.where(np.arange(128) % 4 < 2, 0.2, 0.3), (128, 1))[..., None].repeat(3, 2)
+    blurred = np.full_like(strands, 0.25)
+    shades = rng.normal(0, 0.1, (16, 16)).repeat(8, 0).repeat(8, 1)[..., None]
+    edited, kept = recolour_hair(blurred + 0.3 + shades, blurred, hair)
+    result = composite_crop(strands, edited, np.ones((128, 128)), "adaptive", blurred, kept)
+    change = (result - strands)[hair].mean(-1)
+    assert abs(change.mean() - 0.3) < 0.05
+    assert change.std() < 0.06, "the photo's strands, and less of the cells' shades (0.1)"
+    assert np.array_equal(edited[90:], (blurred + 0.3 + shades)[90:].astype(np.float32)) and not kept[90:].any()
 
 
 @pytest.mark.parametrize("change", [{"hair": SKIN}, {"skin": HAIR}], ids=["hair like skin", "skin like hair"])
