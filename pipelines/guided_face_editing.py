@@ -54,6 +54,8 @@ DEFAULTS = {
     # moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
     "itm_guidance": 4.0,
 }
+#: Of a new colour for hair that is there: as only its colour is taken over, nothing gets coarse by it, and less leaves hair dark.
+HAIR_COLOUR_GUIDANCE = 4.5
 
 
 class GuidedFaceEditingPipeline(FacePipeline):
@@ -80,7 +82,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             difference between both captions.
         strength: in (0, 1], share of the region's cells that are redrawn, the most salient first; below 1 nothing is redrawn that would be put back.
         num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
-        guidance_scale: classifier-free guidance, 1 = off.
+        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
@@ -155,13 +157,15 @@ class GuidedFaceEditingPipeline(FacePipeline):
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
         edits = [self._prepare(photo, face, names, prompt, photo_mask, hole) for face in faces]
-        mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
+        keys = set(map(region_key, names or ()))
+        mouth = names is None or bool(SHOWS_THE_MOUTH & keys)
         told, text = self._told(prompt, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         return {
             "photo": photo,
             "photo_mask": photo_mask,
             "edits": edits,
             "hole": hole,
+            "hair_alone": keys == {"hair"},
             "prompt": prompt,
             "told": told,
             "text": text,
@@ -249,11 +253,13 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 if cells is not None and bound is not None:
                     cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
             mask = self._cells_to_redraw(cells, codes, {**inputs["text"], **inputs["source"]}, strength)
+            recolours = edit["hair"] is not None and inputs["hair_alone"]
+            scale = {"guidance_scale": HAIR_COLOUR_GUIDANCE} if recolours else {}
             output = self.model.generate(
                 **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
                 image_codes=codes.expand(len(seeds), -1),
                 image_mask=mask.expand(len(seeds), -1),
-                **{**DEFAULTS, **decoding},
+                **{**DEFAULTS, **scale, **decoding},
                 generator=[torch.Generator().manual_seed(each) for each in seeds],
                 callback_on_step_end=self._with_pictures(callback_on_step_end),
                 progress_bar=progress_bar,

@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import pipeline
 
 from gptface.pipelines.edit_area import EditArea
+from gptface.pipelines.guided_face_editing import DEFAULTS, HAIR_COLOUR_GUIDANCE
 from gptface.processing.composite import cells_to_mask
 from gptface.processing.regions import REGIONS, region_cells, shown_cells
 
@@ -135,6 +136,31 @@ def test_a_new_hair_colour_keeps_the_strands_of_the_photo(edit, face, monkeypatc
 
     # a change of colour is smooth; what is painted anew differs from the photo by its detail
     assert sharpness() < 0.5 * sharpness(composite="replace")
+
+
+def test_a_new_hair_colour_alone_is_guided_more(edit, face, monkeypatch):
+    """Weaker, dark hair stays dark; as strong, new glasses would get coarse."""
+    module, scales = "gptface.pipelines.edit_area", []
+    generate = edit.model.generate
+
+    def noted(**options):
+        scales.append(options["guidance_scale"])
+        return generate(**options)
+
+    monkeypatch.setattr(edit.model, "generate", noted)
+    monkeypatch.setattr(f"{module}.person_outline", lambda crop: np.ones((crop.height, crop.width), bool))
+    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person)
+    common = {"aligned": True, "seed": 0, "num_inference_steps": 1}
+    edit(face, prompt="blond hair", **common)
+    edit(face, prompt="blond hair", guidance_scale=1.5, **common)
+    for options in (
+        {"prompt": "blond hair, eyeglasses"},
+        {"prompt": "long blond hair"},
+        {"prompt": "blond hair", "strength": 0.5},
+        {"prompt": "smiling"},
+    ):
+        edit(face, **options, **common)
+    assert scales == [HAIR_COLOUR_GUIDANCE, 1.5] + 4 * [DEFAULTS["guidance_scale"]]
 
 
 def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_part(edit, monkeypatch):
