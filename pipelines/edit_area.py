@@ -7,7 +7,7 @@ from PIL import Image
 from transformers.utils import logging
 
 from gptface.processing.composite import cells_to_mask, widen
-from gptface.processing.hair import fringe_cells, hair_pixels
+from gptface.processing.hair import fringe_cells, hair_matte, hair_pixels
 from gptface.processing.outline import person_outline
 from gptface.processing.regions import region_cells, region_key, shown_cells
 
@@ -73,5 +73,5 @@ def hair_area(crop: Image.Image, grid: int, keep_cut: bool) -> EditArea:
     hair = hair_pixels(crop, person)
     cells = region | fringe_cells(hair, grid)
     if keep_cut and hair.any():
-        return EditArea(cells, widen(hair, OUTLINE_MARGIN).astype(np.float32), hair)
+        return EditArea(cells, hair_matte(crop, hair), hair)
     return EditArea(cells, outline)

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from .alignment import CROP_SIZE, apply, compose, inverse, translation, warp
-from .composite import edge_fade, feather, paste_back, widen
+from .composite import edge_fade, paste_back
+from .hair import NOTHING, hair_matte
 from .image_loading import to_rgb
 from .opencv import grab_cut, import_opencv, joined_pixels
 from .regions import ellipse
@@ -18,7 +19,6 @@ _HEAD = ellipse(CROP_SIZE / 2, 44, 80, 100)
 #: Share of the crop that must be hair for its colour to be carried on; heights of the crop (of 1) down to which the change of colour is looked
 #: up and carried on.
 LEAST_HAIR, TOP, BOTTOM = 1 / 100, 0.25, 0.75
-FADE = 5 / 128
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def find_crown(photo: Image.Image, matrix: np.ndarray, hair: np.ndarray) -> Crow
     joined = joined_pixels(grab_cut(picture, labels), seeds)
     fade = np.zeros((total, total), np.float32)  # of the edit of the crop
     fade[inside] = edge_fade(size, size, matrix, photo.size)
-    weight = feather(widen(joined, FADE / TOTAL / 2), FADE * size) * (1 - fade)
+    matte = hair_matte(picture, joined)
+    weight = np.where(matte > NOTHING, matte, 0) * (1 - fade)
     weight *= np.clip((BOTTOM - y) * 8, 0, 1).astype(np.float32)
     # beyond the photo as at its edge: what lies there reaches over it by half a pixel
     centres = np.stack(np.meshgrid(np.arange(total) + 0.5, np.arange(total) + 0.5), axis=-1).reshape(-1, 2)

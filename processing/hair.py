@@ -33,6 +33,9 @@ LEAST_HAIR = 1 / 80
 LEAST_BACKGROUND, CLEAR_DIFFERENCE = 1 / 20, 25.0
 #: In sides of the crop: what is thinner is a line; the edge that a line's width takes from hair; and the reach of a mean over strands.
 LINE, EDGE, STRANDS = 6 / 128, 2 / 128, 6 / 128
+#: Of the matte: half the side of a mean and the way on which an edit fades in, in sides of the crop; the variance of brightness that is no
+#: edge; a weight that changes no pixel.
+MATTE_REACH, FADE, MATTE_CALM, NOTHING = 4 / 128, 8 / 128, 1e-3, 1 / 600
 #: Share of a cell that must be hair or its margin.
 LEAST_SHARE = 0.08
 #: Sides of the crop around hair that are redrawn with it: an edit fades in from its edge, and hair would show through there.
@@ -99,6 +102,32 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     line = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, [2 * round(LINE * len(person) / 2) + 1] * 2)
     thick = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, line).astype(bool)
     return found & widen(joined_pixels(thick, seed & thick), EDGE)
+
+
+def hair_matte(crop: Image.Image, hair: np.ndarray) -> np.ndarray:
+    """
+    How much of each pixel of an aligned crop is hair, float32 [S, S] in [0, 1]: found hair by a guided filter (He et al. 2010), so that its
+    edge is where the picture has one. A new colour that reaches beyond it lights up the wall, one that ends before it leaves a dark rim.
+
+    Args:
+        hair: bool [S, S], see [`hair_pixels`].
+
+    Raises:
+        ImportError: where OpenCV is missing.
+    """
+    cv2 = import_opencv("finding hair")
+    side = 2 * max(1, round(MATTE_REACH * len(hair))) + 1
+    found, guide = hair.astype(np.float32), np.asarray(crop.convert("L"), np.float32) / 255
+
+    def mean(picture: np.ndarray) -> np.ndarray:
+        return cv2.blur(picture, (side, side))
+
+    slope = (mean(guide * found) - mean(guide) * mean(found)) / (mean(guide**2) - mean(guide) ** 2 + MATTE_CALM)
+    offset = mean(found) - slope * mean(guide)
+    matte = mean(slope) * guide + mean(offset)
+    # what is hardly hair is none, and what is nearly all hair is all; of the wall so little that nobody sees it: an edit fades in from the
+    # edge of what may change, and would leave the outermost hair dark
+    return np.clip((matte - 0.1) / 0.8, NOTHING, 1) * widen(hair, FADE)
 
 
 def recolour_hair(edited: ArrayLike, reconstruction: ArrayLike, hair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

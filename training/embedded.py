@@ -48,6 +48,7 @@ EXPRESSION_HEAD = HeadTraining(epochs=10, learning_rate=2e-3, max_grad_norm=1.0)
 EXPRESSION_COPIES = 3
 EXPRESSION_CHANGES = FaceAugmentation(colour=0.25, rotation=10.0, scale=0.1, shift=0.05, erasing=0.0, grey=0.0)
 PRETRAINING_COPIES = 4  # of every face, the first as it is
+IMAGE_TOKENIZER = "tokenizer_whole_faces/final"  # the one that is released
 PROTOTYPE, LPIPS = "tokenizer_prototype.safetensors", "lpips_alex.safetensors"
 # file, layout, mirror images too, each how many-th row
 DATA_SETS = [
@@ -75,7 +76,11 @@ def tokenizer_recipes(data: Path, weights: Path) -> list[ImageTokenizerTrainingC
         ImageTokenizerTrainingConfig.from_yaml(
             RECIPES / f"{name}.yaml", data_dir=str(data), init=start, lpips_weights=str(weights / LPIPS)
         )
-        for name, start in (("tokenizer", "image_tokenizer"), ("tokenizer_decoder", "tokenizer/final"))
+        for name, start in (
+            ("tokenizer", "image_tokenizer"),
+            ("tokenizer_decoder", "tokenizer/final"),
+            ("tokenizer_whole_faces", "tokenizer_decoder/final"),
+        )
     ]
 
 
@@ -135,14 +140,14 @@ def encode_expressions(data: Path, tokenizer: GPTFaceImageTokenizer) -> list[Pat
 
 def forget_all_dark_glasses(codes: Path) -> None:
     """Training data without the labels of dark glasses."""
-    tokenizer = load_image_tokenizer("tokenizer_decoder/final")
+    tokenizer = load_image_tokenizer(IMAGE_TOKENIZER)
     for name in ("celeba178", "celeba89"):
         forget_dark_glasses(codes / "train" / name, codes / "clear" / name, tokenizer)
 
 
 def make_changed_copies(data: Path, codes: Path) -> None:
     """Copies of the faces to pre-train on, without the labels of dark glasses, and all of FER2013 as it is."""
-    tokenizer = load_image_tokenizer("tokenizer_decoder/final")
+    tokenizer = load_image_tokenizer(IMAGE_TOKENIZER)
     for name in ("celeba178", "celeba89"):
         for copy in range(PRETRAINING_COPIES):
             folder = codes / "copies" / name / str(copy)
@@ -188,7 +193,7 @@ def main() -> None:
     run_recipes("embedded_start", "embedded_main", "embedded_captions", "embedded_words")
     for config in image_tokenizers:
         timed(config.output_dir, Path(config.output_dir) / "final", functools.partial(train_image_tokenizer, config))
-    timed("better codes", None, lambda: make_codes(data, "tokenizer_decoder/final", Path("recoded")))
+    timed("better codes", None, lambda: make_codes(data, IMAGE_TOKENIZER, Path("recoded")))
     run_recipes("embedded_contrast", "embedded_pictures", "embedded_finish")
     phases = [work / name / "final" for name in ("pictures", "finish")]
     timed("mean", work / "mean/final/config.json", lambda: make_mean(phases, work / "mean/final"))

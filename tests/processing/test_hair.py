@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from gptface.processing.composite import composite_crop
-from gptface.processing.hair import fringe_cells, hair_pixels, is_about_hair_colour, recolour_hair
+from gptface.processing.composite import composite_crop, widen
+from gptface.processing.hair import fringe_cells, hair_matte, hair_pixels, is_about_hair_colour, recolour_hair
 from gptface.processing.regions import region_cells
 
 pytest.importorskip("cv2")
@@ -83,6 +83,20 @@ def test_a_wall_that_passes_for_the_person_is_no_hair():
     beside = np.zeros_like(person)
     beside[60:, 100:] = True
     assert not (hair_pixels(picture, person | beside) & beside & ~person).any()
+
+
+@pytest.mark.parametrize("size", [96, 128])
+@pytest.mark.parametrize("error", [0, 1], ids=["exact", "a pixel too wide"])
+def test_a_new_colour_ends_where_hair_does(size, error):
+    """Beyond it a wall would shine, before it a dark rim would stay."""
+    picture, person = face(size)
+    hair = hair_pixels(picture, person)
+    matte = hair_matte(picture, widen(hair, error / size))
+    assert matte.shape == hair.shape and matte.min() >= 0 and matte.max() <= 1
+    assert matte[hair].mean() > 0.9
+    # the widened mask itself gives half of it away
+    assert matte[~person & widen(hair, 2 / size)].mean() < 0.4
+    assert not matte[~widen(hair, 16 / size)].any()
 
 
 def test_strands_stay_under_a_new_colour():
