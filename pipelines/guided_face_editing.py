@@ -330,7 +330,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 if keep_tone and composite != "replace":
                     edited = match_tone(edited, reconstruction, mask)
                 kept = None
-                if edit["hair"] is not None and composite == "adaptive":
+                if edit["hair"] is not None and outputs["hair_alone"] and composite == "adaptive":
                     edited, kept = recolour_hair(edited, reconstruction, edit["hair"])
                 image, crop = self._composite(
                     image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"], kept

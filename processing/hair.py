@@ -99,7 +99,7 @@ def hair_pixels(crop: Image.Image, person: np.ndarray) -> np.ndarray:
     hangs = np.zeros_like(person)
     hangs[start:] = np.logical_and.accumulate(like_hair[start:], axis=0)
     found = like_hair & (hair | fringe | (bangs & hangs))
-    line = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, [2 * round(LINE * len(person) / 2) + 1] * 2)
+    line = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, [2 * int(LINE * len(person) / 2) + 1] * 2)
     thick = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, line).astype(bool)
     return found & widen(joined_pixels(thick, seed & thick), EDGE)
 

@@ -32,7 +32,7 @@ def fringe(picture, person, grid=GRID):
     return fringe_cells(hair_pixels(picture, person), grid)
 
 
-@pytest.mark.parametrize("size", [96, 128])
+@pytest.mark.parametrize("size", [64, 96, 128])
 def test_ears_neck_and_wall_are_no_hair(size):
     picture, person = face(size)
     found = hair_pixels(picture, person)
