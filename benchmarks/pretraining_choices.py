@@ -15,17 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.text_start import RECIPES, train
-from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining, GPTFaceTokenizer
+from benchmarks.text_start import RECIPES, evaluated, train
+from gptface import DEFAULT_CHECKPOINT
 from gptface.commands.common import load_pipeline
-from gptface.evaluation.crops import first_crops
+from gptface.evaluation.crops import PerceptualDistance, first_crops
 from gptface.evaluation.editing import EditingProtocol
 from gptface.evaluation.edits import EDITS
-from gptface.evaluation.faces import load_faces
 from gptface.evaluation.judge import DEFAULT_JUDGE, AttributeJudge
-from gptface.evaluation.matching import MatchingEvaluation
 from gptface.training.pretrain import PreTrainingConfig
 
 SEED = "another seed"
@@ -74,6 +70,7 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
 }
 LEARNING_RATES = {"start": 1.5e-3, "continued": 5e-4}
 REPORTED_FACES = 100  # of an edit, the first in file order
+FIGURES = ("success", "probability", "side_effect")
 
 
 def embedded_model() -> dict[str, Any]:
@@ -101,13 +98,8 @@ def settings(kind: str, changes: dict[str, Any], codes: Path, target: Path) -> d
 
 def figures(folder: Path, codes: Path) -> dict[str, float]:
     """Matching, masked codes and words of a model by the protocol, and its parameters without the image tokenizer."""
-    model = GPTFaceForPreTraining.from_pretrained(folder).eval()
-    faces = load_faces(str(codes / "validation/celeba178"), model.image_tokenizer, "celeba")
-    judge = MatchingEvaluation(model, GPTFaceTokenizer.from_pretrained(folder), faces)
-    report = {**judge.matching(), **judge.masked(), **judge.mouth()}
-    report.pop("auc_per_attribute")
-    parameters = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("image_tokenizer"))
-    return {"parameters": parameters, **report}
+    _, report = evaluated(folder, codes)
+    return {name: value for name, value in report.items() if name != "auc_per_attribute"}
 
 
 def edits(folder: Path, data: Path, names: Iterable[str], count: int) -> dict[str, dict[str, float]]:
@@ -120,14 +112,8 @@ def edits(folder: Path, data: Path, names: Iterable[str], count: int) -> dict[st
         file = data / "validation/celeba178.parquet"
         faces = first_crops(file, REPORTED_FACES + count, pipeline.face_size, lacking)[REPORTED_FACES:]
         protocol = EditingProtocol(pipeline, judge, edit, faces)
-        result = protocol.run().probabilities
-        wanted = result[:, protocol.label] if edit.wanted else 1 - result[:, protocol.label]
-        report[name] = {
-            "faces": len(faces),
-            "success": float(protocol.successes(result).mean()),
-            "probability": float(np.mean(wanted)),
-            "side_effect": protocol.side_effect(result),
-        }
+        arm = protocol.report({"both": protocol.run()}, PerceptualDistance(None))["arms"]["both"]
+        report[name] = {"faces": len(faces), **{figure: arm[figure] for figure in FIGURES}}
     return report
 
 

@@ -148,6 +148,15 @@ def train(settings: dict[str, Any], minutes: float, start: Path | None) -> dict[
     return {"steps": steps, "seconds": (time.process_time() - began) / torch.get_num_threads()}
 
 
+def evaluated(folder: Path, codes: Path) -> tuple[MatchingEvaluation, dict[str, Any]]:
+    """The evaluation of a model on validation faces, and its figures; its parameters are those besides the image tokenizer."""
+    model = GPTFaceForPreTraining.from_pretrained(folder).eval()
+    faces = load_faces(str(codes / "validation/celeba178"), model.image_tokenizer, "celeba")
+    judge = MatchingEvaluation(model, GPTFaceTokenizer.from_pretrained(folder), faces)
+    parameters = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("image_tokenizer"))
+    return judge, {"parameters": parameters, **judge.matching(), **judge.masked(), **judge.mouth()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="folder of a BERT-shaped encoder")
@@ -172,12 +181,9 @@ def main() -> None:
             if not start.exists():
                 make_start(kind, converted(options.encoder, options.work / "converted"), start)
         cost = train(recipe(options.codes, target, float(rate)), options.minutes, start)
-        model = GPTFaceForPreTraining.from_pretrained(target / "final").eval()
-        faces = load_faces(str(options.codes / "validation/celeba178"), model.image_tokenizer, "celeba")
-        judge = MatchingEvaluation(model, GPTFaceTokenizer.from_pretrained(target / "final"), faces)
+        judge, figures = evaluated(target / "final", options.codes)
         words = unseen_words(judge)
-        parameters = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("image_tokenizer"))
-        results[arm] = {**cost, "parameters": parameters, **judge.matching(), **judge.masked(), **judge.mouth()}
+        results[arm] = {**cost, **figures}
         results[arm] |= {"unseen_words": words, "auc_unseen_words": float(np.mean(list(words.values())))}
         options.results.write_text(json.dumps(results, indent=1))
         print(arm, {name: value for name, value in results[arm].items() if not isinstance(value, dict)}, flush=True)

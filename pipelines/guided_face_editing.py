@@ -157,15 +157,13 @@ class GuidedFaceEditingPipeline(FacePipeline):
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
         edits = [self._prepare(photo, face, names, prompt, photo_mask, hole) for face in faces]
-        keys = set(map(region_key, names or ()))
-        mouth = names is None or bool(SHOWS_THE_MOUTH & keys)
+        mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(prompt, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         return {
             "photo": photo,
             "photo_mask": photo_mask,
             "edits": edits,
             "hole": hole,
-            "hair_alone": keys == {"hair"},
             "prompt": prompt,
             "told": told,
             "text": text,
@@ -206,12 +204,14 @@ class GuidedFaceEditingPipeline(FacePipeline):
         photo_mask: np.ndarray | None,
         hole: bool,
     ) -> dict[str, Any]:
-        """One face: its pixels, the cells to redraw, and the mask of the crop that bounds what may change."""
+        """One face: its pixels, the cells to redraw, the mask of the crop that bounds what may change, hair whose colour alone changes."""
         grid, size = self.model.config.grid_size, self.face_size
         cells, bound, hair, crown = None, None, None, None
         if names is not None:
             area = named_area(face.crop, names, grid, keep_cut=is_about_hair_colour(prompt))
-            cells, bound, hair = area.cells, area.bound, area.hair
+            cells, bound = area.cells, area.bound
+            if set(map(region_key, names)) == {"hair"}:
+                hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
             if area.hair is not None and face.matrix is not None:
                 crown = find_crown(photo, face.matrix, area.hair)
         if photo_mask is not None:
@@ -253,8 +253,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 if cells is not None and bound is not None:
                     cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
             mask = self._cells_to_redraw(cells, codes, {**inputs["text"], **inputs["source"]}, strength)
-            recolours = edit["hair"] is not None and inputs["hair_alone"]
-            scale = {"guidance_scale": HAIR_COLOUR_GUIDANCE} if recolours else {}
+            scale = {} if edit["hair"] is None else {"guidance_scale": HAIR_COLOUR_GUIDANCE}
             output = self.model.generate(
                 **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
                 image_codes=codes.expand(len(seeds), -1),
@@ -330,7 +329,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 if keep_tone and composite != "replace":
                     edited = match_tone(edited, reconstruction, mask)
                 kept = None
-                if edit["hair"] is not None and outputs["hair_alone"] and composite == "adaptive":
+                if edit["hair"] is not None and composite == "adaptive":
                     edited, kept = recolour_hair(edited, reconstruction, edit["hair"])
                 image, crop = self._composite(
                     image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"], kept

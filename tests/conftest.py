@@ -11,6 +11,7 @@ Fixtures that all tests share. Everything is tiny and seeded; nothing needs the 
 - `tiny_checkpoint`: folder of a complete checkpoint that every class and pipeline loads: 64 px, a grid of 8×8 cells, so that named
   regions have cells; `match_trained`, heads `attributes` (multi-label) and `expression` (7 labels), both `trained`. Its weights are
   random. Read only: copy it to change it.
+- `checkout_on_path`: `benchmarks` can be imported, which is not part of the package.
 - `face_picture`: an RGB picture of 80×96 px, smooth, in PIL. No detector finds a face in it: use `aligned=True` or `landmarks`.
 """
 
@@ -155,3 +156,11 @@ def face_picture() -> Image.Image:
     rows, columns = np.mgrid[0:96, 0:80] / 96
     channels = [np.sin(7 * rows + 3 * columns), np.cos(5 * columns - rows), np.sin(9 * rows * columns + 1)]
     return Image.fromarray(np.rint((np.stack(channels, -1) + 1) * 127.5).astype(np.uint8))
+
+
+@pytest.fixture
+def checkout_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+        del sys.modules[name]

@@ -1,5 +1,6 @@
 """The arms of the pre-training table: one that changes nothing, or something else than its name says, would fill an hour with a wrong row."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,13 +13,8 @@ from gptface.training.pretrain import PreTrainingConfig
 
 
 @pytest.fixture
-def choices(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    import benchmarks.pretraining_choices as module
-
-    yield module
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
-        del sys.modules[name]
+def choices(checkout_on_path):
+    return importlib.import_module("benchmarks.pretraining_choices")
 
 
 def test_every_arm_is_a_recipe_of_its_own(choices, tmp_path):

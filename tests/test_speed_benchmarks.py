@@ -1,8 +1,6 @@
 """The speed benchmark runs to its table: a row that breaks is noticed before the machine is set aside for an hour. No times."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +9,7 @@ import torch
 pytest.importorskip("diffusers")
 
 
-@pytest.fixture(autouse=True)
-def checkout_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("checkout_on_path")
 
 
 def test_rows_run_at_a_tiny_size_and_are_written_down(tmp_path, capsys):
