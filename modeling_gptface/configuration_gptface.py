@@ -1,5 +1,6 @@
 """Configurations of the GPTFace image tokenizer and of the GPTFace model."""
 
+import math
 from dataclasses import field
 from typing import Any
 
@@ -62,6 +63,7 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     layers_per_block: int = 2
     attention_resolutions: list[int] | tuple[int, ...] = (16,)
     norm_num_groups: int = 32
+    plan_levels: list[int] | tuple[int, ...] | None = None
 
     def __post_init__(self, **kwargs):
         if self.backbone not in ("compact", "vqgan"):
@@ -88,6 +90,21 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     def grid_size(self) -> int:
         """Cells along one side of the grid of codes."""
         return self.image_size // self.downsample_factor
+
+    @property
+    def plan_grid_size(self) -> int:
+        """Tokens along one side of the plan."""
+        return self.grid_size // 2
+
+    @property
+    def num_plan_tokens(self) -> int:
+        """Tokens of the plan, in raster order."""
+        return self.plan_grid_size**2
+
+    @property
+    def num_plan_codes(self) -> int:
+        """Number of different plan codes."""
+        return math.prod(self.plan_levels or ())
 
     @property
     def num_codes(self) -> int:
@@ -181,11 +198,6 @@ class GPTFaceConfig(PreTrainedConfig):
     heads: dict[str, Any] = field(default_factory=dict)
     auxiliary_head: str | None = None
     match_trained: bool = False
-    text_loss_weight: float | int = 1.0
-    image_loss_weight: float | int = 1.0
-    match_loss_weight: float | int = 1.0
-    label_loss_weight: float | int = 1.0
-    contrast_loss_weight: float | int = 1.0
     pad_token_id: int | None = 0
     cls_token_id: int = 101
     sep_token_id: int = 102
@@ -250,3 +262,28 @@ class GPTFaceConfig(PreTrainedConfig):
     def num_image_tokens(self) -> int:
         """Cells N of the grid, in raster order."""
         return self.grid_size**2
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether the image tokenizer has a coarse scale too, and so the transformer."""
+        return self.image_tokenizer_config.plan_levels is not None
+
+    @property
+    def plan_grid_size(self) -> int:
+        """Tokens along one side of the plan."""
+        return self.image_tokenizer_config.plan_grid_size
+
+    @property
+    def num_plan_tokens(self) -> int:
+        """Tokens P of the plan, in raster order."""
+        return self.image_tokenizer_config.num_plan_tokens
+
+    @property
+    def num_plan_codes(self) -> int:
+        """Number of plan codes."""
+        return self.image_tokenizer_config.num_plan_codes
+
+    @property
+    def grid_tokens(self) -> tuple[int, ...]:
+        """Sizes of the grids that the transformer reads: cells, and tokens of the plan."""
+        return (self.num_image_tokens, self.num_plan_tokens) if self.has_plan else (self.num_image_tokens,)

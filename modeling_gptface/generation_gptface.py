@@ -12,6 +12,7 @@ from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .generation_inputs import Captions, as_guidance, per_sample_generators
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
+from .layers import GPTFaceQueries
 from .modeling_gptface import GPTFaceKeptStates
 from .output_heads import GPTFaceMatchHead
 
@@ -380,7 +381,10 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 **caption.arguments(), image_embeds=vectors, image_state_mask=masks, kept_states=kept
             )
             states = self.split_states(outputs)[1]
-            return self._cell_logits(states, table, words, caption.attention_mask, masks).float().chunk(count)
+            queries = GPTFaceQueries.of(masks)
+            states = queries.pad(states[masks])
+            rows = self._cell_logits(states, table, words, caption.attention_mask, plan=self._is_plan(mask.shape[1]))
+            return rows[queries.valid].float().chunk(count)
 
         return logits
 

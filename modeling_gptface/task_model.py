@@ -94,8 +94,10 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, GPTFaceLMHead) and module.image_bias is not None:
-            init.zeros_(module.image_bias)
+        if isinstance(module, GPTFaceLMHead):
+            for bias in (module.image_bias, module.plan_bias):
+                if bias is not None:
+                    init.zeros_(bias)
         elif isinstance(module, GPTFaceClosedLinear):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
@@ -111,10 +113,10 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     def set_output_embeddings(self, value: nn.Linear) -> None:
         self.lm_head.text_decoder = value
 
-    def split_states(self, outputs: GPTFaceModelOutput, has_image: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    def split_states(self, outputs: GPTFaceModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
         """States of the sequence → (text states [B, T, H], image states [B, N, H]; N = 0 without a picture)."""
         states = outputs.last_hidden_state
-        cells = self.config.num_image_tokens if has_image else 0
+        cells = 0 if outputs.image_embeds is None else outputs.image_embeds.shape[1]
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
 
     def caption_states(
