@@ -52,6 +52,11 @@ def log_odds(logits: torch.Tensor) -> torch.Tensor:
     return logits[:, 1] - logits[:, 0]
 
 
+def _repeated(rows: torch.Tensor | None, times: int) -> torch.Tensor | None:
+    """Rows [B, …] so many times one after the other."""
+    return None if rows is None else rows.repeat(times, *[1] * (rows.ndim - 1))
+
+
 class _Guide:
     """ITM guidance inside a decoding loop: guides the logits of a step and keeps count of how far it moved them."""
 
@@ -110,17 +115,20 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
         return log_odds(self.match(input_ids, attention_mask, **inputs)[0])
 
-    def _match_score(self, captions: Sequence[Captions]) -> Callable[..., torch.Tensor]:
+    def _match_score(
+        self, captions: Sequence[Captions], plan_codes: torch.Tensor | None = None
+    ) -> Callable[..., torch.Tensor]:
         """
         Vectors of a grid [B, N, H], and the states kept of it → its score [B] under the first caption, the prompt; with a second
-        one, that of the source, the difference to that caption's.
+        one, that of the source, the difference to that caption's. `plan_codes` [B, P] stand above the grid.
         """
         if isinstance(self.match_head, GPTFaceMatchHead):
             together = self._stack(captions).arguments()
 
             def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
-                grids = grid.repeat(len(captions), 1, 1)
-                return self.match_log_odds(**together, image_embeds=grids, kept_states=kept).chunk(len(captions))
+                grids, plans = (_repeated(each, len(captions)) for each in (grid, plan_codes))
+                inputs = {"image_embeds": grids, "plan_codes": plans, "kept_states": kept}
+                return self.match_log_odds(**together, **inputs).chunk(len(captions))
 
         else:
             # Captions are read apart from the picture: once for all steps, and both on the same reading of the picture.
@@ -129,7 +137,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             ]
 
             def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
-                states = self.split_states(self.gptface(image_embeds=grid, kept_states=kept))[1]
+                outputs = self.gptface(image_embeds=grid, plan_codes=plan_codes, kept_states=kept)
+                states = self.split_states(outputs)[1]
                 return tuple(
                     log_odds(self.match_head(text, states, caption.attention_mask))
                     for text, caption in zip(words, captions, strict=True)
@@ -170,6 +179,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         attention_mask: torch.Tensor | None = None,
         image_codes: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
+        plan_codes: torch.Tensor | None = None,
         *,
         negative_input_ids: torch.Tensor | None = None,
         negative_attention_mask: torch.Tensor | None = None,
@@ -190,8 +200,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         r"""
         Args:
             input_ids, attention_mask: the prompt [B, T].
-            image_codes: [B, N]; not needed where all cells are masked.
+            image_codes: [B, N]; not needed where all cells are masked. Plan codes [B, P] where it is the plan that is to be filled.
             image_mask: [B, N] bool, True = to be filled; all cells where it is missing.
+            plan_codes: [B, P], the plan that the cells follow.
             negative_input_ids, negative_attention_mask: what to move away from, instead of the empty caption, in
                 classifier-free guidance.
             source_input_ids, source_attention_mask: a caption of the picture as it is; ITM guidance then raises the
@@ -214,6 +225,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             if image_mask is not None:
                 raise ValueError("image_mask without image_codes: give the codes of the cells that are kept")
             image_codes = torch.zeros(batch, cells, dtype=torch.long, device=input_ids.device)
+        elif image_codes.shape[-1] in self.config.grid_tokens:
+            cells = image_codes.shape[-1]
         initial = torch.ones_like(image_codes, dtype=torch.bool) if image_mask is None else image_mask.bool()
         if image_codes.shape != (batch, cells) or initial.shape != (batch, cells):
             raise ValueError(
@@ -236,10 +249,10 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         if source_input_ids is not None:
             judged.append(Captions(source_input_ids, source_attention_mask))
         # What is the same in every step is computed once.
-        table = self.gptface.embeddings.code_table()
+        table = self.gptface.embeddings.code_table(cells)
         guide = _Guide(guidance, table, generators)
-        score = self._match_score(judged) if guidance.iterations else None
-        image_logits = self._image_logits(read, table)
+        score = self._match_score(judged, plan_codes) if guidance.iterations else None
+        image_logits = self._image_logits(read, table, plan_codes)
         # captions read apart from the picture share one reading of it
         joint = len(judged) if isinstance(self.match_head, GPTFaceMatchHead) else 1
         predicting = _StateRefresh(initial.repeat(len(read), 1), state_refresh)
@@ -265,7 +278,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                     callback_on_step_end(step, {"codes": codes, "mask": mask})
 
             codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step)
-        match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes)
+        match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes, plan_codes=plan_codes)
         return GPTFaceGenerationOutput(codes, match_scores, guide.divergence)
 
     def masked_caption(self, batch: int, num_tokens: int) -> torch.Tensor:
@@ -361,16 +374,17 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         return Captions.stack(captions, self.config.pad_token_id or 0)
 
     def _image_logits(
-        self, captions: Sequence[Captions], table: torch.Tensor
+        self, captions: Sequence[Captions], table: torch.Tensor, plan_codes: torch.Tensor | None = None
     ) -> Callable[..., tuple[torch.Tensor, ...]]:
         """
         Function of the vectors [B, N, H] of a grid's codes, its mask [B, N] and the states kept of it → logits over codes [M, K] of
-        the masked cells in float32, for each of the captions: one pass for all of them.
+        the masked cells in float32, for each of the captions: one pass for all of them. `plan_codes` [B, P] stand above the grid.
         """
         caption = self._stack(captions)
         count = len(captions)
         reads = self.lm_head.caption_reader is not None
         words = self.caption_states(len(caption.input_ids), **caption.arguments()) if reads else None
+        plans = _repeated(plan_codes, count)
 
         def logits(
             vectors: torch.Tensor, mask: torch.Tensor, kept: GPTFaceKeptStates | None = None
@@ -378,7 +392,11 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             vectors = self.gptface.embeddings.mask_cells(vectors, mask).repeat(count, 1, 1)
             masks = mask.repeat(count, 1)
             outputs = self.gptface(
-                **caption.arguments(), image_embeds=vectors, image_state_mask=masks, kept_states=kept
+                **caption.arguments(),
+                image_embeds=vectors,
+                plan_codes=plans,
+                image_state_mask=masks,
+                kept_states=kept,
             )
             states = self.split_states(outputs)[1]
             queries = GPTFaceQueries.of(masks)

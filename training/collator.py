@@ -394,6 +394,21 @@ class PreTrainingCollator:
         return masked, np.where(owner >= 0, input_ids, IGNORED)
 
 
+@dataclass
+class ScalesCollator:
+    """
+    A batch for each scale, of the same samples but with draws of its own: name → what its [`PreTrainingCollator`] makes.
+
+    Args:
+        collators: name → collator; a model with a plan is trained with `"image"` and `"plan"`.
+    """
+
+    collators: dict[str, PreTrainingCollator]
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: collator(samples) for name, collator in self.collators.items()}
+
+
 def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int, length: int | None = None) -> np.ndarray:
     """Rows of several lengths → [rows, length], by default that of the longest."""
     padded = np.full((len(rows), lengths.max() if length is None else length), padding, np.int64)
