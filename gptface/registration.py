@@ -2,7 +2,6 @@
 
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForImageClassification,
     AutoModelForImageToImage,
@@ -11,6 +10,7 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
 )
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
@@ -61,7 +61,7 @@ def register(default_checkpoint: str) -> None:
         auto_class.register(GPTFaceConfig, model_class, exist_ok=True)
     AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)
     AutoTokenizer.register(GPTFaceConfig, fast_tokenizer_class=GPTFaceTokenizer, exist_ok=True)
-    AutoImageProcessor.register(GPTFaceConfig, image_processor_classes={"pil": GPTFaceImageProcessor}, exist_ok=True)
+    IMAGE_PROCESSOR_MAPPING.register(GPTFaceConfig, {"pil": GPTFaceImageProcessor}, exist_ok=True)
     AutoProcessor.register(GPTFaceConfig, GPTFaceProcessor, exist_ok=True)
     for task, (pipeline_class, model_class) in PIPELINES.items():
         if task not in PIPELINE_REGISTRY.supported_tasks:

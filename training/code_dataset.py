@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from .captions import Caption, contradictions, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
 from .encode import FINGERPRINT_KEY, code_parts
+from .epochs import EpochDataset
 from .phrases import PHRASES
 from .sources import TEXT_COLUMNS
 
@@ -183,16 +183,12 @@ def read_part(part: Path, fingerprint: str) -> CodeTable:
     return CodeTable(codes, known, [None] * table.num_rows, texts)
 
 
-class CodeDataset(Dataset):
+class CodeDataset(EpochDataset):
     """Row numbers with the epoch: all randomness is derived from them in the collator, nothing is drawn here."""
 
     def __init__(self, table: CodeTable):
+        super().__init__()
         self.table = table
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer's data loader at the start of each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.table)
