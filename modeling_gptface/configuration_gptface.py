@@ -45,6 +45,11 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
             Resolutions (in cells) at which the vqgan backbone attends.
         norm_num_groups (`int`, *optional*, defaults to 32):
             Groups of the vqgan backbone's group norms.
+        plan_levels (`list[int]`, *optional*):
+            Levels of each FSQ dimension of the plan, a second grid of codes of half the side, for what is where in the face;
+            no plan where it is not given.
+        plan_channels (`int`, *optional*, defaults to 128):
+            Width of the networks on both sides of the plan's codes, a multiple of 4.
     """
 
     model_type = "gptface_image_tokenizer"
@@ -64,6 +69,7 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     attention_resolutions: list[int] | tuple[int, ...] = (16,)
     norm_num_groups: int = 32
     plan_levels: list[int] | tuple[int, ...] | None = None
+    plan_channels: int = 128
 
     def __post_init__(self, **kwargs):
         if self.backbone not in ("compact", "vqgan"):
@@ -79,7 +85,21 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
             raise ValueError(
                 f"image_size {self.image_size} is no multiple of the backbone's factor {self.downsample_factor}"
             )
+        if self.plan_levels is not None:
+            self._check_plan(self.plan_levels)
         super().__post_init__(**kwargs)
+
+    def _check_plan(self, levels: list[int] | tuple[int, ...]) -> None:
+        self.plan_levels = list(levels)
+        if not levels or min(levels) < 2:
+            raise ValueError(f"plan_levels needs a number of at least 2 for each dimension, got {list(levels)}")
+        if self.plan_channels < 4 or self.plan_channels % 4:
+            raise ValueError(f"plan_channels must be a multiple of 4, got {self.plan_channels}")
+        if self.grid_size % 2:
+            raise ValueError(
+                f"a plan halves the grid of codes: with plan_levels its side must be even, but image_size {self.image_size} "
+                f"at the factor {self.downsample_factor} gives {self.grid_size}"
+            )
 
     @property
     def downsample_factor(self) -> int:
@@ -92,29 +112,26 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
         return self.image_size // self.downsample_factor
 
     @property
-    def plan_grid_size(self) -> int:
-        """Tokens along one side of the plan."""
-        return self.grid_size // 2
-
-    @property
-    def num_plan_tokens(self) -> int:
-        """Tokens of the plan, in raster order."""
-        return self.plan_grid_size**2
-
-    @property
-    def num_plan_codes(self) -> int:
-        """Number of different plan codes."""
-        return math.prod(self.plan_levels or ())
-
-    @property
     def num_codes(self) -> int:
         """Number of different codes K; a code lies in 0…K−1."""
         if self.quantizer != "fsq":
             return self.codebook_size
-        product = 1
-        for levels in self.fsq_levels:
-            product *= levels
-        return product
+        return math.prod(self.fsq_levels)
+
+    @property
+    def plan_grid_size(self) -> int:
+        """Cells along one side of the plan; 0 where there is none."""
+        return 0 if self.plan_levels is None else self.grid_size // 2
+
+    @property
+    def num_plan_tokens(self) -> int:
+        """Cells of the plan, in raster order; 0 where there is none."""
+        return self.plan_grid_size**2
+
+    @property
+    def num_plan_codes(self) -> int:
+        """Number of different codes of a cell of the plan; 0 where there is none."""
+        return 0 if self.plan_levels is None else math.prod(self.plan_levels)
 
 
 @strict
