@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .captions import Caption, contradictions, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
-from .encode import FINGERPRINT_KEY, code_parts
+from .encode import FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY, code_parts
 from .epochs import EpochDataset
 from .phrases import PHRASES
 from .sources import TEXT_COLUMNS
@@ -16,6 +16,7 @@ from .sources import TEXT_COLUMNS
 #: What the losses leave out.
 IGNORED = -100
 CODE_COLUMNS = ("codes", "codes_flipped")
+PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
 
 
 def spread_rows(count: int, limit: int | None) -> np.ndarray:
