@@ -15,9 +15,10 @@ from transformers.utils.generic import can_return_tuple
 from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
 from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
+from .refiner_gptface import GPTFaceRefiner
 
 #: Parameters without a say in which code a cell gets.
-DECODING_ONLY = ("decoder.", "quantizer.up.")
+DECODING_ONLY = ("decoder.", "quantizer.up.", "refiner.")
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import Decoder, Encoder
@@ -97,6 +98,8 @@ class GPTFaceImageTokenizer(PreTrainedModel):
             learned = CodebookQuantizer if config.quantizer == "codebook" else GumbelQuantizer
             dimension = config.codebook_dim or config.latent_channels
             self.quantizer = learned(config.codebook_size, dimension, config.latent_channels)
+        #: draws a decoded picture at a larger size so that it fits a photo; None where the configuration has none
+        self.refiner = None if config.refiner_config is None else GPTFaceRefiner(config.refiner_config)
         self.post_init()
 
     @torch.no_grad()
