@@ -22,6 +22,7 @@ from .commands import (
     pretrain,
     push,
     train_plan,
+    train_refiner,
     train_tokenizer,
 )
 
@@ -34,6 +35,7 @@ ADD_PARSERS = (
     encode.add_parser,
     train_tokenizer.add_parser,
     train_plan.add_parser,
+    train_refiner.add_parser,
     pretrain.add_parser,
     finetune.add_parser,
     add_evaluate_parser,

@@ -13,7 +13,11 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
+from gptface.modeling_gptface.configuration_gptface import (
+    GPTFaceConfig,
+    GPTFaceImageTokenizerConfig,
+    GPTFaceRefinerConfig,
+)
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
@@ -57,6 +61,7 @@ def register(default_checkpoint: str) -> None:
     """Makes `AutoModel…`, `AutoProcessor` and `pipeline(task)` know GPTFace; harmless when called again."""
     AutoConfig.register("gptface", GPTFaceConfig, exist_ok=True)
     AutoConfig.register("gptface_image_tokenizer", GPTFaceImageTokenizerConfig, exist_ok=True)
+    AutoConfig.register("gptface_refiner", GPTFaceRefinerConfig, exist_ok=True)
     for auto_class, model_class in AUTO_MODELS.items():
         auto_class.register(GPTFaceConfig, model_class, exist_ok=True)
     AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)

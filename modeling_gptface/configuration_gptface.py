@@ -12,6 +12,41 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 
 
 @strict
+class GPTFaceRefinerConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`GPTFaceRefiner`], which draws what decoded codes lost, at a larger size, so that it fits the photo around.
+
+    Args:
+        image_size (`int`, *optional*, defaults to 256):
+            Side of the refined picture in pixels, a power of two.
+        hidden_channels (`list[int]`, *optional*, defaults to `[20, 40, 64, 96]`):
+            Channels at each resolution, the full one first; each halves the side.
+        dilations (`list[int]`, *optional*, defaults to `[1, 2, 2]`):
+            Dilations of the residual blocks at the coarsest resolution, one a block.
+    """
+
+    model_type = "gptface_refiner"
+    base_config_key = "refiner_config"
+
+    image_size: int = 256
+    hidden_channels: list[int] | tuple[int, ...] = (20, 40, 64, 96)
+    dilations: list[int] | tuple[int, ...] = (1, 2, 2)
+
+    def __post_init__(self, **kwargs):
+        self.hidden_channels = list(self.hidden_channels)
+        self.dilations = list(self.dilations)
+        if len(self.hidden_channels) < 2:
+            raise ValueError(f"hidden_channels needs at least two resolutions, got {self.hidden_channels}")
+        coarsest = self.image_size >> (len(self.hidden_channels) - 1)
+        if self.image_size & (self.image_size - 1) or coarsest < 2:
+            raise ValueError(
+                f"image_size must be a power of two that {len(self.hidden_channels)} resolutions halve, "
+                f"got {self.image_size}"
+            )
+        super().__post_init__(**kwargs)
+
+
+@strict
 class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     r"""
     Configuration of [`GPTFaceImageTokenizer`], which turns an aligned face picture into a grid of discrete codes and back.
@@ -50,10 +85,13 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
             no plan where it is not given.
         plan_channels (`int`, *optional*, defaults to 128):
             Width of the networks on both sides of the plan's codes, a multiple of 4.
+        refiner_config (`GPTFaceRefinerConfig` or `dict`, *optional*):
+            The refiner behind the decoder; there is none where it is not given.
     """
 
     model_type = "gptface_image_tokenizer"
     base_config_key = "image_tokenizer_config"
+    sub_configs = {"refiner_config": GPTFaceRefinerConfig}
 
     image_size: int = 128
     num_channels: int = 3
@@ -70,8 +108,12 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     norm_num_groups: int = 32
     plan_levels: list[int] | tuple[int, ...] | None = None
     plan_channels: int = 128
+    # A `GPTFaceRefinerConfig` or None from __post_init__ on.
+    refiner_config: Any = None
 
     def __post_init__(self, **kwargs):
+        if isinstance(self.refiner_config, dict):
+            self.refiner_config = GPTFaceRefinerConfig(**self.refiner_config)
         if self.backbone not in ("compact", "vqgan"):
             raise ValueError(f"backbone must be 'compact' or 'vqgan', got {self.backbone!r}")
         if self.quantizer not in ("fsq", "codebook", "gumbel"):

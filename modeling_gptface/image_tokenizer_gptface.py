@@ -16,9 +16,10 @@ from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
 from .plan_gptface import PlanTokenizer
 from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
+from .refiner_gptface import GPTFaceRefiner
 
 #: Parameters without a say in which code a cell gets.
-DECODING_ONLY = ("decoder.", "quantizer.up.")
+DECODING_ONLY = ("decoder.", "quantizer.up.", "refiner.")
 #: Parameters of the plan, and those of them without a say in which code a cell of the plan gets.
 PLAN = "plan."
 PLAN_DECODING_ONLY = ("plan.decoder.", "plan.quantizer.up.")
@@ -107,6 +108,8 @@ class GPTFaceImageTokenizer(PreTrainedModel):
         self.plan: PlanTokenizer | None = None
         if config.plan_levels is not None:
             self.plan = PlanTokenizer(config.plan_levels, config.latent_channels, config.plan_channels)
+        #: draws a decoded picture at a larger size so that it fits a photo; None where the configuration has none
+        self.refiner = None if config.refiner_config is None else GPTFaceRefiner(config.refiner_config)
         self.post_init()
 
     @torch.no_grad()
