@@ -11,7 +11,12 @@ if not (_here / "processing").is_dir():
     # Run from a checkout that is not installed: the other folders stand beside this one.
     __path__.append(str(_here.parent))
 
-from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig  # noqa: E402
+from gptface.modeling_gptface.configuration_gptface import (  # noqa: E402
+    GPTFaceConfig,
+    GPTFaceImageTokenizerConfig,
+    GPTFaceParserConfig,
+)
+from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser  # noqa: E402
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration  # noqa: E402
 from gptface.modeling_gptface.guidance import ITMGuidance  # noqa: E402
 from gptface.modeling_gptface.heads_gptface import (  # noqa: E402
@@ -48,6 +53,8 @@ __all__ = [
     "GPTFaceImageTokenizer",
     "GPTFaceImageTokenizerConfig",
     "GPTFaceModel",
+    "GPTFaceParser",
+    "GPTFaceParserConfig",
     "GPTFaceProcessor",
     "GPTFaceTokenizer",
     "ITMGuidance",

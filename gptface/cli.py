@@ -21,6 +21,7 @@ from .commands import (
     prepare,
     pretrain,
     push,
+    train_parser,
     train_tokenizer,
 )
 
@@ -32,6 +33,7 @@ ADD_PARSERS = (
     prepare.add_parser,
     encode.add_parser,
     train_tokenizer.add_parser,
+    train_parser.add_parser,
     pretrain.add_parser,
     finetune.add_parser,
     add_evaluate_parser,

@@ -13,7 +13,12 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
+from gptface.modeling_gptface.configuration_gptface import (
+    GPTFaceConfig,
+    GPTFaceImageTokenizerConfig,
+    GPTFaceParserConfig,
+)
+from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
@@ -57,9 +62,11 @@ def register(default_checkpoint: str) -> None:
     """Makes `AutoModel…`, `AutoProcessor` and `pipeline(task)` know GPTFace; harmless when called again."""
     AutoConfig.register("gptface", GPTFaceConfig, exist_ok=True)
     AutoConfig.register("gptface_image_tokenizer", GPTFaceImageTokenizerConfig, exist_ok=True)
+    AutoConfig.register("gptface_face_parser", GPTFaceParserConfig, exist_ok=True)
     for auto_class, model_class in AUTO_MODELS.items():
         auto_class.register(GPTFaceConfig, model_class, exist_ok=True)
     AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)
+    AutoModel.register(GPTFaceParserConfig, GPTFaceParser, exist_ok=True)
     AutoTokenizer.register(GPTFaceConfig, fast_tokenizer_class=GPTFaceTokenizer, exist_ok=True)
     AutoImageProcessor.register(GPTFaceConfig, image_processor_classes={"pil": GPTFaceImageProcessor}, exist_ok=True)
     AutoProcessor.register(GPTFaceConfig, GPTFaceProcessor, exist_ok=True)

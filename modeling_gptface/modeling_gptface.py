@@ -17,6 +17,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gptface import GPTFaceConfig
+from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .layers import GPTFaceAttention, GPTFaceDepthwiseConvolution, GPTFaceKeptLayer, GPTFaceLayer, GPTFaceQueries
 
@@ -179,7 +180,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ["text", "image"]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer"]
+    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer", "GPTFaceParser"]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -202,7 +203,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
 
 
 class GPTFaceModel(GPTFacePreTrainedModel):
-    """The bare transformer with its image tokenizer: states of the joint sequence, no head."""
+    """The bare transformer with its image tokenizer and face parser: states of the joint sequence, no head."""
 
     # One folder serves every class: the heads in it are not for this one.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\."]
@@ -210,6 +211,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     def __init__(self, config: GPTFaceConfig):
         super().__init__(config)
         self.image_tokenizer = GPTFaceImageTokenizer(config.image_tokenizer_config)
+        parser = config.face_parser_config
+        self.face_parser = None if parser is None else GPTFaceParser(parser)
         self.embeddings = GPTFaceEmbeddings(config)
         self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
         pre_norm = config.norm_position == "pre"
