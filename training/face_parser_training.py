@@ -45,6 +45,7 @@ class ParserTrainingArguments:
         weight_average: decay of the average of the weights over the steps, which is what is kept.
         dice_weight: factor of the Dice loss (Milletari et al. 2016) beside the cross-entropy; small classes count as much as large ones in it.
         rare_class_weight: exponent of a class's share of the pixels in its weight in the cross-entropy, negated; 0 weighs all pixels alike.
+        rare_face_weight: the same of a class's share of the faces, in how often a face is drawn that shows it; 0 draws all alike.
         unlabelled_share: share of a batch that are faces without a mask, labelled by the averaged parser
             (Tarvainen and Valpola 2017) as it sees them unchanged.
         confidence: probability below which such a label does not count.
@@ -63,6 +64,7 @@ class ParserTrainingArguments:
     weight_average: float = 0.998
     dice_weight: float = 0.5
     rare_class_weight: float = 0.25
+    rare_face_weight: float = 0.5
     unlabelled_share: float = 0.25
     confidence: float = 0.8
     bf16: bool | None = None
@@ -133,6 +135,7 @@ def run_face_parser_training(config: FaceParserTrainingConfig) -> Path:
         faces.masks.to(device),
         ParserTrainingArguments(**config.arguments),
         unlabelled=faces.unlabelled.to(device) if len(faces.unlabelled) else None,
+        priors=faces.priors.to(device),
         parser=parser if parser is not None else new_parser(model_config, config.arguments.get("seed", 0)),
         augmentation=ParsingAugmentation(**config.augmentation),
         evaluation=evaluation,
@@ -155,6 +158,7 @@ def train_face_parser(
     masks: torch.Tensor,
     arguments: ParserTrainingArguments,
     unlabelled: torch.Tensor | None = None,
+    priors: torch.Tensor | None = None,
     parser: GPTFaceParser | None = None,
     augmentation: ParsingAugmentation | None = None,
     evaluation: ParsedFaces | None = None,
@@ -167,6 +171,7 @@ def train_face_parser(
         images: uint8 [N, S, S, 3], aligned faces.
         masks: uint8 [N, S, S], indices into the parser's classes, 255 where a pixel does not count.
         unlabelled: uint8 [M, S, S, 3], faces without masks.
+        priors: [M, C], see [`ParsedFaces`]; nothing is known of the unlabelled faces by default.
         parser: to start from; a new one by default. It is trained in place.
         evaluation: faces whose mean IoU stands in the log after the run and at each checkpoint.
         checkpoint: file that holds the state of the run, written every `checkpoint_every` seconds; a run goes on from it.
@@ -188,10 +193,17 @@ def train_face_parser(
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
     augmentation = augmentation or ParsingAugmentation()
-    weights = class_weights(masks, parser.config.num_labels, arguments.rare_class_weight)
+    classes = parser.config.num_labels
+    weights = class_weights(masks, classes, arguments.rare_class_weight)
+    shown = torch.stack([(masks == index).flatten(1).any(1) for index in range(classes)], 1)
+    draw = _Drawing(images, masks, face_weights(shown, arguments.rare_face_weight))
+    others = None
+    if unlabelled is not None:
+        priors = torch.zeros(len(unlabelled), classes, device=device) if priors is None else priors
+        others = _Drawing(unlabelled, priors, face_weights(priors > 0, arguments.rare_face_weight))
     saved = time.monotonic()
     while run.progress() < 1:
-        batch_images, batch_masks = run.batch(images, masks, unlabelled)
+        batch_images, batch_masks = run.batch(draw, others)
         pixels, labels = augmentation(batch_images, batch_masks, run.generator)
         loss = run.step(pixels, labels, weights)
         if run.steps % arguments.log_every == 0:
@@ -211,6 +223,26 @@ def train_face_parser(
     if evaluation is not None:
         _log_scores(trained, evaluation, run.steps)
     return trained
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """
+    Faces from which batches are drawn.
+
+    Args:
+        images: uint8 [N, S, S, 3].
+        targets: [N, …], what is known of them.
+        odds: [N], how often each is drawn.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    odds: torch.Tensor
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.multinomial(self.odds, count, replacement=True, generator=generator)
+        return self.images[rows], self.targets[rows]
 
 
 class _Run:
@@ -248,25 +280,19 @@ class _Run:
         by_time = 0.0 if arguments.minutes is None else self.seconds() / 60 / max(1e-6, arguments.minutes)
         return min(1.0, max(by_steps, by_time))
 
-    def batch(
-        self, images: torch.Tensor, masks: torch.Tensor, unlabelled: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Random faces with their masks, in part with masks that the averaged parser makes."""
+    def batch(self, labelled: "_Drawing", unlabelled: "_Drawing | None") -> tuple[torch.Tensor, torch.Tensor]:
+        """Random faces [B, S, S, 3] with their masks [B, S, S], in part with masks that the averaged parser makes."""
         count, taught = self.arguments.batch_size, 0
         if unlabelled is not None and self.progress() > TEACHING_FROM:
             taught = round(count * self.arguments.unlabelled_share)
-        rows = self._rows(len(images), count - taught)
+        images, masks = labelled.draw(count - taught, self.generator)
         if not taught or unlabelled is None:
-            return images[rows], masks[rows]
-        others = unlabelled[self._rows(len(unlabelled), taught)]
-        return torch.cat([images[rows], others]), torch.cat([masks[rows], self._teach(others)])
+            return images, masks
+        others, priors = unlabelled.draw(taught, self.generator)
+        return torch.cat([images, others]), torch.cat([masks, self._teach(others, priors)])
 
-    def _rows(self, total: int, count: int) -> torch.Tensor:
-        return torch.randint(total, (count,), device=self.device, generator=self.generator)
-
-    @torch.no_grad()
-    def _teach(self, images: torch.Tensor) -> torch.Tensor:
-        probability, classes = predict_probabilities(self.averaged(), images).max(1)
+    def _teach(self, images: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
+        probability, classes = predict_probabilities(self.averaged(), images, priors).max(1)
         return classes.to(torch.uint8).masked_fill(probability < self.arguments.confidence, UNKNOWN)
 
     def step(self, pixels: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -324,6 +350,12 @@ def class_weights(masks: torch.Tensor, num_classes: int, exponent: float) -> tor
     return weights / (weights * shares).sum()
 
 
+def face_weights(shown: torch.Tensor, exponent: float) -> torch.Tensor:
+    """How often each face is drawn [N]: by the rarest class that it shows (bool [N, C]), its share of the faces ** −exponent."""
+    shares = shown.float().mean(0).clamp(min=1 / len(shown))
+    return (shown * shares**-exponent).amax(1).clamp(min=1)
+
+
 def parsing_loss(
     logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, dice_weight: float
 ) -> torch.Tensor:
@@ -350,13 +382,19 @@ def parsing_loss(
 
 
 @torch.no_grad()
-def predict_probabilities(parser: GPTFaceParser, images: torch.Tensor) -> torch.Tensor:
-    """Probabilities [B, C, S, S] of pictures uint8 [B, S, S, 3] on the parser's device; its mean with the mirror image's."""
+def predict_probabilities(
+    parser: GPTFaceParser, images: torch.Tensor, priors: torch.Tensor | None = None
+) -> torch.Tensor:
+    """
+    Probabilities [B, C, S, S] of the classes in pictures uint8 [B, S, S, 3] on the parser's device: the mean of those of a picture and of
+    its mirror image; priors [B, C] are added to the logits.
+    """
     pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
-        logits = parser(torch.cat([pixels, pixels.flip(3)])).logits
-    straight, mirrored = logits.float().softmax(1).chunk(2)
-    return (straight + mirrored.flip(3)) / 2
+        straight, mirrored = parser(torch.cat([pixels, pixels.flip(3)])).logits.float().chunk(2)
+    if priors is not None:
+        straight, mirrored = (logits + priors[:, :, None, None] for logits in (straight, mirrored))
+    return (straight.softmax(1) + mirrored.softmax(1).flip(3)) / 2
 
 
 @torch.no_grad()

@@ -36,6 +36,17 @@ CELEBAMASK_CLASSES = (
     "cloth",
 )
 _FROM_CELEBAMASK = np.array([FACE_CLASSES.index(name) for name in CELEBAMASK_CLASSES], np.uint8)
+#: Attributes of CelebA that say whether a class is to be seen.
+_ATTRIBUTE_CLASSES = {
+    "Eyeglasses": "eyeglasses",
+    "Wearing_Hat": "hat",
+    "Wearing_Earrings": "earring",
+    "Wearing_Necklace": "necklace",
+}
+#: Added to the logits of a class of which an attribute says that it is there.
+_EXPECTED = 1.0
+# The widest square around the face crop in pictures that have CelebA's alignment.
+_CELEBA_SIZE, _CELEBA_SQUARE = (178, 218), (0, 20, 178, 198)
 
 
 @dataclass(frozen=True)
@@ -45,62 +56,80 @@ class ParsedFaces:
         images: uint8 [N, S, S, 3], RGB.
         masks: uint8 [N, S, S], indices into `FACE_CLASSES`.
         unlabelled: uint8 [M, S, S, 3], faces whose rows have no mask.
+        priors: float32 [M, C], what is known of them: to be added to the logits of the classes, −inf where there is nothing of a class.
     """
 
     images: torch.Tensor
     masks: torch.Tensor
     unlabelled: torch.Tensor
+    priors: torch.Tensor
 
 
 def read_parsed_faces(paths: Iterable[str | Path], size: int = 256, limit: int | None = None) -> ParsedFaces:
     """
-    Reads parquet files with the columns `image` and `mask` (bytes of a picture file, alone or as a Hugging Face `Image`); a row's mask, of the classes of
-    CelebAMask-HQ, may be null. All pictures must be aligned crops; those of another side than `size` are resized.
+    Reads parquet files with a column `image` and maybe a column `mask`, bytes of picture files, alone or as a Hugging Face `Image`. A mask
+    holds the classes of CelebAMask-HQ and may be null. Pictures are aligned crops, resized where their side is not `size`; of those of
+    178×218 pixels without a mask, which have CelebA's alignment, the widest square around the crop is taken. Attributes of CelebA
+    (`Eyeglasses`, `Wearing_Hat`, …; 0 or 1) become priors.
 
     Args:
         limit: most faces with a mask, the first in file order.
 
     Raises:
         FileNotFoundError: a file that is not there.
-        ValueError: a file without these columns, a mask that has other classes, or no face with a mask.
+        ValueError: a file without pictures, a mask that has other classes, or no face with a mask.
     """
     import pyarrow.parquet as pq
 
     images: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     unlabelled: list[np.ndarray] = []
+    priors: list[np.ndarray] = []
     for path in paths:
         file = pq.ParquetFile(path)
-        missing = {"image", "mask"} - set(file.schema_arrow.names)
-        if missing:
-            raise ValueError(f"{path} lacks the columns {sorted(missing)}, it has {file.schema_arrow.names}")
-        for batch in file.iter_batches(256, columns=["image", "mask"]):
+        names = file.schema_arrow.names
+        if "image" not in names:
+            raise ValueError(f"{path} has no column `image`, only {names}")
+        columns = [name for name in ("image", "mask", *_ATTRIBUTE_CLASSES) if name in names]
+        for batch in file.iter_batches(256, columns=columns):
             for row in batch.to_pylist():
-                image, mask = (_bytes_of(row[name]) for name in ("image", "mask"))
+                image, mask = _picture(row["image"]), _picture(row.get("mask"))
                 if image is None or (mask is not None and len(masks) == limit):
                     continue
-                pixels = np.asarray(_resized(to_rgb(Image.open(io.BytesIO(image))), size, Image.Resampling.BICUBIC))
                 if mask is None:
-                    unlabelled.append(pixels)
+                    if image.size == _CELEBA_SIZE:
+                        image = image.crop(_CELEBA_SQUARE)
+                    unlabelled.append(np.asarray(_resized(to_rgb(image), size, Image.Resampling.BICUBIC)))
+                    priors.append(_prior(row))
                     continue
-                classes = np.asarray(_resized(Image.open(io.BytesIO(mask)), size, Image.Resampling.NEAREST))
+                images.append(np.asarray(_resized(to_rgb(image), size, Image.Resampling.BICUBIC)))
+                classes = np.asarray(_resized(mask, size, Image.Resampling.NEAREST))
                 if classes.ndim != 2 or classes.max() >= len(CELEBAMASK_CLASSES):
                     raise ValueError(f"{path}: a mask is no picture of the {len(CELEBAMASK_CLASSES)} classes")
-                images.append(pixels)
                 masks.append(_FROM_CELEBAMASK[classes])
     if not masks:
         raise ValueError(f"{', '.join(map(str, paths))}: no face with a mask")
-    nothing = np.zeros((0, size, size, 3), np.uint8)
     return ParsedFaces(
         torch.from_numpy(np.stack(images)),
         torch.from_numpy(np.stack(masks)),
-        torch.from_numpy(np.stack(unlabelled) if unlabelled else nothing),
+        torch.from_numpy(np.stack(unlabelled)) if unlabelled else torch.zeros(0, size, size, 3, dtype=torch.uint8),
+        torch.from_numpy(np.stack(priors)) if priors else torch.zeros(0, len(FACE_CLASSES)),
     )
 
 
-def _bytes_of(value: Any) -> bytes | None:
-    """The bytes of a cell: those of a Hugging Face `Image` (a dictionary), or themselves."""
-    return value["bytes"] if isinstance(value, dict) else value
+def _prior(row: dict[str, Any]) -> np.ndarray:
+    """What the attributes of a row say of the classes, float32 [C]."""
+    prior = np.zeros(len(FACE_CLASSES), np.float32)
+    for attribute, name in _ATTRIBUTE_CLASSES.items():
+        if row.get(attribute) is not None:
+            prior[FACE_CLASSES.index(name)] = _EXPECTED if row[attribute] else -np.inf
+    return prior
+
+
+def _picture(value: Any) -> Image.Image | None:
+    """The picture of a cell: bytes, or those of a Hugging Face `Image` (a dictionary)."""
+    data = value["bytes"] if isinstance(value, dict) else value
+    return None if data is None else Image.open(io.BytesIO(data))
 
 
 def _resized(picture: Image.Image, size: int, filter: Image.Resampling) -> Image.Image:
