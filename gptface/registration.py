@@ -31,6 +31,7 @@ from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokeniz
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 from gptface.pipelines.face_captioning import FaceCaptioningPipeline
 from gptface.pipelines.face_classification import FaceAttributeClassificationPipeline, FacialExpressionPipeline
+from gptface.pipelines.face_parsing_pipeline import FaceParsingPipeline
 from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
 from gptface.pipelines.text_to_face import TextToFacePipeline
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
@@ -50,6 +51,7 @@ PIPELINES = {
     "guided-face-editing": (GuidedFaceEditingPipeline, GPTFaceForGuidedGeneration),
     "text-to-face": (TextToFacePipeline, GPTFaceForGuidedGeneration),
     "face-captioning": (FaceCaptioningPipeline, GPTFaceForGuidedGeneration),
+    "face-parsing": (FaceParsingPipeline, GPTFaceForGuidedGeneration),
     "face-attribute-classification": (
         FaceAttributeClassificationPipeline,
         GPTFaceForFaceAttributeClassification,

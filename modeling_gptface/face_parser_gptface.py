@@ -135,6 +135,18 @@ class GPTFaceParser(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
 
+    def probabilities(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Pixels [B, 3, H, W] in [-1, 1] → probabilities of the classes at each pixel, float32 [B, num_labels, H, W].
+
+        Raises:
+            FloatingPointError: where pixels or weights are not finite; any class would be a plausible one.
+        """
+        logits = self(pixel_values).logits.float()
+        if not torch.compiler.is_compiling() and not torch.isfinite(logits).all():
+            raise FloatingPointError("the logits of the face parser are not finite: pixels or weights are damaged")
+        return logits.softmax(1)
+
     @can_return_tuple
     def forward(
         self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
+from transformers import AutoConfig
 
-from gptface.modeling_gptface.configuration_gptface import GPTFaceParserConfig
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceParserConfig
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
+from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 
 from .face_parsing_augmentation import IGNORED, ParsingAugmentation
 from .face_parsing_data import ParsedFaces, read_parsed_faces
@@ -91,7 +93,7 @@ class FaceParserTrainingConfig(Recipe):
         train, evaluation: parquet files, see [`read_parsed_faces`]; relative paths start at `data_dir`. Rows without a mask are
             the unlabelled faces.
         data_dir: folder of the files.
-        init: folder of a parser to start from; random weights where it is not given.
+        init: folder of a parser, or of a model that has one, to start from; random weights where it is not given.
         model: fields of [`GPTFaceParserConfig`].
         augmentation: fields of [`ParsingAugmentation`].
         arguments: fields of [`ParserTrainingArguments`].
@@ -124,7 +126,7 @@ def run_face_parser_training(config: FaceParserTrainingConfig) -> Path:
     """
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model_config = GPTFaceParserConfig(**config.model)
-    parser = None if config.init is None else GPTFaceParser.from_pretrained(config.init, dtype=torch.float32)
+    parser = None if config.init is None else load_face_parser(config.init)
     size = model_config.image_size if parser is None else parser.config.image_size
     faces = read_parsed_faces(config.paths(config.train), size)
     evaluation = read_parsed_faces(config.paths(config.evaluation), size) if config.evaluation else None
@@ -144,6 +146,23 @@ def run_face_parser_training(config: FaceParserTrainingConfig) -> Path:
     target = output / "final"
     save_parser(parser, target)
     return target
+
+
+def load_face_parser(folder: str | Path) -> GPTFaceParser:
+    """
+    The fp32 face parser of a folder or Hub name, be it one alone or inside a whole model.
+
+    Raises:
+        ValueError: where it holds no face parser.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    if isinstance(config, GPTFaceParserConfig):
+        return GPTFaceParser.from_pretrained(folder, dtype=torch.float32)
+    if not isinstance(config, GPTFaceConfig) or config.face_parser_config is None:
+        raise ValueError(f"{folder} holds a {config.model_type} without a face parser")
+    parser = GPTFaceModel.from_pretrained(folder, dtype=torch.float32).face_parser
+    assert parser is not None
+    return parser
 
 
 def new_parser(config: GPTFaceParserConfig, seed: int) -> GPTFaceParser:
@@ -345,9 +364,8 @@ class _Run:
 def class_weights(masks: torch.Tensor, num_classes: int, exponent: float) -> torch.Tensor:
     """Weights [num_classes] of the classes in masks [N, S, S]: share of the pixels ** −exponent; 1 for a pixel on average."""
     counts = torch.bincount(masks.flatten().long(), minlength=num_classes)[:num_classes].float()
-    shares = counts.clamp(min=1) / counts.sum()
-    weights = shares**-exponent
-    return weights / (weights * shares).sum()
+    weights = (counts.clamp(min=1) / counts.sum()) ** -exponent
+    return weights / (weights * counts / counts.sum()).sum()
 
 
 def face_weights(shown: torch.Tensor, exponent: float) -> torch.Tensor:
