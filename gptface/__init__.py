@@ -14,8 +14,10 @@ if not (_here / "processing").is_dir():
 from gptface.modeling_gptface.configuration_gptface import (  # noqa: E402
     GPTFaceConfig,
     GPTFaceImageTokenizerConfig,
+    GPTFaceParserConfig,
     GPTFaceRefinerConfig,
 )
+from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser  # noqa: E402
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration  # noqa: E402
 from gptface.modeling_gptface.guidance import ITMGuidance  # noqa: E402
 from gptface.modeling_gptface.heads_gptface import (  # noqa: E402
@@ -53,6 +55,8 @@ __all__ = [
     "GPTFaceImageTokenizer",
     "GPTFaceImageTokenizerConfig",
     "GPTFaceModel",
+    "GPTFaceParser",
+    "GPTFaceParserConfig",
     "GPTFaceProcessor",
     "GPTFaceRefiner",
     "GPTFaceRefinerConfig",

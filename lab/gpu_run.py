@@ -29,7 +29,7 @@ import torch
 import yaml
 from PIL import Image
 
-import gptface  # noqa: F401
+import gptface
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.training.perceptual import load_lpips
 
@@ -160,7 +160,9 @@ def encode_all(carried: Path, work: Path, device: str, copies: int) -> None:
                 plan = tokenizer.encode_plan(latents=latents)
                 for key, values, factor in ((name, codes, 8), (f"plan_{name}", plan, 16)):
                     whole = -torch.nn.functional.max_pool2d(-visible.float(), factor).flatten(1) > 0.5
-                    columns.setdefault(key, []).append(values.masked_fill(~whole, 65535).cpu().numpy().astype(np.uint16))
+                    columns.setdefault(key, []).append(
+                        values.masked_fill(~whole, 65535).cpu().numpy().astype(np.uint16)
+                    )
         joined = {name: np.concatenate(parts) for name, parts in columns.items()}
         for source, rows in table.groupby("source").indices.items():
             part = pa.Table.from_pandas(table.iloc[rows].drop(columns="source"), preserve_index=False)

@@ -1,4 +1,4 @@
-"""Configurations of the GPTFace image tokenizer and of the GPTFace model."""
+"""Configurations of the GPTFace image tokenizer, of the face parser and of the GPTFace model."""
 
 import math
 from dataclasses import field
@@ -8,6 +8,25 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 READERS = ("attention", "convolution")
+#: What the face parser tells apart, in the order of its logits.
+FACE_CLASSES = (
+    "background",
+    "skin",
+    "nose",
+    "eyeglasses",
+    "eye",
+    "brow",
+    "ear",
+    "mouth",
+    "upper_lip",
+    "lower_lip",
+    "hair",
+    "hat",
+    "earring",
+    "necklace",
+    "neck",
+    "cloth",
+)
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
@@ -177,6 +196,46 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
 
 
 @strict
+class GPTFaceParserConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`GPTFaceParser`], which tells what each pixel of a face shows.
+
+    Args:
+        image_size (`int`, *optional*, defaults to 256):
+            Side in pixels of the pictures that it is trained on; a multiple of 16.
+        block_out_channels (`list[int]`, *optional*, defaults to `[24, 40, 64, 96]`):
+            Channels at half, quarter, eighth and sixteenth of the resolution, multiples of 8.
+        expansion (`int`, *optional*, defaults to 2):
+            How many times wider the depthwise convolutions at the sixteenth are.
+        dilations (`list[int]`, *optional*, defaults to `[1, 2, 1]`):
+            Of the blocks at the sixteenth, one each.
+        id2label (`dict[int, str]`, *optional*):
+            Names of the classes; `FACE_CLASSES` where they are not given.
+    """
+
+    model_type = "gptface_face_parser"
+    base_config_key = "face_parser_config"
+
+    image_size: int = 256
+    num_channels: int = 3
+    block_out_channels: list[int] | tuple[int, ...] = (24, 40, 64, 96)
+    expansion: int = 2
+    dilations: list[int] | tuple[int, ...] = (1, 2, 1)
+
+    def __post_init__(self, **kwargs):
+        self.block_out_channels = list(self.block_out_channels)
+        self.dilations = list(self.dilations)
+        if len(self.block_out_channels) != 4 or any(channels % 8 for channels in self.block_out_channels):
+            raise ValueError(f"block_out_channels must be four multiples of 8, got {self.block_out_channels}")
+        if self.image_size % 16:
+            raise ValueError(f"image_size must be a multiple of 16, got {self.image_size}")
+        if self.id2label is None and kwargs.get("num_labels") is None:
+            self.id2label = dict(enumerate(FACE_CLASSES))
+            self.label2id = {name: index for index, name in enumerate(FACE_CLASSES)}
+        super().__post_init__(**kwargs)
+
+
+@strict
 class GPTFaceConfig(PreTrainedConfig):
     r"""
     Configuration of [`GPTFaceModel`] and its task classes. The defaults are the base size of the lineage (12 layers of 768,
@@ -185,6 +244,8 @@ class GPTFaceConfig(PreTrainedConfig):
     Args:
         image_tokenizer_config (`GPTFaceImageTokenizerConfig` or `dict`, *optional*):
             The image tokenizer that lives inside the model.
+        face_parser_config (`GPTFaceParserConfig` or `dict`, *optional*):
+            The face parser that lives inside the model; none where it is not given.
         vocab_size (`int`, *optional*, defaults to 30522):
             Words of the text vocabulary. Image codes follow them: image id = code + `vocab_size`.
         max_text_length (`int`, *optional*, defaults to 64):
@@ -229,10 +290,12 @@ class GPTFaceConfig(PreTrainedConfig):
     """
 
     model_type = "gptface"
-    sub_configs = {"image_tokenizer_config": GPTFaceImageTokenizerConfig}
+    sub_configs = {"image_tokenizer_config": GPTFaceImageTokenizerConfig, "face_parser_config": GPTFaceParserConfig}
 
     # A `GPTFaceImageTokenizerConfig` from __post_init__ on, whatever was given.
     image_tokenizer_config: Any = None
+    # A `GPTFaceParserConfig` or None from __post_init__ on.
+    face_parser_config: Any = None
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -272,6 +335,12 @@ class GPTFaceConfig(PreTrainedConfig):
             raise TypeError(
                 "image_tokenizer_config must be a GPTFaceImageTokenizerConfig or a dict, got "
                 f"{type(self.image_tokenizer_config).__name__}"
+            )
+        if isinstance(self.face_parser_config, dict):
+            self.face_parser_config = GPTFaceParserConfig(**self.face_parser_config)
+        elif self.face_parser_config is not None and not isinstance(self.face_parser_config, PreTrainedConfig):
+            raise TypeError(
+                f"face_parser_config must be a GPTFaceParserConfig or a dict, got {type(self.face_parser_config).__name__}"
             )
         self._check_choice("norm_position", ("pre", "post"))
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))

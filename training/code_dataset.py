@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .captions import Caption, contradictions, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
-from .encode import FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY, code_parts
+from .encode import FINGERPRINT_KEY, code_parts
 from .epochs import EpochDataset
 from .phrases import PHRASES
 from .sources import TEXT_COLUMNS
@@ -81,7 +81,9 @@ class CodeTable:
         ]
         plans = [table.plan_codes for table in tables if table.plan_codes is not None]
         if plans and len(plans) < len(tables):
-            raise ValueError("some of the codes have plan codes and some have none: encode all with one image tokenizer")
+            raise ValueError(
+                "some of the codes have plan codes and some have none: encode all with one image tokenizer"
+            )
         codes = np.concatenate([table.codes for table in tables])
         return CodeTable(codes, *joined, np.concatenate(plans) if plans else None)
 

@@ -166,7 +166,13 @@ class PreTrainingCollator:
             image = np.take_along_axis(image, batch["image_positions"], 1)
         match = batch["match"]["labels"] if "match" in batch else batch["match_labels"]
         none = np.empty(0)
-        counted = (batch["text_labels"], image, match, batch.get("labels", none), batch.get("contrast", {}).get("labels", none))
+        counted = (
+            batch["text_labels"],
+            image,
+            match,
+            batch.get("labels", none),
+            batch.get("contrast", {}).get("labels", none),
+        )
         return np.array([(labels >= 0).sum() for labels in counted], np.float32)
 
     def _positions(self, labels: np.ndarray, noise: SampleNoise) -> np.ndarray:

@@ -13,7 +13,6 @@ Small encoded data sets, and a pre-training recipe for them.
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
