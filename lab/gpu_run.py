@@ -50,11 +50,6 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
         return np.asarray(image if image.width == size else image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def decode_mask(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
-
-
 def decode_packs(carried: list[Path], work: Path, limit: int | None) -> None:
     """Packs → `faces128.npy`, `faces256.npy`, `masks256.npy` and tables of their other columns in `work`."""
     with Pool() as pool:
@@ -65,9 +60,6 @@ def decode_packs(carried: list[Path], work: Path, limit: int | None) -> None:
             images = pool.map(functools.partial(decode_image, size=size), table.pop("image"), chunksize=64)
             np.save(work / f"faces{size}.npy", np.stack(images))
             if size == 256:
-                masked = table["mask"].notna().to_numpy()
-                np.save(work / "masks256.npy", np.stack(pool.map(decode_mask, table["mask"][masked])))
-                np.save(work / "masked256.npy", np.flatnonzero(masked))
                 table = table.drop(columns="mask")
             else:
                 covered = np.stack([np.unpackbits(np.frombuffer(bits, np.uint8)) for bits in table.pop("covered")])
@@ -97,30 +89,39 @@ def train_plan(carried: Path, work: Path, device: str, **how) -> None:
 
 
 def train_parser(carried: Path, work: Path, out: Path, device: str, **how) -> None:
-    from gptface.training.face_parser_training import train_face_parser
+    """The face parser, by the faces with masks and those without."""
+    from gptface.training.face_parser_training import ParserTrainingArguments, train_face_parser
+    from gptface.training.face_parsing_data import read_parsed_faces
 
-    images = load(work, "faces256")[load(work, "masked256")]
-    parser = train_face_parser(images, load(work, "masks256"), device=device, **how)
+    faces = read_parsed_faces(sorted(carried.glob("pack256*.parquet")))
+    tensors = (tensor.to(device) for tensor in (faces.images, faces.masks))
+    arguments = ParserTrainingArguments(**how)
+    unlabelled, priors = faces.unlabelled.to(device), faces.priors.to(device)
+    parser = train_face_parser(*tensors, arguments, unlabelled, priors)
     parser.cpu().half().save_pretrained(work / "parser")
     pack(work / "parser", out, "parser")
 
 
 def train_refiner(carried: Path, work: Path, out: Path, device: str, **how) -> None:
-    from gptface.training.refiner_training import train_refiner
+    """The refiner behind the decoder, for edits by codes and by plans."""
+    from gptface.training.refiner_training import RefinerSettings, save_refiner, train_refiner
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer").to(device).eval()
     table = pd.read_parquet(work / "table128.parquet")
     whole = load(work, "covered128").all(1).numpy() & (table["source"] != "celeba89").to_numpy()
+    settings = RefinerSettings(**how.pop("settings", {}))
     refiner = train_refiner(
         tokenizer,
         load(work, "faces256"),
         load(work, "faces128")[torch.from_numpy(whole)],
         device=device,
         lpips=load_lpips(carried / "lpips_alex.safetensors"),
-        decode_plan=lambda pixels: tokenizer.decode_plan(tokenizer.encode_plan(pixels)),
+        decode_plan=lambda latents: tokenizer.decode_plan(tokenizer.encode_plan(latents=latents)),
+        settings=settings,
+        log=lambda values: logger.info("refiner %s", {name: round(value, 4) for name, value in values.items()}),
         **how,
     )
-    refiner.cpu().half().save_pretrained(work / "refiner")
+    save_refiner(refiner.cpu(), work / "refiner")
     pack(work / "refiner", out, "refiner")
 
 
@@ -131,8 +132,7 @@ def encode_all(carried: Path, work: Path, device: str, copies: int) -> None:
 
     from gptface.training.batch_augmentation import augment_faces
     from gptface.training.changed_copies import SLIGHT_CHANGES
-    from gptface.training.code_dataset import PLAN_FINGERPRINT_KEY
-    from gptface.training.encode import FINGERPRINT_KEY, write_part
+    from gptface.training.encode import FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY, write_part
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer").to(device).eval()
     faces, covered = load(work, "faces128"), load(work, "covered128")

@@ -173,17 +173,26 @@ def read_part(part: Path, fingerprint: str) -> CodeTable:
     table = pq.read_table(part)
     check_fingerprint(table.schema.metadata, part, fingerprint)
     names = table.column_names
-    columns = [table[name] for name in CODE_COLUMNS if name in names]
-    codes = np.stack([np.stack(column.to_numpy()) for column in columns], 1).repeat(3 - len(columns), axis=1)
+    codes, plan_codes = (both_sides(table, columns) for columns in (CODE_COLUMNS, PLAN_COLUMNS))
+    if codes is None:
+        raise ValueError(f"{part} has no column {CODE_COLUMNS[0]!r}")
     text_column = next((name for name in TEXT_COLUMNS if name in names), None)
     texts = table[text_column].to_pylist() if text_column else [None] * table.num_rows
     texts = [text.strip() or None if isinstance(text, str) else None for text in texts]
     if "emotion" in names:
         emotions = table["emotion"].to_pylist()
-        return CodeTable(codes, [emotion_labels(emotion) for emotion in emotions], emotions, texts)
+        return CodeTable(codes, [emotion_labels(emotion) for emotion in emotions], emotions, texts, plan_codes)
     attributes = table.select([name for name in names if name in PHRASES]).to_pylist()
     known = [{name: value for name, value in row.items() if value is not None} for row in attributes]
-    return CodeTable(codes, known, [None] * table.num_rows, texts)
+    return CodeTable(codes, known, [None] * table.num_rows, texts, plan_codes)
+
+
+def both_sides(table: Any, names: Sequence[str]) -> np.ndarray | None:
+    """Columns of codes of faces and their mirror images → [rows, 2, cells]; the same twice where there are no mirror images."""
+    columns = [table[name] for name in names if name in table.column_names]
+    if not columns:
+        return None
+    return np.stack([np.stack(column.to_numpy()) for column in columns], 1).repeat(3 - len(columns), axis=1)
 
 
 class CodeDataset(EpochDataset):
