@@ -35,6 +35,7 @@ from gptface.training.perceptual import load_lpips
 
 logger = logging.getLogger("gpu_run")
 ROOT = Path(__file__).resolve().parent.parent
+START = ROOT / "gptface" / "assets"  # the checkpoint before
 PIECE = 14_000_000  # bytes of a piece of a file in OUT
 COPIES = 4  # of every face, the first as it is
 BATCH_ENCODED = 512
@@ -81,7 +82,7 @@ def train_plan(carried: Path, work: Path, device: str, **how) -> None:
         tokenizer = GPTFaceImageTokenizer.from_pretrained(start)
         how.setdefault("latent_share", 0.0)
     else:
-        tokenizer = with_plan(gptface.GPTFaceModel.from_pretrained(carried / "start").image_tokenizer, [8, 8, 8, 8])
+        tokenizer = with_plan(gptface.GPTFaceModel.from_pretrained(START).image_tokenizer, [8, 8, 8, 8])
     settings = PlanTrainingSettings(**how)
     perceptual = load_lpips(carried / "lpips_alex.safetensors")
     train_plan(tokenizer, load(work, "faces128"), load(work, "covered128"), settings, perceptual, device)
@@ -186,7 +187,7 @@ def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFram
     from gptface.training.confident_labels import confident_labels
 
     table = pd.read_parquet(work / "table128.parquet")
-    model = gptface.GPTFaceForFaceAttributeClassification.from_pretrained(carried / "start").to(device).eval()
+    model = gptface.GPTFaceForFaceAttributeClassification.from_pretrained(START).to(device).eval()
     names = model.config.heads["attributes"]["labels"]
     found = []
     for start in range(0, len(faces), BATCH_ENCODED):
@@ -200,6 +201,8 @@ def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFram
         labelled = table["source"].str.startswith("celeba") & ~table["source"].str.startswith("celebamask")
         # dark glasses stay unknown: the label was taken away
         table[name] = known.where(known.notna() | labelled, guessed)
+    for name in ("sunglasses", "age"):
+        table[name] = table[name].astype("Int16")
     return table
 
 
@@ -208,11 +211,11 @@ def make_start(carried: Path, work: Path, layers: int) -> None:
     from gptface.training.grown_model import grow_model
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer")
-    model = grow_model(gptface.GPTFaceForPreTraining.from_pretrained(carried / "start"), layers, tokenizer)
+    model = grow_model(gptface.GPTFaceForPreTraining.from_pretrained(START), layers, tokenizer)
     model.save_pretrained(work / "start")
     for name in ("tokenizer.json", "tokenizer_config.json", "processor_config.json"):
-        if (carried / "start" / name).exists():
-            shutil.copy(carried / "start" / name, work / "start" / name)
+        if (START / name).exists():
+            shutil.copy(START / name, work / "start" / name)
 
 
 def run_recipe(carried: Path, work: Path, minutes: float, **changes) -> None:
