@@ -185,6 +185,7 @@ def spread(covered: torch.Tensor, size: int = 128) -> torch.Tensor:
 def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFrame:
     """The table of the faces; what labels do not say, the attribute head of the checkpoint to start from does, where it is sure."""
     from gptface.training.confident_labels import confident_labels
+    from gptface.training.encode import LEAST_COLOUR
 
     table = pd.read_parquet(work / "table128.parquet")
     model = gptface.GPTFaceForFaceAttributeClassification.from_pretrained(START).to(device).eval()
@@ -201,6 +202,8 @@ def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFram
         labelled = table["source"].str.startswith("celeba") & ~table["source"].str.startswith("celebamask")
         # dark glasses stay unknown: the label was taken away
         table[name] = known.where(known.notna() | labelled, guessed)
+    pixels = faces.float()
+    table["grey"] = ((pixels.amax(3) - pixels.amin(3)).mean((1, 2)) < LEAST_COLOUR).numpy()
     for name in ("sunglasses", "age"):
         table[name] = table[name].astype("Int16")
     return table
