@@ -87,6 +87,7 @@ def train_plan(carried: Path, work: Path, device: str, **how) -> None:
     perceptual = load_lpips(carried / "lpips_alex.safetensors")
     train_plan(tokenizer, load(work, "faces128"), load(work, "covered128"), settings, perceptual, device)
     tokenizer.cpu().save_pretrained(work / "tokenizer")
+    tokenizer.half().save_pretrained(work / "tokenizer_half")
 
 
 def train_parser(carried: Path, work: Path, out: Path, device: str, **how) -> None:
@@ -307,7 +308,7 @@ def everything(options: argparse.Namespace) -> None:
     say("decoded")
     parser = background("parser", options, **how["parser"])
     train_plan(carried, work, options.device, **how["plan"])
-    pack(work / "tokenizer", out, "tokenizer")
+    pack(work / "tokenizer_half", out, "tokenizer")
     say("plan")
     encode_all(carried, work, options.device, how.get("copies", COPIES))
     say("codes")
