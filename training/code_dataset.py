@@ -16,6 +16,7 @@ from .sources import TEXT_COLUMNS
 #: What the losses leave out.
 IGNORED = -100
 CODE_COLUMNS = ("codes", "codes_flipped")
+PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
 
 
 def spread_rows(count: int, limit: int | None) -> np.ndarray:
@@ -38,12 +39,14 @@ class CodeTable:
         labels: what is known of each face (attribute → 0/1), for captions and their contradictions.
         emotions: emotion of each face or None; such faces are captioned by it.
         texts: what was written beside each picture, or None: a weak caption that takes the place of one from the labels.
+        plan_codes: plan codes of the same, [rows, 2, plan tokens] uint16, of an image tokenizer that has a plan.
     """
 
     codes: np.ndarray
     labels: list[dict[str, int]]
     emotions: list[str | None]
     texts: list[str | None] = field(default_factory=list)
+    plan_codes: np.ndarray | None = None
 
     def __post_init__(self):
         self.texts = self.texts or [None] * len(self.codes)
@@ -54,7 +57,8 @@ class CodeTable:
     def take(self, rows: np.ndarray) -> "CodeTable":
         """The table of these rows."""
         columns = (self.labels, self.emotions, self.texts)
-        return CodeTable(self.codes[rows], *([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
+        plan_codes = None if self.plan_codes is None else self.plan_codes[rows]
+        return CodeTable(self.codes[rows], *([column[row] for row in rows] for column in columns), plan_codes)  # type: ignore[arg-type]
 
     def repeat(self, times: Mapping[str, int]) -> "CodeTable":
         """
@@ -75,7 +79,13 @@ class CodeTable:
         joined: list[list[Any]] = [
             [value for table in tables for value in getattr(table, name)] for name in ("labels", "emotions", "texts")
         ]
-        return CodeTable(np.concatenate([table.codes for table in tables]), *joined)
+        plans = [table.plan_codes for table in tables if table.plan_codes is not None]
+        if plans and len(plans) < len(tables):
+            raise ValueError(
+                "some of the codes have plan codes and some have none: encode all with one image tokenizer"
+            )
+        codes = np.concatenate([table.codes for table in tables])
+        return CodeTable(codes, *joined, np.concatenate(plans) if plans else None)
 
     def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5, plain: float = 0.0) -> Caption:
         """

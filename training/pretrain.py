@@ -25,7 +25,7 @@ from .checkpoints import last_whole_checkpoint
 from .code_dataset import CodeDataset, CodeTable, load_code_table, spread_rows
 from .code_stream import CodeStream
 from .code_transfer import carry_over
-from .collator import PreTrainingCollator, TextMaskLaw
+from .collator import PreTrainingCollator, ScalesCollator, TextMaskLaw
 from .image_tokenizer_init import load_image_tokenizer
 from .masking import sample_generator
 from .phrases import EMOTION_PHRASES, PHRASES
@@ -36,6 +36,7 @@ from .trainer import BUDGET_STATE, PreTrainer, term_weights
 
 logger = logging.getLogger(__name__)
 
+SCALES = ("image", "plan")
 #: Faces that tell which codes of two image tokenizers mean the same.
 CARRIED_FACES = 512
 
@@ -61,6 +62,8 @@ class PreTrainingConfig(Recipe):
         image_laws: mixture of [`MaskLaw`].
         text_law: fields of [`TextMaskLaw`].
         collator: further options of [`PreTrainingCollator`].
+        scales: what a step reads of each sample: `image`, the codes, and `plan`, the coarse ones above them, of an image tokenizer that
+            has a plan.
         loss_weights: of the terms of the loss: text, image, match, label, contrast; 1 where not given.
         weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept as the final model;
             none = the weights.
@@ -86,6 +89,7 @@ class PreTrainingConfig(Recipe):
     image_laws: list[dict[str, Any]] = field(default_factory=lambda: [{}])
     text_law: dict[str, Any] = field(default_factory=dict)
     collator: dict[str, Any] = field(default_factory=dict)
+    scales: list[str] = field(default_factory=lambda: ["image"])
     loss_weights: dict[str, float] = field(default_factory=dict)
     weight_average: float | None = None
     minutes: float | None = None
@@ -98,6 +102,9 @@ class PreTrainingConfig(Recipe):
     @classmethod
     def check(cls, path: str | Path, values: dict[str, Any]) -> None:
         term_weights(values.get("loss_weights") or {})
+        scales = values.get("scales", ["image"])
+        if not scales or set(scales) - set(SCALES):
+            raise ValueError(f"{path}: scales must be some of {SCALES}, got {scales}")
         if values.get("schedule") and values.get("minutes") is None:
             raise ValueError(f"{path}: schedule follows the clock: it needs minutes")
 
@@ -139,8 +146,9 @@ def build_model(
     source = checkpoint or config.start_from
     overrides = dict(config.model)
     if config.auxiliary_head:
+        heads = GPTFaceConfig.from_pretrained(source).heads if source else {}
         head = {"labels": list(PHRASES), "problem_type": "multi_label_classification", "trained": False}
-        overrides |= {"heads": {config.auxiliary_head: head}, "auxiliary_head": config.auxiliary_head}
+        overrides |= {"heads": {config.auxiliary_head: head} | heads, "auxiliary_head": config.auxiliary_head}
     if source:
         model = GPTFaceForPreTraining.from_pretrained(source, **({} if checkpoint else overrides))
         image_tokenizer = model.image_tokenizer
@@ -166,6 +174,34 @@ def build_model(
     model = GPTFaceForPreTraining(model_config)
     model.image_tokenizer.load_state_dict(image_tokenizer.state_dict())
     return model, tokenizer, rows
+
+
+def make_collator(
+    config: PreTrainingConfig, model: GPTFaceForPreTraining, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainingCollator | ScalesCollator:
+    """
+    The collator of a recipe, or one for each of its scales.
+
+    Raises:
+        ValueError: the scale `plan` without an image tokenizer that has one.
+    """
+    if "plan" in config.scales and not model.config.has_plan:
+        raise ValueError("scales: the image tokenizer has no plan: see `gptface train-plan`")
+    collators = {
+        scale: PreTrainingCollator(
+            None,
+            tokenizer,
+            model.config.max_text_length,
+            image_laws=[MaskLaw(**law) for law in config.image_laws],
+            text_law=TextMaskLaw(**config.text_law),
+            # attributes are read off the codes: the head has no queries of its own for the plan
+            label_names=list(PHRASES) if config.auxiliary_head and scale == "image" else (),
+            plan=scale == "plan",
+            **{**config.collator, "seed": config.collator.get("seed", 0) + SCALES.index(scale)},
+        )
+        for scale in config.scales
+    }
+    return collators["image"] if list(collators) == ["image"] else ScalesCollator(collators)
 
 
 def training_arguments(config: PreTrainingConfig) -> TrainingArguments:
@@ -232,6 +268,9 @@ def pretrain(config: PreTrainingConfig) -> Path:
     budget = time_budget(config, checkpoint)  # the clock starts
     arguments = training_arguments(config)
     set_seed(arguments.seed)
+    if arguments.torch_compile:
+        # a graph for each of the few shapes that occur, none with a size that is a symbol
+        torch._dynamo.config.automatic_dynamic_shapes = False
     model, tokenizer, rows = build_model(config, arguments, checkpoint)
     if isinstance(rows, CodeStream):
         place_stream(rows, arguments, checkpoint)
@@ -246,15 +285,7 @@ def pretrain(config: PreTrainingConfig) -> Path:
     trainer = PreTrainer(
         model=model,
         args=arguments,
-        data_collator=PreTrainingCollator(
-            None,
-            tokenizer,
-            model.config.max_text_length,
-            image_laws=[MaskLaw(**law) for law in config.image_laws],
-            text_law=TextMaskLaw(**config.text_law),
-            label_names=list(PHRASES) if config.auxiliary_head else (),
-            **config.collator,
-        ),
+        data_collator=make_collator(config, model, tokenizer),
         train_dataset=rows if isinstance(rows, CodeStream) else CodeDataset(rows),
         eval_dataset=evaluation,
         processing_class=GPTFaceProcessor(GPTFaceImageProcessor(size={"height": side, "width": side}), tokenizer),

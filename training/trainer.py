@@ -21,7 +21,7 @@ from transformers import EvalPrediction, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTrainingOutput
+from gptface.modeling_gptface.heads_gptface import LOSS_TERMS, GPTFaceForPreTrainingOutput
 
 from .checkpoints import UNFINISHED, replace_folder
 from .code_stream import CodeStream
@@ -34,7 +34,7 @@ from .weight_average import WeightAverage
 logger = logging.getLogger(__name__)
 
 #: Terms of the loss, in the order of `label_counts` and `loss_weights`.
-TERMS = ("text_loss", "image_loss", "match_loss", "label_loss", "contrast_loss")
+TERMS = LOSS_TERMS
 EVALUATED = TERMS[:3]
 #: The part of a batch of several scales whose terms are reported by their plain names.
 MAIN_PART = "image"
@@ -260,7 +260,8 @@ class PreTrainer(Trainer):
             with torch.no_grad():
                 outputs = model(**part, loss_weights=self._weights)
             losses.append(outputs.loss)
-            rows.append(evaluation_rows(outputs, part["match_labels"], counts))
+            labels = part["match"]["labels"] if "match" in part else part["match_labels"]
+            rows.append(evaluation_rows(outputs, labels, counts))
         table = torch.cat(rows, 1)
         return sum(losses), table, table[:, :1]
 
