@@ -217,11 +217,16 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         if len(asked) > 1 or asked[0][1] is not None:
             masks = torch.cat(
                 [
-                    nn.functional.pad(part.new_ones(part.shape[:2]) if mask is None else mask.to(part.dtype), (0, longest - part.shape[1]))
+                    nn.functional.pad(
+                        part.new_ones(part.shape[:2]) if mask is None else mask.to(part.dtype),
+                        (0, longest - part.shape[1]),
+                    )
                     for part, mask in asked
                 ]
             ).long()
-        states = iter(self.gptface(None, masks, inputs_embeds=vectors).last_hidden_state.split([len(part) for part, _ in asked]))
+        states = iter(
+            self.gptface(None, masks, inputs_embeds=vectors).last_hidden_state.split([len(part) for part, _ in asked])
+        )
         own_states, match_states, contrast_states = (
             None if part is None else next(states)[:, : part[0].shape[1]] for part in read
         )

@@ -18,6 +18,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gptface import GPTFaceConfig
+from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .layers import GPTFaceAttention, GPTFaceDepthwiseConvolution, GPTFaceKeptLayer, GPTFaceLayer, GPTFaceQueries
 from .quantization import code_levels
@@ -242,7 +243,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ["text", "image"]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer"]
+    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer", "GPTFaceParser"]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -271,7 +272,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
 
 
 class GPTFaceModel(GPTFacePreTrainedModel):
-    """The bare transformer with its image tokenizer: states of the joint sequence, no head."""
+    """The bare transformer with its image tokenizer and face parser: states of the joint sequence, no head."""
 
     # One folder serves every class: the heads in it are not for this one.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\."]
@@ -279,6 +280,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     def __init__(self, config: GPTFaceConfig):
         super().__init__(config)
         self.image_tokenizer = GPTFaceImageTokenizer(config.image_tokenizer_config)
+        parser = config.face_parser_config
+        self.face_parser = None if parser is None else GPTFaceParser(parser)
         self.embeddings = GPTFaceEmbeddings(config)
         self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
         pre_norm = config.norm_position == "pre"
@@ -462,7 +465,9 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         if plan_codes.shape[1] != self.config.num_plan_tokens:
             raise ValueError(f"plan_codes have {plan_codes.shape[1]} tokens, the plan {self.config.num_plan_tokens}")
         if image_embeds is None or image_embeds.shape[1] != self.config.num_image_tokens:
-            raise ValueError("plan_codes stand above a fine grid: give image_codes, pixel_values or image_embeds with them")
+            raise ValueError(
+                "plan_codes stand above a fine grid: give image_codes, pixel_values or image_embeds with them"
+            )
         return image_embeds + plan.parents(plan_codes)
 
     def _attention_mask(

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from .captions import Caption, contradictions, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
 from .encode import FINGERPRINT_KEY, code_parts
+from .epochs import EpochDataset
 from .phrases import PHRASES
 from .sources import TEXT_COLUMNS
 
 #: What the losses leave out.
 IGNORED = -100
 CODE_COLUMNS = ("codes", "codes_flipped")
+PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
 
 
 def spread_rows(count: int, limit: int | None) -> np.ndarray:
@@ -80,7 +81,9 @@ class CodeTable:
         ]
         plans = [table.plan_codes for table in tables if table.plan_codes is not None]
         if plans and len(plans) < len(tables):
-            raise ValueError("some of the codes have plan codes and some have none: encode all with one image tokenizer")
+            raise ValueError(
+                "some of the codes have plan codes and some have none: encode all with one image tokenizer"
+            )
         codes = np.concatenate([table.codes for table in tables])
         return CodeTable(codes, *joined, np.concatenate(plans) if plans else None)
 
@@ -183,16 +186,12 @@ def read_part(part: Path, fingerprint: str) -> CodeTable:
     return CodeTable(codes, known, [None] * table.num_rows, texts)
 
 
-class CodeDataset(Dataset):
+class CodeDataset(EpochDataset):
     """Row numbers with the epoch: all randomness is derived from them in the collator, nothing is drawn here."""
 
     def __init__(self, table: CodeTable):
+        super().__init__()
         self.table = table
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer's data loader at the start of each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.table)

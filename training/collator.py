@@ -166,7 +166,13 @@ class PreTrainingCollator:
             image = np.take_along_axis(image, batch["image_positions"], 1)
         match = batch["match"]["labels"] if "match" in batch else batch["match_labels"]
         none = np.empty(0)
-        counted = (batch["text_labels"], image, match, batch.get("labels", none), batch.get("contrast", {}).get("labels", none))
+        counted = (
+            batch["text_labels"],
+            image,
+            match,
+            batch.get("labels", none),
+            batch.get("contrast", {}).get("labels", none),
+        )
         return np.array([(labels >= 0).sum() for labels in counted], np.float32)
 
     def _positions(self, labels: np.ndarray, noise: SampleNoise) -> np.ndarray:
@@ -392,6 +398,21 @@ class PreTrainingCollator:
         drawn = noise.stream(3).uniform(input_ids.shape[1])[kind == RANDOM]
         masked[kind == RANDOM] = self._word_ids[(drawn * len(self._word_ids)).astype(np.int64)]
         return masked, np.where(owner >= 0, input_ids, IGNORED)
+
+
+@dataclass
+class ScalesCollator:
+    """
+    A batch for each scale, of the same samples but with draws of its own: name → what its [`PreTrainingCollator`] makes.
+
+    Args:
+        collators: name → collator; a model with a plan is trained with `"image"` and `"plan"`.
+    """
+
+    collators: dict[str, PreTrainingCollator]
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: collator(samples) for name, collator in self.collators.items()}
 
 
 def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int, length: int | None = None) -> np.ndarray:

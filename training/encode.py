@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PLAN_FINGERPRINT_KEY = b"gptface_plan_fingerprint"
 FINGERPRINT_KEY = b"gptface_tokenizer"
 ROWS_PER_PART = 512
 

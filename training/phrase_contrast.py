@@ -115,7 +115,7 @@ def contrast_pairs(
     truth = np.tile([0, 1], pairs // 2)
     # a random picture of each value: the largest of random numbers among those that have it
     scores = generator.random((pairs, len(known)))
-    scores[values[:, asked[chosen]].T != truth[:, None]] = -1
+    scores[truth[:, None] != values[:, asked[chosen]].T] = -1
     pictures = scores.argmax(1)
     inside = labelled[pictures] & regions[asked[chosen]]
     order = np.where(inside, generator.random(inside.shape), 2.0)

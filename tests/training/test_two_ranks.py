@@ -46,7 +46,7 @@ SCRIPT = """
     def broken(self, *args, **kwargs):
         outputs = forward(self, *args, **kwargs)
         if rank == 1:
-            outputs.image_loss = outputs.image_loss * float("nan")
+            outputs.image_loss = outputs.loss = outputs.image_loss * float("nan")
         return outputs
 
     GPTFaceForPreTraining.forward = broken
@@ -103,4 +103,4 @@ def test_two_ranks_train_as_one_with_twice_the_batch(runs, kind):
 def test_a_loss_broken_on_one_rank_stops_all_and_names_the_step(runs):
     process, _ = runs
     assert process.returncode != 0
-    assert "the loss is not finite in step 1" in process.stderr, process.stderr[-3000:]
+    assert "the loss is not finite in step 1 (image_loss)" in process.stderr, process.stderr[-3000:]
