@@ -1,9 +1,9 @@
 """Data sets of aligned faces → image codes, once, so that pre-training reads codes instead of pixels.
 
 The output is a folder of parquet parts that keep the order of the input. Each row holds the input's columns but the picture,
-`codes` (uint16, raster order) and, unless turned off, `codes_flipped` (those of the mirrored picture). The schema's metadata
-holds the tokenizer's fingerprint; readers refuse codes of another tokenizer. A run that was stopped goes on behind the last
-whole part.
+`codes` (uint16, raster order) and, unless turned off, `codes_flipped` (those of the mirrored picture); of a tokenizer with a plan
+also `plan_codes` and `plan_codes_flipped`. The schema's metadata holds the fingerprints of the tokenizer and of its plan; readers
+refuse codes of another. A run that was stopped goes on behind the last whole part.
 """
 
 import itertools
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FINGERPRINT_KEY = b"gptface_tokenizer"
+PLAN_FINGERPRINT_KEY = b"gptface_plan_fingerprint"
 ROWS_PER_PART = 512
 
 
@@ -88,21 +89,39 @@ def pixels_from_images(images: Sequence[Image.Image | np.ndarray]) -> torch.Tens
 def encode_images(
     tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None = None
 ) -> np.ndarray:
-    """
-    RGB pictures of the tokenizer's size → codes [B, N] as uint16.
+    """RGB pictures of the tokenizer's size → codes [B, N] as uint16. `batch_size` as in [`encode_with_plan`]."""
+    parts = [tokenizer.quantizer(latents)[1].flatten(1) for latents in _latents(tokenizer, images, batch_size)]
+    return _stored(parts, tokenizer.config.grid_size**2)
 
-    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest: their
-    feature maps stay in the cache.
+
+@torch.inference_mode()
+def encode_with_plan(
+    tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """
+    RGB pictures of the tokenizer's size → codes [B, N] and plan codes [B, M] as uint16, by one run of the encoder.
+
+    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest, which is the
+    default: their feature maps stay in the cache.
+    """
+    codes, plans = [], []
+    for latents in _latents(tokenizer, images, batch_size):
+        codes.append(tokenizer.quantizer(latents)[1].flatten(1))
+        plans.append(tokenizer.encode_plan(latents=latents))
+    return _stored(codes, tokenizer.config.grid_size**2), _stored(plans, tokenizer.config.num_plan_tokens)
+
+
+def _latents(
+    tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None
+) -> Iterator[torch.Tensor]:
     if batch_size is None:
         batch_size = 2 if tokenizer.device.type == "cpu" else 64
-    if not images:
-        return np.zeros((0, tokenizer.config.grid_size**2), np.uint16)
-    codes = [
-        tokenizer.encode(pixels_from_images(images[start : start + batch_size]).to(tokenizer.device)).cpu()
-        for start in range(0, len(images), batch_size)
-    ]
-    return torch.cat(codes).numpy().astype(np.uint16)
+    for start in range(0, len(images), batch_size):
+        yield tokenizer.checked_latents(pixels_from_images(images[start : start + batch_size]).to(tokenizer.device))
+
+
+def _stored(parts: list[torch.Tensor], cells: int) -> np.ndarray:
+    return torch.cat(parts).cpu().numpy().astype(np.uint16) if parts else np.zeros((0, cells), np.uint16)
 
 
 def encode_dataset(
@@ -186,7 +205,7 @@ def _batches_of_samples(samples: Iterable[Sample]) -> Iterator[tuple[list[bytes]
 
 def _plain(columns: dict[str, Any]) -> dict[str, Any]:
     """The columns that a table can hold beside the codes."""
-    own = ("image", "codes", "codes_flipped")
+    own = ("image", "codes", "codes_flipped", "plan_codes", "plan_codes_flipped")
     return {name: value for name, value in columns.items() if name not in own and isinstance(value, str | int | float)}
 
 
@@ -217,13 +236,16 @@ def _encode_batches(
     import pyarrow.parquet as pq
 
     tokenizer = tokenizer.eval()
-    fingerprint = tokenizer.fingerprint().encode()
+    metadata = {FINGERPRINT_KEY: tokenizer.fingerprint().encode()}
+    if tokenizer.plan is not None:
+        metadata[PLAN_FINGERPRINT_KEY] = tokenizer.plan_fingerprint().encode()
     target.mkdir(parents=True, exist_ok=True)
     written = skipped = 0
     for index, (pictures, columns) in enumerate(batches):
         part = target / f"part-{index:05d}.parquet"
         if part.exists():
-            if pq.read_schema(part).metadata.get(FINGERPRINT_KEY) != fingerprint:
+            stored = pq.read_schema(part).metadata
+            if any(stored.get(key) != metadata.get(key) for key in (FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY)):
                 raise ValueError(f"{part} holds codes of another image tokenizer: choose another folder or remove it")
             written += pq.ParquetFile(part).metadata.num_rows
             continue
@@ -244,10 +266,15 @@ def _encode_batches(
             versions["codes_flipped"] = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
         table = pa.Table.from_batches([columns]).take(pa.array(kept, pa.int64()))
         for column_name, versioned in versions.items():
-            values = encode_images(tokenizer, versioned)
-            column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-            table = table.append_column(column_name, column)
-        table = table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint})
+            if tokenizer.plan is None:
+                encoded = {column_name: encode_images(tokenizer, versioned)}
+            else:
+                names = column_name, f"plan_{column_name}"
+                encoded = dict(zip(names, encode_with_plan(tokenizer, versioned), strict=True))
+            for encoded_name, values in encoded.items():
+                column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+                table = table.append_column(encoded_name, column)
+        table = table.replace_schema_metadata(metadata)
         write_part(table, part)
         written += len(kept)
         logger.info("%s: %d rows encoded", name, written)
