@@ -62,7 +62,9 @@ def main() -> None:
     for load in LOADS:
         carried = sum(path.stat().st_size for path in (options.target / load).iterdir())
         total = carried + tree_bytes()
-        print(f"load {load}: {carried / 2**20:.1f} MiB, with the repository {total / 2**20:.1f} of {LIMIT / 2**20:.0f}")
+        print(
+            f"load {load}: {carried / 2**20:.1f} MiB, with the repository {total / 2**20:.1f} of {LIMIT / 2**20:.0f}"
+        )
         if total > LIMIT:
             sys.exit("too much: make the packs smaller")
     if options.prove:

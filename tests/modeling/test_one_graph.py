@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -171,7 +170,9 @@ def terms_by_definition(model, batch):
         likelihoods = []
         for phrase in contrast["phrases"][pair]:
             logits = code_logits(model, cells[picture, places], phrases[phrase], contrast["attention_mask"][phrase])
-            likelihoods.append(-functional.cross_entropy(logits, batch["image_labels"][picture, places], reduction="sum"))
+            likelihoods.append(
+                -functional.cross_entropy(logits, batch["image_labels"][picture, places], reduction="sum")
+            )
         odds = likelihoods[1] - likelihoods[0]
         losses.append(-functional.logsigmoid(odds if label else -odds))
     terms["contrast_loss"] = mean(losses)
