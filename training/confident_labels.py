@@ -1,7 +1,8 @@
 """Weak labels by a model's attribute head, only where it is sure and has been shown to be right when it is.
 
 What is sure and right stands in `confident_labels.json`, measured by `python lab/measure_confident_labels.py DATA_DIR`: wrong words hurt more
-than missing ones, so an answer that was wrong in more than one of twenty sure cases, or sure too seldom to tell, is never used.
+than missing ones, so an answer is never used that was wrong in more than one of twenty sure cases, that was sure too seldom to tell, or that
+was given of too many faces of which the opposite is true: "not bald" is right nearly always, but not where it matters.
 """
 
 import json
@@ -18,7 +19,9 @@ from .phrase_contrast import cells_of_regions, phrase_regions
 #: The head is sure that something is there from this probability on, and that it is not up to that one.
 PRESENT, ABSENT_UP_TO = 0.95, 0.05
 #: Least share of the sure answers that are right, and least number of them that shows it.
-LEAST_PRECISION, LEAST_CASES = 0.95, 10
+LEAST_PRECISION, LEAST_CASES = 0.95, 5
+#: Most of the faces with the opposite value of which the head may be sure by mistake.
+MOST_MISTAKEN = 0.15
 #: A word about a place counts only where the picture has at least this share of that place's cells.
 LEAST_SEEN = 0.75
 HEAD = "attributes"
@@ -34,7 +37,8 @@ def trusted_values() -> dict[str, frozenset[int]]:
 
 
 def _is_trusted(figures: Mapping[str, float]) -> bool:
-    return figures["cases"] >= LEAST_CASES and figures["precision"] >= LEAST_PRECISION
+    enough, right = figures["cases"] >= LEAST_CASES, figures["precision"] >= LEAST_PRECISION
+    return enough and right and figures["mistaken"] <= MOST_MISTAKEN
 
 
 def confident_labels(
