@@ -12,6 +12,7 @@ from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .generation_inputs import Captions, as_guidance, per_sample_generators
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
+from .layers import GPTFaceQueries
 from .modeling_gptface import GPTFaceKeptStates
 from .output_heads import GPTFaceMatchHead
 
@@ -24,11 +25,15 @@ class GPTFaceGenerationOutput(ModelOutput):
         match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and result match.
         guidance_kl (`torch.FloatTensor` of shape `(batch,)`): how far ITM guidance moved the distributions, the mean of
             KL(guided ‖ unguided) over masked cells and steps, in nats; 0 where it is off.
+        plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the plan, where it was drawn first.
+        filled (`torch.BoolTensor` of shape `(batch, cells)`, *optional*): the cells that were filled below it.
     """
 
     codes: torch.Tensor
     match_scores: torch.Tensor | None = None
     guidance_kl: torch.Tensor | None = None
+    plan_codes: torch.Tensor | None = None
+    filled: torch.Tensor | None = None
 
 
 @dataclass
@@ -49,6 +54,11 @@ def log_odds(logits: torch.Tensor) -> torch.Tensor:
     """Logits of the matching head [B, 2] → log-odds [B] that caption and picture match."""
     logits = logits.float()
     return logits[:, 1] - logits[:, 0]
+
+
+def _repeated(rows: torch.Tensor | None, times: int) -> torch.Tensor | None:
+    """Rows [B, …] so many times one after the other."""
+    return None if rows is None else rows.repeat(times, *[1] * (rows.ndim - 1))
 
 
 class _Guide:
@@ -109,17 +119,20 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
         return log_odds(self.match(input_ids, attention_mask, **inputs)[0])
 
-    def _match_score(self, captions: Sequence[Captions]) -> Callable[..., torch.Tensor]:
+    def _match_score(
+        self, captions: Sequence[Captions], plan_codes: torch.Tensor | None = None
+    ) -> Callable[..., torch.Tensor]:
         """
         Vectors of a grid [B, N, H], and the states kept of it → its score [B] under the first caption, the prompt; with a second
-        one, that of the source, the difference to that caption's.
+        one, that of the source, the difference to that caption's. `plan_codes` [B, P] stand above the grid.
         """
         if isinstance(self.match_head, GPTFaceMatchHead):
             together = self._stack(captions).arguments()
 
             def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
-                grids = grid.repeat(len(captions), 1, 1)
-                return self.match_log_odds(**together, image_embeds=grids, kept_states=kept).chunk(len(captions))
+                grids, plans = (_repeated(each, len(captions)) for each in (grid, plan_codes))
+                inputs = {"image_embeds": grids, "plan_codes": plans, "kept_states": kept}
+                return self.match_log_odds(**together, **inputs).chunk(len(captions))
 
         else:
             # Captions are read apart from the picture: once for all steps, and both on the same reading of the picture.
@@ -128,7 +141,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             ]
 
             def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
-                states = self.split_states(self.gptface(image_embeds=grid, kept_states=kept))[1]
+                outputs = self.gptface(image_embeds=grid, plan_codes=plan_codes, kept_states=kept)
+                states = self.split_states(outputs)[1]
                 return tuple(
                     log_odds(self.match_head(text, states, caption.attention_mask))
                     for text, caption in zip(words, captions, strict=True)
@@ -169,6 +183,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         attention_mask: torch.Tensor | None = None,
         image_codes: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
+        plan_codes: torch.Tensor | None = None,
         *,
         negative_input_ids: torch.Tensor | None = None,
         negative_attention_mask: torch.Tensor | None = None,
@@ -189,8 +204,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         r"""
         Args:
             input_ids, attention_mask: the prompt [B, T].
-            image_codes: [B, N]; not needed where all cells are masked.
+            image_codes: [B, N]; not needed where all cells are masked. Plan codes [B, P] where it is the plan that is to be filled.
             image_mask: [B, N] bool, True = to be filled; all cells where it is missing.
+            plan_codes: [B, P], the plan that the cells follow.
             negative_input_ids, negative_attention_mask: what to move away from, instead of the empty caption, in
                 classifier-free guidance.
             source_input_ids, source_attention_mask: a caption of the picture as it is; ITM guidance then raises the
@@ -213,6 +229,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             if image_mask is not None:
                 raise ValueError("image_mask without image_codes: give the codes of the cells that are kept")
             image_codes = torch.zeros(batch, cells, dtype=torch.long, device=input_ids.device)
+        elif image_codes.shape[-1] in self.config.grid_tokens:
+            cells = image_codes.shape[-1]
         initial = torch.ones_like(image_codes, dtype=torch.bool) if image_mask is None else image_mask.bool()
         if image_codes.shape != (batch, cells) or initial.shape != (batch, cells):
             raise ValueError(
@@ -235,10 +253,10 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         if source_input_ids is not None:
             judged.append(Captions(source_input_ids, source_attention_mask))
         # What is the same in every step is computed once.
-        table = self.gptface.embeddings.code_table()
+        table = self.gptface.embeddings.code_table(cells)
         guide = _Guide(guidance, table, generators)
-        score = self._match_score(judged) if guidance.iterations else None
-        image_logits = self._image_logits(read, table)
+        score = self._match_score(judged, plan_codes) if guidance.iterations else None
+        image_logits = self._image_logits(read, table, plan_codes)
         # captions read apart from the picture share one reading of it
         joint = len(judged) if isinstance(self.match_head, GPTFaceMatchHead) else 1
         predicting = _StateRefresh(initial.repeat(len(read), 1), state_refresh)
@@ -264,8 +282,80 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                     callback_on_step_end(step, {"codes": codes, "mask": mask})
 
             codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step)
-        match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes)
+        match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes, plan_codes=plan_codes)
         return GPTFaceGenerationOutput(codes, match_scores, guide.divergence)
+
+    @torch.no_grad()
+    def generate_plan_first(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        plan_codes: torch.Tensor | None = None,
+        *,
+        num_inference_steps: int = 8,
+        temperature: float = 1.0,
+        num_fine_steps: int = 4,
+        fine_temperature: float = 0.4,
+        fine_guidance_scale: float = 1.5,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        **guidance: Any,
+    ) -> GPTFaceGenerationOutput:
+        r"""
+        Fills the plan first, guided, and then the cells below those of its tokens that came out another way.
+
+        Args:
+            input_ids, attention_mask: the prompt [B, T].
+            image_codes, image_mask: as in [`generate`]; a token of the plan is filled where any of its cells is.
+            plan_codes: the plan of the picture [B, P]; not needed where all cells are masked.
+            num_inference_steps, temperature: of the plan.
+            num_fine_steps, fine_temperature, fine_guidance_scale: of the cells below it, which follow it with little guidance.
+            generator: one for each sample, or one that seeds them all.
+            guidance: what else [`generate`] takes, for the plan.
+
+        Raises:
+            ValueError: a model without a plan, and as in [`generate`].
+            FloatingPointError: as in [`generate`].
+        """
+        if not self.config.has_plan:
+            raise ValueError("this model has no plan (config.image_tokenizer_config.plan_levels): use generate()")
+        batch = len(input_ids)
+        generators = per_sample_generators(generator, batch)
+        known = image_codes is not None
+        if known and (plan_codes is None or image_mask is None):
+            raise ValueError("a picture needs its plan_codes and the image_mask of what is to be filled")
+        if image_codes is None or plan_codes is None or image_mask is None:
+            sizes = (self.config.num_image_tokens, self.config.num_plan_tokens)
+            image_codes, plan_codes = (input_ids.new_zeros(batch, size) for size in sizes)
+            image_mask = torch.ones_like(image_codes, dtype=torch.bool)
+        side = self.config.plan_grid_size
+        coarse = image_mask.unflatten(1, (side, 2, side, 2)).any(4).any(2).flatten(1)
+        planned = self.generate(
+            input_ids,
+            attention_mask,
+            plan_codes,
+            coarse,
+            num_inference_steps=num_inference_steps,
+            temperature=temperature,
+            generator=generators,
+            **guidance,
+        )
+        changed = planned.codes != plan_codes if known else torch.ones_like(coarse)
+        below = changed.unflatten(1, (side, side)).repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
+        filled = image_mask & below
+        fine = self.generate(
+            input_ids,
+            attention_mask,
+            image_codes,
+            filled,
+            planned.codes,
+            num_inference_steps=num_fine_steps,
+            temperature=fine_temperature,
+            guidance_scale=fine_guidance_scale,
+            generator=generators,
+        )
+        return GPTFaceGenerationOutput(fine.codes, planned.match_scores, planned.guidance_kl, planned.codes, filled)
 
     def masked_caption(self, batch: int, num_tokens: int) -> torch.Tensor:
         """
@@ -360,16 +450,17 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         return Captions.stack(captions, self.config.pad_token_id or 0)
 
     def _image_logits(
-        self, captions: Sequence[Captions], table: torch.Tensor
+        self, captions: Sequence[Captions], table: torch.Tensor, plan_codes: torch.Tensor | None = None
     ) -> Callable[..., tuple[torch.Tensor, ...]]:
         """
         Function of the vectors [B, N, H] of a grid's codes, its mask [B, N] and the states kept of it → logits over codes [M, K] of
-        the masked cells in float32, for each of the captions: one pass for all of them.
+        the masked cells in float32, for each of the captions: one pass for all of them. `plan_codes` [B, P] stand above the grid.
         """
         caption = self._stack(captions)
         count = len(captions)
         reads = self.lm_head.caption_reader is not None
         words = self.caption_states(len(caption.input_ids), **caption.arguments()) if reads else None
+        plans = _repeated(plan_codes, count)
 
         def logits(
             vectors: torch.Tensor, mask: torch.Tensor, kept: GPTFaceKeptStates | None = None
@@ -377,10 +468,17 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             vectors = self.gptface.embeddings.mask_cells(vectors, mask).repeat(count, 1, 1)
             masks = mask.repeat(count, 1)
             outputs = self.gptface(
-                **caption.arguments(), image_embeds=vectors, image_state_mask=masks, kept_states=kept
+                **caption.arguments(),
+                image_embeds=vectors,
+                plan_codes=plans,
+                image_state_mask=masks,
+                kept_states=kept,
             )
             states = self.split_states(outputs)[1]
-            return self._cell_logits(states, table, words, caption.attention_mask, masks).float().chunk(count)
+            queries = GPTFaceQueries.of(masks)
+            states = queries.pad(states[masks])
+            rows = self._cell_logits(states, table, words, caption.attention_mask, plan=self._is_plan(mask.shape[1]))
+            return rows[queries.valid].float().chunk(count)
 
         return logits
 

@@ -1,18 +1,23 @@
 """Task models of GPTFace: pre-training, image-text matching, classification."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .caption_contrast import caption_contrast_loss
+from .caption_contrast import caption_contrast_loss, take_positions
 from .configuration_gptface import GPTFaceConfig
-from .layers import GPTFaceQueries
-from .output_heads import GPTFaceMatchHead
+from .modeling_gptface import GPTFaceModelOutput
+from .output_heads import GPTFaceCrossMatchHead, GPTFaceMatchHead
 from .task_model import GPTFaceTaskModel, masked_mean_cross_entropy
+
+#: The terms of the pre-training loss, in the order of `loss_weights`.
+LOSS_TERMS = ("text_loss", "image_loss", "match_loss", "label_loss", "contrast_loss")
 
 
 @dataclass
@@ -22,9 +27,8 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
         loss (`torch.FloatTensor`, *optional*): weighted sum of the terms below.
         text_loss, image_loss, match_loss, label_loss, contrast_loss (`torch.FloatTensor`, *optional*): each term, a mean over
             what it counts.
-        text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with `text_labels`,
-            only the rows that count: `(labels that are not −100, vocab_size)`.
-        image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_labels` likewise.
+        text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words.
+        image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_positions`, of these cells alone.
         match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(batch, captions, 2)`
             where captions were given apart.
     """
@@ -87,39 +91,38 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         image_embeds: torch.Tensor | None = None,
         text_labels: torch.Tensor | None = None,
         image_labels: torch.Tensor | None = None,
+        image_positions: torch.Tensor | None = None,
         match_labels: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        match_input_ids: torch.Tensor | None = None,
-        match_attention_mask: torch.Tensor | None = None,
-        contrast_input_ids: torch.Tensor | None = None,
-        contrast_attention_mask: torch.Tensor | None = None,
-        contrast_cells: torch.Tensor | None = None,
-        contrast_labels: torch.Tensor | None = None,
+        match: Mapping[str, torch.Tensor] | None = None,
+        contrast: Mapping[str, torch.Tensor] | None = None,
+        loss_weights: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceForPreTrainingOutput:
         r"""
-        See [`GPTFaceModel.forward`] for the inputs.
+        No shape depends on the data, so that it is one graph for `torch.compile(fullgraph=True)`. See [`GPTFaceModel.forward`] for the
+        inputs, `plan_codes` among them.
 
         Args:
             text_labels (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): word ids, −100 = ignored.
             image_labels (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes, −100 = ignored.
-            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored; with
-                `match_input_ids` of shape `(batch, captions)`.
+            image_positions (`torch.LongTensor` of shape `(batch, budget)`, *optional*): cells whose codes are predicted, as many of each
+                picture; what is left of the budget names cells without a label. All cells where it is not given.
+            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
             labels (`torch.Tensor`, *optional*): of the head `config.auxiliary_head`, see [`GPTFaceForImageClassification`].
-            match_input_ids, match_attention_mask (`torch.LongTensor` of shape `(captions, text_length)`, *optional*): captions
-                that are matched with every picture; needs `match_head="cross"`.
-            contrast_input_ids, contrast_attention_mask (`torch.LongTensor` of shape `(2 * attributes, text_length)`, *optional*):
-                of each attribute the phrase for value 0, then that for value 1; needs `caption_reader`.
-            contrast_cells (`torch.BoolTensor` of shape `(attributes, cells)`, *optional*): the region each of them speaks of.
-            contrast_labels (`torch.LongTensor` of shape `(batch, attributes)`, *optional*): which phrase is true, negative =
-                not asked for; see [`~caption_contrast.caption_contrast_loss`].
+            match (mapping, *optional*): captions that are matched with every picture, in the place of `match_labels`; needs
+                `match_head="cross"`. `input_ids` and `attention_mask` `(captions, text_length)`, and, for the loss, `labels`
+                `(batch, captions)`, −100 = ignored.
+            contrast (mapping, *optional*): pairs of a picture and an attribute, see [`~caption_contrast.caption_contrast_loss`]; needs
+                `caption_reader` and `image_labels`. `input_ids` and `attention_mask` `(phrases, text_length)`; `phrases` `(pairs, 2)`,
+                the numbers of those for value 0 and 1; `pictures` `(pairs,)`, numbers in the batch; `positions` `(pairs, budget)`, the
+                cells that the phrases speak of, −1 = none; `labels` `(pairs,)`, which phrase is true, −100 = ignored.
+            loss_weights (`torch.FloatTensor` of shape `(5,)`, *optional*): of the terms text, image, match, label and contrast; 1
+                where it is not given.
+
+        Raises:
+            ValueError: labels that the configuration has no head for.
         """
-        # A matching head that compares words with cells and the auxiliary head read every cell.
-        needed: dict[str, torch.Tensor] = {}
-        if image_labels is not None and labels is None and isinstance(self.match_head, GPTFaceMatchHead):
-            every_word = image_labels.new_ones(1, 1, dtype=torch.bool)
-            needed["text_state_mask"] = every_word if text_labels is None else text_labels != -100
-            needed["image_state_mask"] = image_labels != -100
         outputs = self.gptface(
             input_ids,
             attention_mask,
@@ -128,61 +131,46 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             image_mask,
             inputs_embeds,
             image_embeds,
-            **needed,
             **kwargs,
         )
-        has_image = any(part is not None for part in (pixel_values, image_codes, image_embeds))
-        text_states, image_states = self.split_states(outputs, has_image)
-        terms = {}
+        cells = 0 if outputs.image_embeds is None else outputs.image_embeds.shape[1]
+        text_states, image_states = self.split_states(outputs)
+        words, match_words, contrast_words = self._read_captions(
+            text_states, input_ids, attention_mask, inputs_embeds, match, contrast, has_image=cells > 0
+        )
+        terms: dict[str, torch.Tensor] = {}
+        text_logits = self.lm_head.text(text_states)
+        if text_labels is not None:
+            terms["text_loss"] = masked_mean_cross_entropy(text_logits.flatten(0, 1), text_labels.flatten())
+        table = self.gptface.embeddings.code_table(cells)
+        image_logits = self._cell_logits(image_states, table, words, attention_mask, image_positions)
+        if image_labels is not None:
+            wanted = image_labels if image_positions is None else image_labels.gather(1, image_positions)
+            terms["image_loss"] = masked_mean_cross_entropy(image_logits.flatten(0, 1), wanted.flatten())
+        match_logits = self._match_logits(outputs, image_states, words, match_words, attention_mask, match)
+        if match is not None:
+            match_labels = match.get("labels")
+        if match_labels is not None:
+            terms["match_loss"] = masked_mean_cross_entropy(match_logits.flatten(0, -2), match_labels.flatten())
         if labels is not None:
             head = self.config.auxiliary_head
             if head is None:
                 raise ValueError("labels need a head: name it in config.auxiliary_head")
             terms["label_loss"] = self.classification_loss(head, self.classify(head, outputs), labels)
-        # Logits of positions that carry no label would be most of the work of the heads, for nothing.
-        if text_labels is not None:
-            counted = text_labels != -100
-            text_states, text_labels = text_states[counted], text_labels[counted]
-        text_logits = self.lm_head.text(text_states)
-        if text_labels is not None:
-            terms["text_loss"] = masked_mean_cross_entropy(text_logits, text_labels)
-        words = None
-        if self.lm_head.caption_reader is not None and has_image:
-            words = self.caption_states(len(image_states), input_ids, attention_mask, inputs_embeds)
-        table = self.gptface.embeddings.code_table()
-        if image_labels is None:
-            image_logits = self._cell_logits(image_states, table, words, attention_mask)
-        else:
-            counted = image_labels != -100
-            image_logits = self._cell_logits(image_states, table, words, attention_mask, counted)
-            terms["image_loss"] = masked_mean_cross_entropy(image_logits, image_labels[counted])
-        if match_input_ids is not None:
-            match_logits = self._match_all(image_states, match_input_ids, match_attention_mask)
-        elif isinstance(self.match_head, GPTFaceMatchHead):
-            match_logits = self.match_head(outputs.pooler_output)
-        else:
-            if words is None:
-                words = self.caption_states(len(image_states), input_ids, attention_mask, inputs_embeds)
-            match_logits = self.match_head(words, image_states, attention_mask)
-        if match_labels is not None:
-            terms["match_loss"] = masked_mean_cross_entropy(match_logits.flatten(0, -2), match_labels.flatten())
-        if contrast_labels is not None:
-            if self.lm_head.caption_reader is None or image_labels is None:
-                raise ValueError("contrast_labels need image_labels, and caption_reader in the configuration")
-            if contrast_input_ids is None or contrast_cells is None:
-                raise ValueError("contrast_labels need the phrases, contrast_input_ids, and their contrast_cells")
+        if contrast is not None:
+            if self.lm_head.caption_reader is None or image_labels is None or contrast_words is None:
+                raise ValueError("contrast needs image_labels, and caption_reader in the configuration")
             terms["contrast_loss"] = caption_contrast_loss(
-                lambda states, spoken, mask, cells: self._cell_logits(states, table, spoken, mask, cells),
+                lambda states, spoken, mask: self._cell_logits(states, table, spoken, mask, plan=self._is_plan(cells)),
                 image_states,
                 image_labels,
-                self.caption_states(len(contrast_input_ids), contrast_input_ids, contrast_attention_mask),
-                contrast_attention_mask,
-                contrast_cells,
-                contrast_labels,
+                contrast_words,
+                contrast,
             )
         loss = None
         if terms:
-            loss = sum(getattr(self.config, f"{name}_weight") * value for name, value in terms.items())
+            weights = [1.0] * len(LOSS_TERMS) if loss_weights is None else loss_weights
+            loss = sum(weights[LOSS_TERMS.index(name)] * value for name, value in terms.items())
         return GPTFaceForPreTrainingOutput(
             loss=loss,
             **terms,
@@ -193,39 +181,104 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             attentions=outputs.attentions,
         )
 
+    def _read_captions(
+        self,
+        text_states: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        match: Mapping[str, torch.Tensor] | None,
+        contrast: Mapping[str, torch.Tensor] | None,
+        has_image: bool,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """
+        States of the captions that are read apart from the pictures, all in one pass: those of the pictures themselves [B, T, H],
+        where a head asks for them, those of `match` and of `contrast`.
+        """
+        batch = len(text_states)
+        single = match is None and isinstance(self.match_head, GPTFaceCrossMatchHead)
+        own = (self.lm_head.caption_reader is not None and has_image) or single
+        if inputs_embeds is None and input_ids is None:
+            input_ids = self.gptface.empty_caption(batch)
+        embed = self.gptface.embeddings.word_embeddings
+        read: list[tuple[torch.Tensor, torch.Tensor | None] | None] = [None, None, None]
+        if own:
+            assert input_ids is not None or inputs_embeds is not None
+            read[0] = (embed(input_ids) if inputs_embeds is None else inputs_embeds, attention_mask)  # type: ignore[arg-type]
+        for place, captions in ((1, match), (2, contrast)):
+            if captions is not None:
+                read[place] = (embed(captions["input_ids"]), captions.get("attention_mask"))
+        asked = [part for part in read if part is not None]
+        if not asked:
+            return None, None, None
+        longest = max(vectors.shape[1] for vectors, _ in asked)
+        vectors = torch.cat([nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part, _ in asked])
+        masks = None
+        if len(asked) > 1 or asked[0][1] is not None:
+            masks = torch.cat(
+                [
+                    nn.functional.pad(
+                        part.new_ones(part.shape[:2]) if mask is None else mask.to(part.dtype),
+                        (0, longest - part.shape[1]),
+                    )
+                    for part, mask in asked
+                ]
+            ).long()
+        states = iter(
+            self.gptface(None, masks, inputs_embeds=vectors).last_hidden_state.split([len(part) for part, _ in asked])
+        )
+        own_states, match_states, contrast_states = (
+            None if part is None else next(states)[:, : part[0].shape[1]] for part in read
+        )
+        return own_states, match_states, contrast_states
+
+    def _is_plan(self, cells: int) -> bool:
+        """Whether a grid of so many cells is the plan's."""
+        return self.config.has_plan and cells == self.config.num_plan_tokens
+
     def _cell_logits(
         self,
         image_states: torch.Tensor,
         code_table: torch.Tensor,
         words: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
-        mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        plan: bool | None = None,
     ) -> torch.Tensor:
         """
-        States of cells [B, N, H] → logits over codes [B, N, K], or [M, K] of the cells in `mask` [B, N] alone. A head with a
-        caption reader reads the `words` [B, T, H], see [`caption_states`].
+        States of cells [B, N, H] → logits over codes [B, N, K], or [B, M, K] of the cells `positions` [B, M] alone. A head with a
+        caption reader reads the `words` [B, T, H], see [`caption_states`]. `plan`: whether these are tokens of the plan; by their
+        number where it is not said.
         """
-        reader = self.lm_head.caption_reader
-        if mask is None:
-            if reader is not None and words is not None:
-                image_states = reader(image_states, words, attention_mask)
-            return self.lm_head.image(image_states, code_table)
-        states = image_states[mask]
-        if reader is not None and words is not None and len(states):
-            queries = GPTFaceQueries.of(mask)
-            states = reader(queries.pad(states), words, attention_mask)[queries.valid]
-        return self.lm_head.image(states, code_table)
+        plan = self._is_plan(image_states.shape[1]) if plan is None else plan
+        if positions is not None:
+            image_states = take_positions(image_states, positions)
+        if self.lm_head.caption_reader is not None and words is not None:
+            image_states = self.lm_head.caption_reader(image_states, words, attention_mask)
+        return self.lm_head.image(image_states, code_table, plan)
 
-    def _match_all(
-        self, image_states: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+    def _match_logits(
+        self,
+        outputs: GPTFaceModelOutput,
+        image_states: torch.Tensor,
+        words: torch.Tensor | None,
+        match_words: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        match: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
-        """States of B pictures and P captions → logits [B, P, 2]."""
+        """Logits [B, 2] of each picture with its caption, or [B, P, 2] with each caption of `match`."""
         if isinstance(self.match_head, GPTFaceMatchHead):
-            raise ValueError(
-                "match_input_ids compares every picture with every caption: this needs match_head='cross' in the configuration"
-            )
-        words = self.caption_states(len(input_ids), input_ids, attention_mask)
-        return self.match_head.all_pairs(words, image_states, attention_mask)
+            if match is not None:
+                raise ValueError(
+                    "match compares every picture with every caption: this needs match_head='cross' in the configuration"
+                )
+            assert outputs.pooler_output is not None
+            return self.match_head(outputs.pooler_output)
+        if match is not None:
+            assert match_words is not None
+            return self.match_head.all_pairs(match_words, image_states, match.get("attention_mask"))
+        assert words is not None
+        return self.match_head(words, image_states, attention_mask)
 
 
 class GPTFaceForImageTextMatching(GPTFaceTaskModel):

@@ -1,4 +1,4 @@
-"""The image tokenizer: pixels ↔ a grid of discrete codes."""
+"""The image tokenizer: pixels ↔ a grid of discrete codes, and a coarser grid of them, the plan."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,10 +14,15 @@ from transformers.utils.generic import can_return_tuple
 
 from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
+from .plan_gptface import PlanTokenizer
 from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
+from .refiner_gptface import GPTFaceRefiner
 
 #: Parameters without a say in which code a cell gets.
-DECODING_ONLY = ("decoder.", "quantizer.up.")
+DECODING_ONLY = ("decoder.", "quantizer.up.", "refiner.")
+#: Parameters of the plan, and those of them without a say in which code a cell of the plan gets.
+PLAN = "plan."
+PLAN_DECODING_ONLY = ("plan.decoder.", "plan.quantizer.up.")
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import Decoder, Encoder
@@ -69,6 +74,9 @@ class GPTFaceImageTokenizerOutput(ModelOutput):
 class GPTFaceImageTokenizer(PreTrainedModel):
     """
     Convolutional encoder → quantizer → decoder. All pixels are in [-1, 1]; codes are in raster order.
+
+    With `config.plan_levels` it has a plan too: codes of a grid of half the side, from the same encoder, that say what is where
+    in the face. They have a decoder of their own to latents, from which the same decoder makes pixels.
     """
 
     config: GPTFaceImageTokenizerConfig
@@ -97,6 +105,11 @@ class GPTFaceImageTokenizer(PreTrainedModel):
             learned = CodebookQuantizer if config.quantizer == "codebook" else GumbelQuantizer
             dimension = config.codebook_dim or config.latent_channels
             self.quantizer = learned(config.codebook_size, dimension, config.latent_channels)
+        self.plan: PlanTokenizer | None = None
+        if config.plan_levels is not None:
+            self.plan = PlanTokenizer(config.plan_levels, config.latent_channels, config.plan_channels)
+        #: draws a decoded picture at a larger size so that it fits a photo; None where the configuration has none
+        self.refiner = None if config.refiner_config is None else GPTFaceRefiner(config.refiner_config)
         self.post_init()
 
     @torch.no_grad()
@@ -105,7 +118,7 @@ class GPTFaceImageTokenizer(PreTrainedModel):
             init.kaiming_uniform_(module.weight, a=5**0.5)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, nn.GroupNorm):
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
@@ -119,8 +132,12 @@ class GPTFaceImageTokenizer(PreTrainedModel):
         return self.encoder(pixel_values.contiguous(memory_format=torch.channels_last))
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, H, W] in [-1, 1] → codes [B, N] (long, raster order). Raises what [`checked_latents`] raises."""
+        return self.quantizer(self.checked_latents(pixel_values))[1].flatten(1)
+
+    def checked_latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        Pixels [B, 3, H, W] in [-1, 1] → codes [B, N] (long, raster order).
+        Pixels [B, 3, H, W] in [-1, 1] → latents [B, C, h, w] that may be quantized.
 
         Raises:
             ValueError: where the shape is not that of a square picture of `config.image_size`.
@@ -137,14 +154,11 @@ class GPTFaceImageTokenizer(PreTrainedModel):
             raise FloatingPointError(
                 "the latents of the picture are not finite: the pixels or the weights are damaged"
             )
-        return self.quantizer(latents)[1].flatten(1)
+        return latents
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, N] → quantized latents [B, C, h, w] for a square grid of N cells."""
-        side = round(codes.shape[-1] ** 0.5)
-        if codes.ndim != 2 or side * side != codes.shape[-1]:
-            raise ValueError(f"codes must have shape [B, N] with N a square number, got {list(codes.shape)}")
-        return self.quantizer.embed(codes.view(-1, side, side))
+        return self.quantizer.embed(_square(codes))
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, N] (long, 0…K−1) → pixels [B, 3, H, W] clipped to [-1, 1]."""
@@ -154,6 +168,44 @@ class GPTFaceImageTokenizer(PreTrainedModel):
         """Quantized latents [B, C, h, w] → pixels [B, 3, H, W], about in [-1, 1], not clipped."""
         pixels = self.decoder(latents.contiguous(memory_format=torch.channels_last))
         return pixels * 2 - 1 if self.config.backbone == "compact" else pixels
+
+    def encode_plan(
+        self, pixel_values: torch.Tensor | None = None, *, latents: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Codes of the plan [B, num_plan_tokens] (long, 0…num_plan_codes−1, raster order). Autocast has no influence on them.
+
+        Args:
+            pixel_values: pixels [B, 3, H, W] in [-1, 1].
+            latents: what [`latents`] gave for the pixels [B, C, h, w], in their place.
+
+        Raises:
+            ValueError: without a plan; with both arguments or none; pixels of another shape.
+            FloatingPointError: as in [`checked_latents`].
+        """
+        plan = self._required_plan()
+        if (pixel_values is None) == (latents is None):
+            raise ValueError("encode_plan needs pixel_values or latents, one of them")
+        with torch.autocast(self.device.type, enabled=False):
+            if latents is None:
+                assert pixel_values is not None
+                latents = self.checked_latents(pixel_values)
+            return plan.encode(latents.to(self.dtype)).flatten(1)
+
+    def embed_plan(self, plan_codes: torch.Tensor) -> torch.Tensor:
+        """Codes of a plan [B, N] (long) of a square grid → latents [B, C, 2·√N, 2·√N]. Raises `ValueError` without a plan."""
+        return self._required_plan().embed(_square(plan_codes))
+
+    def decode_plan(self, plan_codes: torch.Tensor) -> torch.Tensor:
+        """Codes of a plan [B, N] (long) → pixels [B, 3, H, W] clipped to [-1, 1]. Raises `ValueError` without a plan."""
+        return self.decode_latents(self.embed_plan(plan_codes)).clamp(-1, 1)
+
+    def _required_plan(self) -> PlanTokenizer:
+        if self.plan is None:
+            raise ValueError(
+                "this image tokenizer has no plan: its configuration has no plan_levels (see `gptface train-plan`)"
+            )
+        return self.plan
 
     @can_return_tuple
     def forward(
@@ -166,13 +218,32 @@ class GPTFaceImageTokenizer(PreTrainedModel):
 
     def fingerprint(self) -> str:
         """
-        Hash of the weights that decide the codes, as fp16: codes of one tokenizer must not be read with another. The decoder is
-        not among them: it may get better while the codes stay what they are.
+        Hash of the weights that decide the codes, as fp16: codes of one tokenizer must not be read with another. Neither the
+        decoder nor the plan is among them: they may get better while the codes stay what they are.
         """
+        return self._digest((*DECODING_ONLY, PLAN)).hexdigest()[:16]
+
+    def plan_fingerprint(self) -> str:
+        """Such a hash of what decides the codes of the plan. Raises `ValueError` without a plan."""
+        self._required_plan()
+        digest = self._digest((*DECODING_ONLY, "quantizer.", *PLAN_DECODING_ONLY))
+        digest.update(str(self.config.plan_levels).encode())  # no weight tells 7 levels from 8
+        return digest.hexdigest()[:16]
+
+    def _digest(self, left_out: tuple[str, ...]) -> "hashlib._Hash":
+        """SHA-256 of the names and values of all weights but those whose names start with one of `left_out`."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
-            if name.startswith(DECODING_ONLY):
+            if name.startswith(left_out):
                 continue
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return digest
+
+
+def _square(codes: torch.Tensor) -> torch.Tensor:
+    """Codes [B, N] → [B, √N, √N]. Raises `ValueError` where N is no square number."""
+    side = round(codes.shape[-1] ** 0.5)
+    if codes.ndim != 2 or side * side != codes.shape[-1]:
+        raise ValueError(f"codes must have shape [B, N] with N a square number, got {list(codes.shape)}")
+    return codes.view(-1, side, side)

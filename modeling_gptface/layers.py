@@ -1,5 +1,6 @@
 """The layers of the transformer: attention, feed-forward and the convolution over the grid of cells."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -169,14 +170,14 @@ class GPTFaceGridConvolution(nn.Module):
 
     def __init__(self, config: GPTFaceConfig):
         super().__init__()
-        self.side = config.grid_size
         self.conv = GPTFaceDepthwiseConvolution(config.hidden_size)
 
     def forward(self, hidden_states: torch.Tensor, text_length: int) -> torch.Tensor:
         text, image = hidden_states[:, :text_length], hidden_states[:, text_length:]
         if image.shape[1] == 0:
             return hidden_states
-        grid = image.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
+        side = math.isqrt(image.shape[1])
+        grid = image.unflatten(1, (side, side)).permute(0, 3, 1, 2)
         return torch.cat([text, image + self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2)], 1)
 
 

@@ -4,6 +4,7 @@ The sequence is `[CLS] caption [SEP]` followed by the codes in raster order. Ima
 the caption's length, so that a cell of the grid always has the same position.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,10 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gptface import GPTFaceConfig
+from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .layers import GPTFaceAttention, GPTFaceDepthwiseConvolution, GPTFaceKeptLayer, GPTFaceLayer, GPTFaceQueries
+from .quantization import code_levels
 
 TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
 
@@ -79,16 +82,18 @@ class GPTFaceKeptStates:
             raise ValueError(f"kept_states were filled by states {list(self.last.shape)}, these are {list(shape)}")
 
 
-def sine_positions(length: int, size: int) -> torch.Tensor:
-    """1-D sine and cosine positions [length, size] (Vaswani et al. 2017)."""
+def sine_positions(length: int, size: int, step: int = 1) -> torch.Tensor:
+    """
+    1-D sine and cosine positions [length, size] (Vaswani et al. 2017); with a `step`, of the middles of so many positions each.
+    """
     frequency = torch.exp(-torch.arange(0, size, 2, dtype=torch.float) * (9.21 / size))
-    angle = torch.arange(length, dtype=torch.float)[:, None] * frequency
+    angle = (torch.arange(length, dtype=torch.float) * step + (step - 1) / 2)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], 1)[:, :size]
 
 
-def grid_sine_positions(side: int, size: int) -> torch.Tensor:
+def grid_sine_positions(side: int, size: int, step: int = 1) -> torch.Tensor:
     """2-D sine positions [side·side, size] in raster order: the first half encodes the row, the second the column."""
-    line = sine_positions(side, size // 2)
+    line = sine_positions(side, size // 2, step)
     rows, columns = line[:, None].expand(side, side, -1), line[None].expand(side, side, -1)
     grid = torch.cat([rows, columns], -1).flatten(0, 1)
     return nn.functional.pad(grid, (0, size - grid.shape[1]))
@@ -96,6 +101,61 @@ def grid_sine_positions(side: int, size: int) -> torch.Tensor:
 
 class GPTFacePositionEmbedding(nn.Embedding):
     """Positions of the words, then of the cells; a class of its own, so that `_init_weights` knows it."""
+
+
+class GPTFacePlanPositionEmbedding(GPTFacePositionEmbedding):
+    """Positions of the tokens of the plan."""
+
+
+class GPTFaceClosedEmbedding(nn.Embedding):
+    """A class of its own, so that `_init_weights` starts it at zero."""
+
+
+def level_sums(free: torch.Tensor, vectors: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
+    """
+    Vector of every FSQ code [K, H]: its free vector [K, H] plus one for each of its levels, out of `vectors` [Σ levels, H].
+    """
+    # The first level runs fastest through the codes: as a grid with one axis a level, the last level first, the sums are
+    # broadcasts, whose gradients cost little.
+    grid = free.unflatten(0, tuple(levels)[::-1])
+    for dimension, level_vectors in enumerate(vectors.split(tuple(levels))):
+        grid = grid + level_vectors.view(-1, *[1] * dimension, free.shape[1])
+    return grid.reshape(free.shape)
+
+
+class GPTFacePlanEmbeddings(nn.Module):
+    """
+    The coarse scale in the space of the words and codes: plan codes with positions of their own, and what a plan token tells the
+    2×2 codes below it.
+    """
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        tokenizer = config.image_tokenizer_config
+        self.levels = tuple(tokenizer.plan_levels)
+        self.side = tokenizer.plan_grid_size
+        self.code_embeddings = nn.Embedding(tokenizer.num_plan_codes, config.hidden_size)
+        self.level_embeddings = nn.Embedding(sum(self.levels), config.hidden_size)
+        self.position_embeddings = GPTFacePlanPositionEmbedding(self.side**2, config.hidden_size)
+        # one vector for each place among the 2×2 and each level of the parent's code
+        self.parent_embeddings = GPTFaceClosedEmbedding(4 * sum(self.levels), config.hidden_size)
+
+    def code_table(self) -> torch.Tensor:
+        """Vector of every plan code [K, H]."""
+        return level_sums(self.code_embeddings.weight, self.level_embeddings.weight, self.levels)
+
+    def parents(self, plan_codes: torch.Tensor) -> torch.Tensor:
+        """
+        Plan codes [B, P] → what is added to the vectors of the codes below them [B, 4·P, H], raster order; nothing where a plan
+        code is negative (not known).
+        """
+        offsets = torch.tensor([0, *self.levels[:-1]], device=plan_codes.device).cumsum(0)
+        rows = code_levels(plan_codes.clamp(min=0), self.levels) + offsets  # [B, P, D]
+        places = torch.arange(4, device=plan_codes.device)[:, None] * sum(self.levels)
+        vectors = self.parent_embeddings(rows[:, :, None] + places).sum(3)  # [B, P, 4, H]
+        vectors = vectors * (plan_codes >= 0)[..., None, None]
+        grid = vectors.unflatten(1, (self.side, self.side)).unflatten(3, (2, 2))
+        return grid.permute(0, 1, 3, 2, 4, 5).flatten(1, 4)
 
 
 class GPTFaceEmbeddings(nn.Module):
@@ -110,6 +170,7 @@ class GPTFaceEmbeddings(nn.Module):
         self.level_embeddings = (
             nn.Embedding(sum(levels), config.hidden_size) if config.code_embedding == "levels" else None
         )
+        self.plan = GPTFacePlanEmbeddings(config) if config.has_plan else None
         self.position_embeddings = GPTFacePositionEmbedding(
             config.max_text_length + config.num_image_tokens, config.hidden_size
         )
@@ -117,18 +178,17 @@ class GPTFaceEmbeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def code_table(self) -> torch.Tensor:
-        """Vector of every code [K, H]: the free vector plus, with `code_embedding="levels"`, one for each FSQ level."""
+    def code_table(self, cells: int | None = None) -> torch.Tensor:
+        """
+        Vector of every code [K, H]: the free vector plus, with `code_embedding="levels"`, one for each FSQ level. Of the plan's
+        codes where `cells`, the size of a grid, is the plan's.
+        """
+        if self.plan is not None and cells == self.config.num_plan_tokens:
+            return self.plan.code_table()
         table = self.code_embeddings.weight
         if self.level_embeddings is None:
             return table
-        levels = self.config.image_tokenizer_config.fsq_levels
-        # The first level runs fastest through the codes: as a grid with one axis a level, the last level first, the sums are
-        # broadcasts, whose gradients cost little.
-        grid = table.unflatten(0, levels[::-1])
-        for dimension, vectors in enumerate(self.level_embeddings.weight.split(levels)):
-            grid = grid + vectors.view(-1, *[1] * dimension, table.shape[1])
-        return grid.reshape(table.shape)
+        return level_sums(table, self.level_embeddings.weight, self.config.image_tokenizer_config.fsq_levels)
 
     def embed_codes(
         self,
@@ -137,11 +197,14 @@ class GPTFaceEmbeddings(nn.Module):
         code_table: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        Codes [B, N] → vectors [B, N, H]; where `image_mask` is True, the vector of `[MASK]`. Who has the `code_table` [K, H]
-        gives it.
+        Codes [B, N] → vectors [B, N, H]; where `image_mask` is True or a code is −1 (absent), the vector of `[MASK]`. Who has the
+        `code_table` [K, H] gives it.
         """
-        vectors = nn.functional.embedding(image_codes, self.code_table() if code_table is None else code_table)
-        return vectors if image_mask is None else self.mask_cells(vectors, image_mask)
+        if code_table is None:
+            code_table = self.code_table(image_codes.shape[1])
+        absent = image_codes < 0
+        vectors = nn.functional.embedding(image_codes.clamp(min=0), code_table)
+        return self.mask_cells(vectors, absent if image_mask is None else image_mask | absent)
 
     def mask_cells(self, vectors: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
         """Vectors of cells [B, N, H] → those of `[MASK]` where `image_mask` [B, N] is True."""
@@ -165,7 +228,8 @@ class GPTFaceEmbeddings(nn.Module):
         positions = self.position_embeddings.weight
         embeddings = word_vectors + positions[:length] + text_type
         if image_vectors is not None:
-            cells = positions[self.config.max_text_length :]
+            coarse = self.plan is not None and image_vectors.shape[1] == self.config.num_plan_tokens
+            cells = self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
             embeddings = torch.cat([embeddings, image_vectors + cells + types[TOKEN_TYPE_IMAGE]], 1)
         return self.dropout(self.norm(embeddings))
 
@@ -179,7 +243,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ["text", "image"]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer"]
+    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer", "GPTFaceParser"]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -194,15 +258,21 @@ class GPTFacePreTrainedModel(PreTrainedModel):
             init.zeros_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, GPTFaceClosedEmbedding):
+            init.zeros_(module.weight)
         elif isinstance(module, GPTFacePositionEmbedding) and self.config.position_init == "sine":
             text = sine_positions(self.config.max_text_length, self.config.hidden_size)
-            cells = grid_sine_positions(self.config.grid_size, self.config.hidden_size)
             scale = self.config.initializer_range / text.std()
-            init.copy_(module.weight, torch.cat([text, cells]) * scale)
+            if isinstance(module, GPTFacePlanPositionEmbedding):
+                # a plan token lies in the middle of its 2×2 codes
+                table = grid_sine_positions(self.config.plan_grid_size, self.config.hidden_size, step=2)
+            else:
+                table = torch.cat([text, grid_sine_positions(self.config.grid_size, self.config.hidden_size)])
+            init.copy_(module.weight, table * scale)
 
 
 class GPTFaceModel(GPTFacePreTrainedModel):
-    """The bare transformer with its image tokenizer: states of the joint sequence, no head."""
+    """The bare transformer with its image tokenizer and face parser: states of the joint sequence, no head."""
 
     # One folder serves every class: the heads in it are not for this one.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\."]
@@ -210,6 +280,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     def __init__(self, config: GPTFaceConfig):
         super().__init__(config)
         self.image_tokenizer = GPTFaceImageTokenizer(config.image_tokenizer_config)
+        parser = config.face_parser_config
+        self.face_parser = None if parser is None else GPTFaceParser(parser)
         self.embeddings = GPTFaceEmbeddings(config)
         self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
         pre_norm = config.norm_position == "pre"
@@ -239,6 +311,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         image_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         image_embeds: torch.Tensor | None = None,
+        plan_codes: torch.Tensor | None = None,
         text_state_mask: torch.Tensor | None = None,
         image_state_mask: torch.Tensor | None = None,
         kept_states: GPTFaceKeptStates | None = None,
@@ -250,11 +323,15 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 empty caption where neither this nor `inputs_embeds` is given.
             attention_mask (`torch.Tensor` of shape `(batch, text_length)`, *optional*): 1 = word, 0 = padding.
             pixel_values (`torch.FloatTensor` of shape `(batch, 3, H, W)`, *optional*): aligned faces in [-1, 1].
-            image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes 0…K−1 instead of pixels.
+            image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes 0…K−1 instead of pixels; −1 = the picture has
+                no pixels there: masked, and no key of attention (where `attention_mask` is given). Of a model with a plan also plan
+                codes of shape `(batch, plan tokens)`: the same network then reads the coarse scale.
             image_mask (`torch.BoolTensor` of shape `(batch, cells)`, *optional*): True = the cell is masked.
             inputs_embeds (`torch.FloatTensor` of shape `(batch, text_length, hidden_size)`, *optional*): vectors of the words.
             image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): vectors of the cells,
                 for example a mixture of codes; takes the place of `image_codes` and `image_mask`.
+            plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the coarse picture that the cells below
+                belong to, −1 = not known; is added to their vectors.
             text_state_mask (`torch.BoolTensor` that broadcasts to `(batch, text_length)`, *optional*),
             image_state_mask (`torch.BoolTensor` that broadcasts to `(batch, cells)`, *optional*): True = the state is needed.
                 Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back as 0. All are
@@ -279,10 +356,13 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             raise ValueError("image_mask without a picture: give image_codes (or pixel_values) with it")
         if image_embeds is None and image_codes is not None:
             image_embeds = self.embeddings.embed_codes(image_codes, image_mask)
-        if image_embeds is not None and image_embeds.shape[1] != self.config.num_image_tokens:
+        if image_embeds is not None and image_embeds.shape[1] not in self.config.grid_tokens:
             raise ValueError(
-                f"the image part has {image_embeds.shape[1]} cells, the model's grid {self.config.num_image_tokens}"
+                f"the image part has {image_embeds.shape[1]} cells, the model's grid "
+                + " or ".join(map(str, self.config.grid_tokens))
             )
+        if plan_codes is not None:
+            image_embeds = self._below_plan(image_embeds, plan_codes)
         if inputs_embeds is None:
             if input_ids is None:
                 if image_embeds is None:
@@ -293,7 +373,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
 
         text_length = inputs_embeds.shape[1]
         hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds)
-        mask = self._attention_mask(hidden_states, attention_mask, text_length)
+        mask = self._attention_mask(hidden_states, attention_mask, text_length, image_codes)
         names = ("output_hidden_states", "output_attentions")
         recorded = any(kwargs.get(key) or getattr(self.config, key, False) for key in names)
         if torch.compiler.is_compiling():
@@ -372,21 +452,56 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         if image_codes.device.type != "cpu" or torch.compiler.is_compiling() or image_codes.numel() == 0:
             return
         low, high = int(image_codes.min()), int(image_codes.max())
-        if low < 0 or high >= self.config.num_codes:
-            raise ValueError(f"image_codes lie in {low}…{high}, this model's in 0…{self.config.num_codes - 1}")
+        coarse = self.config.has_plan and image_codes.shape[1] == self.config.num_plan_tokens
+        count = self.config.num_plan_codes if coarse else self.config.num_codes
+        if low < -1 or high >= count:
+            raise ValueError(f"image_codes lie in {low}…{high}, this model's in 0…{count - 1} (−1 = absent)")
 
-    def _attention_mask(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, text_length: int):
-        """Text mask [B, T] or None → what the attention function takes; padding is never a key."""
+    def _below_plan(self, image_embeds: torch.Tensor | None, plan_codes: torch.Tensor) -> torch.Tensor:
+        """Vectors of the fine grid [B, N, H] with what their plan [B, P] tells them."""
+        plan = self.embeddings.plan
+        if plan is None:
+            raise ValueError("plan_codes need a model whose image tokenizer has a plan (config: plan_levels)")
+        if plan_codes.shape[1] != self.config.num_plan_tokens:
+            raise ValueError(f"plan_codes have {plan_codes.shape[1]} tokens, the plan {self.config.num_plan_tokens}")
+        if image_embeds is None or image_embeds.shape[1] != self.config.num_image_tokens:
+            raise ValueError(
+                "plan_codes stand above a fine grid: give image_codes, pixel_values or image_embeds with them"
+            )
+        return image_embeds + plan.parents(plan_codes)
+
+    def _attention_mask(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        text_length: int,
+        image_codes: torch.Tensor | None = None,
+    ):
+        """Text mask [B, T] or None → what the attention function takes; neither padding nor an absent cell is a key."""
         if attention_mask is not None:
             cells = hidden_states.shape[1] - text_length
-            attention_mask = nn.functional.pad(attention_mask, (0, cells), value=1)
+            if image_codes is None:
+                attention_mask = nn.functional.pad(attention_mask, (0, cells), value=1)
+            else:
+                attention_mask = torch.cat([attention_mask, (image_codes >= 0).to(attention_mask.dtype)], 1)
+        if self.config.attention_pattern == "bidirectional" and self.config.text_attention_bias != 0:
+            keys = None if attention_mask is None else attention_mask.bool()[:, None, None]
+            return self._favour_words(keys, hidden_states, text_length)
         prefix = None
         if self.config.attention_pattern == "prefix":
 
             def prefix(batch_idx, head_idx, q_idx, kv_idx):
                 return (kv_idx < text_length) | ((q_idx >= text_length) & (kv_idx <= q_idx))
 
-        mask = create_bidirectional_mask(self.config, hidden_states, attention_mask, and_mask_function=prefix)
+        # Whether all are keys, so that no mask is needed, is a look at the values: elsewhere than on the CPU it would wait for the device.
+        skip = attention_mask is None or attention_mask.device.type == "cpu"
+        mask = create_bidirectional_mask(
+            self.config,
+            hidden_states,
+            attention_mask,
+            and_mask_function=prefix,
+            allow_is_bidirectional_skip=skip,
+        )
         return self._favour_words(mask, hidden_states, text_length)  # type: ignore[arg-type]
 
     def _favour_words(self, mask: torch.Tensor | None, hidden_states: torch.Tensor, text_length: int):

@@ -27,6 +27,7 @@ class GPTFaceLMHead(nn.Module):
         tied = config.tie_word_embeddings
         self.image_decoder = None if tied else nn.Linear(config.hidden_size, config.num_codes)
         self.image_bias = nn.Parameter(torch.zeros(config.num_codes)) if tied else None
+        self.plan_bias = nn.Parameter(torch.zeros(config.num_plan_codes)) if config.has_plan else None
         self.caption_reader = GPTFaceCaptionReader(config) if config.caption_reader else None
 
     def transform(self, states: torch.Tensor) -> torch.Tensor:
@@ -36,9 +37,11 @@ class GPTFaceLMHead(nn.Module):
         """States […, H] → logits over words […, V]."""
         return self.text_decoder(self.transform(states))
 
-    def image(self, states: torch.Tensor, code_table: torch.Tensor) -> torch.Tensor:
-        """States […, H] → logits over codes […, K]; a tied head reads the vectors of the codes [K, H]."""
+    def image(self, states: torch.Tensor, code_table: torch.Tensor, plan: bool = False) -> torch.Tensor:
+        """States […, H] → logits over codes […, K], or over those of the plan; a tied head reads the vectors of the codes [K, H]."""
         states = self.transform(states)
+        if plan:
+            return nn.functional.linear(states, code_table, self.plan_bias)
         if self.image_decoder is not None:
             return self.image_decoder(states)
         return nn.functional.linear(states, code_table, self.image_bias)
@@ -71,14 +74,21 @@ class GPTFaceCrossReading(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
 
     def compare(self, readers: torch.Tensor, read: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Normalised vectors [B, Q, H] that look at others [B, R, H], those where `mask` [B, R] is 1 → [B, Q, H]."""
+        """
+        Normalised vectors [B, Q, H] that look at others [B, R, H], those where `mask` [B, R] is 1 → [B, Q, H]. Readers that are the
+        same for all of the batch may be [1, Q, H].
+        """
         query, key, value = (
             states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for states in (self.query(readers), self.key(read), self.value(read))
         )
         allowed = None if mask is None else mask.bool()[:, None, None, :]
+        query = query.expand(len(key), -1, -1, -1)
         found = nn.functional.scaled_dot_product_attention(query, key, value, allowed).transpose(1, 2).flatten(2)
-        return self.activation(self.combine(torch.cat([readers, found, readers * found], -1)))
+        # `combine` of [reader, found, reader · found], each part by itself: what is the same for all is computed once
+        own, other, product = self.combine.weight.chunk(3, 1)
+        compared = nn.functional.linear(found, other) + nn.functional.linear(readers * found, product)
+        return self.activation(compared + nn.functional.linear(readers, own, self.combine.bias))
 
 
 class GPTFaceCrossMatchHead(GPTFaceCrossReading):
@@ -103,12 +113,12 @@ class GPTFaceCrossMatchHead(GPTFaceCrossReading):
         self, text_states: torch.Tensor, image_states: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """States of P captions [P, T, H] and B pictures [B, N, H] → logits [B, P, 2] of each picture with each caption."""
-        words = self.text_norm(text_states).flatten(0, 1).expand(image_states.shape[0], -1, -1)
+        words = self.text_norm(text_states).flatten(0, 1)[None]
         evidence = self._evidence(words, image_states).unflatten(1, text_states.shape[:2])
         return self._logits(evidence, attention_mask)
 
     def _evidence(self, words: torch.Tensor, image_states: torch.Tensor) -> torch.Tensor:
-        """Normalised words [B, Q, H] that look at cells [B, N, H] → log-odds of each word [B, Q]."""
+        """Normalised words [B or 1, Q, H] that look at cells [B, N, H] → log-odds of each word [B, Q]."""
         return self.evidence(self.compare(words, self.image_norm(image_states))).squeeze(-1)
 
     @staticmethod

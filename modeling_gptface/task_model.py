@@ -12,6 +12,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_gptface import GPTFaceConfig
+from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
 from .output_heads import (
@@ -83,8 +84,13 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
                 self.config.heads[head] = {**self.config.heads[head], "trained": False}
 
     def freeze_unused_parts(self) -> None:
-        """Freezes the image tokenizer and the heads that this class does not train: they get no gradient from its loss."""
+        """
+        Freezes the image tokenizer, the face parser and the heads that this class does not train: they get no gradient from its
+        loss.
+        """
         self.image_tokenizer.requires_grad_(False)
+        if self.face_parser is not None:
+            self.face_parser.requires_grad_(False)
         for name in {"lm_head", "match_head", "classifiers"} - set(self.trained_heads):
             for key, parameter in getattr(self, name).named_parameters():
                 # the tied decoder weight belongs to the embeddings
@@ -94,8 +100,10 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, GPTFaceLMHead) and module.image_bias is not None:
-            init.zeros_(module.image_bias)
+        if isinstance(module, GPTFaceLMHead):
+            for bias in (module.image_bias, module.plan_bias):
+                if bias is not None:
+                    init.zeros_(bias)
         elif isinstance(module, GPTFaceClosedLinear):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
@@ -105,16 +113,21 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         """The image tokenizer inside the model."""
         return self.gptface.image_tokenizer
 
+    @property
+    def face_parser(self) -> GPTFaceParser | None:
+        """The face parser inside the model; None where its checkpoint has none."""
+        return self.gptface.face_parser
+
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head.text_decoder
 
     def set_output_embeddings(self, value: nn.Linear) -> None:
         self.lm_head.text_decoder = value
 
-    def split_states(self, outputs: GPTFaceModelOutput, has_image: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    def split_states(self, outputs: GPTFaceModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
         """States of the sequence → (text states [B, T, H], image states [B, N, H]; N = 0 without a picture)."""
         states = outputs.last_hidden_state
-        cells = self.config.num_image_tokens if has_image else 0
+        cells = 0 if outputs.image_embeds is None else outputs.image_embeds.shape[1]
         return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
 
     def caption_states(

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from .captions import Caption, contradictions, sample_caption
-from .encode import CODE_COLUMNS, FINGERPRINT_KEY, code_parts
+from .encode import CODE_COLUMNS, FINGERPRINT_KEY, PLAN_COLUMNS, code_parts
+from .epochs import EpochDataset
 from .labels import emotion_of, label_columns, labels_of
 from .sources import TEXT_COLUMNS
 
@@ -38,12 +38,14 @@ class CodeTable:
         labels: what is known of each face (attribute or mention → 0/1, see [`labels_of`]), for captions and their contradictions.
         emotions: emotion of each face or None; the labels hold it, too.
         texts: what was written beside each picture, or None: a weak caption that takes the place of one from the labels.
+        plan_codes: plan codes of the same, [rows, 2, plan tokens] uint16, of an image tokenizer that has a plan.
     """
 
     codes: np.ndarray
     labels: list[dict[str, int]]
     emotions: list[str | None]
     texts: list[str | None] = field(default_factory=list)
+    plan_codes: np.ndarray | None = None
 
     def __post_init__(self):
         self.texts = self.texts or [None] * len(self.codes)
@@ -54,7 +56,8 @@ class CodeTable:
     def take(self, rows: np.ndarray) -> "CodeTable":
         """The table of these rows."""
         columns = (self.labels, self.emotions, self.texts)
-        return CodeTable(self.codes[rows], *([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
+        plan_codes = None if self.plan_codes is None else self.plan_codes[rows]
+        return CodeTable(self.codes[rows], *([column[row] for row in rows] for column in columns), plan_codes)  # type: ignore[arg-type]
 
     def repeat(self, times: Mapping[str, int]) -> "CodeTable":
         """
@@ -75,7 +78,13 @@ class CodeTable:
         joined: list[list[Any]] = [
             [value for table in tables for value in getattr(table, name)] for name in ("labels", "emotions", "texts")
         ]
-        return CodeTable(np.concatenate([table.codes for table in tables]), *joined)
+        plans = [table.plan_codes for table in tables if table.plan_codes is not None]
+        if plans and len(plans) < len(tables):
+            raise ValueError(
+                "some of the codes have plan codes and some have none: encode all with one image tokenizer"
+            )
+        codes = np.concatenate([table.codes for table in tables])
+        return CodeTable(codes, *joined, np.concatenate(plans) if plans else None)
 
     def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5, plain: float = 0.0) -> Caption:
         """
@@ -159,25 +168,30 @@ def read_part(part: Path, fingerprint: str) -> CodeTable:
     table = pq.read_table(part)
     check_fingerprint(table.schema.metadata, part, fingerprint)
     names = table.column_names
-    columns = [table[name] for name in CODE_COLUMNS if name in names]
-    codes = np.stack([np.stack(column.to_numpy()) for column in columns], 1).repeat(3 - len(columns), axis=1)
+    codes, plan_codes = (both_sides(table, columns) for columns in (CODE_COLUMNS, PLAN_COLUMNS))
+    if codes is None:
+        raise ValueError(f"{part} has no column {CODE_COLUMNS[0]!r}")
     text_column = next((name for name in TEXT_COLUMNS if name in names), None)
     texts = table[text_column].to_pylist() if text_column else [None] * table.num_rows
     texts = [text.strip() or None if isinstance(text, str) else None for text in texts]
     rows = table.select(label_columns(names)).to_pylist() or [{} for _ in range(table.num_rows)]
-    return CodeTable(codes, [labels_of(row) for row in rows], [emotion_of(row) for row in rows], texts)
+    return CodeTable(codes, [labels_of(row) for row in rows], [emotion_of(row) for row in rows], texts, plan_codes)
 
 
-class CodeDataset(Dataset):
+def both_sides(table: Any, names: Sequence[str]) -> np.ndarray | None:
+    """Columns of codes of faces and their mirror images → [rows, 2, cells]; the same twice where there are no mirror images."""
+    columns = [table[name] for name in names if name in table.column_names]
+    if not columns:
+        return None
+    return np.stack([np.stack(column.to_numpy()) for column in columns], 1).repeat(3 - len(columns), axis=1)
+
+
+class CodeDataset(EpochDataset):
     """Row numbers with the epoch: all randomness is derived from them in the collator, nothing is drawn here."""
 
     def __init__(self, table: CodeTable):
+        super().__init__()
         self.table = table
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer's data loader at the start of each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.table)

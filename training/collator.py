@@ -12,14 +12,26 @@ from transformers import PreTrainedTokenizerBase
 from .batch_masking import WORDS, MaskLaw, SampleNoise, image_masks, mask_budgets, span_masks
 from .captions import Caption, mentions_of_other, render, render_plainly
 from .code_dataset import IGNORED, CodeTable
+from .encode import ABSENT
 from .grammar import choose
 from .masking import sample_generator
-from .phrase_contrast import cells_of_regions, contrast_labels, opposite_phrases, phrase_regions, placed_cells
+from .phrase_contrast import (
+    UNKNOWN,
+    cells_of_regions,
+    contrast_pairs,
+    label_matrix,
+    opposite_phrases,
+    phrase_regions,
+    truths,
+)
 
-UNKNOWN = -1
 MASKED, RANDOM, KEPT = 0, 1, 2
 # Other faces that are looked at for a false caption: few captions are true of all of them.
 CANDIDATES = 16
+#: What the model reads as cells that a picture has no pixels for.
+ABSENT_CODE = -1
+# A stream of a sample's noise, beside those of the masks.
+POSITIONS = 4
 # Keep what is drawn for a batch apart from what is drawn for its first sample.
 MATCHES, CONTRASTS = 2**62, 2**61
 
@@ -51,8 +63,16 @@ class PreTrainingCollator:
             or in part: there the caption says most about the codes, and editing asks for just this.
         match_captions: captions that every picture of a batch is matched with, for `match_head="cross"`; 0: each picture is
             matched with the caption of its own sample, which is then false in a share `match_negatives` of them.
-        contrast: share of the attributes that have a region of which each batch also asks, for `caption_reader`, under which of two
-            opposite phrases the masked codes of the region are likelier; 0 = none, 1 = all. They cost time: see benchmarks/NOTES.md.
+        contrast_pairs: how many pairs of a picture and an attribute a batch also asks, for `caption_reader`, under which of two
+            opposite phrases the masked codes of the attribute's region are likelier; an even number, 0 = none.
+        contrast_attributes: how many attributes these pairs are about.
+        contrast_cells: most cells of the region that a pair looks at.
+        predicted_cells: so many masked cells of each picture are predicted, drawn at random where more are masked; all, where it is
+            not given. Predicting is a large part of a step.
+        text_lengths: captions are padded to the least of these lengths that holds the batch's longest, so that few shapes occur: by
+            default to the next multiple of 8.
+        plan: whether the batch is one of plan tokens instead of codes.
+        plan_dropout: share of samples that are read without their plan, where the table has one.
         match_negatives: share of samples whose caption is not theirs.
         counterfactuals: share of samples whose false caption speaks of the same attributes as the true one and differs in
             as few as can be found, best in a single one.
@@ -71,7 +91,13 @@ class PreTrainingCollator:
     region_masks: float = 0.0
     text_law: TextMaskLaw = field(default_factory=TextMaskLaw)
     match_captions: int = 0
-    contrast: float = 0.0
+    contrast_pairs: int = 0
+    contrast_attributes: int = 8
+    contrast_cells: int = 32
+    predicted_cells: int | None = None
+    text_lengths: Sequence[int] = ()
+    plan: bool = False
+    plan_dropout: float = 0.4
     match_negatives: float = 0.5
     counterfactuals: float = 0.5
     max_mentions: int = 5
@@ -81,37 +107,80 @@ class PreTrainingCollator:
     seed: int = 0
 
     def __post_init__(self):
-        if not 0 <= self.contrast <= 1:
-            raise ValueError(f"contrast is a share in [0, 1], got {self.contrast}")
+        if self.contrast_pairs < 0 or self.contrast_pairs % 2:
+            raise ValueError(f"contrast_pairs is an even number, got {self.contrast_pairs}")
+        if self.contrast_pairs and min(self.contrast_attributes, self.contrast_cells) < 1:
+            raise ValueError("contrast_attributes and contrast_cells must be at least 1")
+        lengths = sorted(self.text_lengths) or range(8, self.max_text_length, 8)
+        self._lengths = [length for length in lengths if length < self.max_text_length] + [self.max_text_length]
         vocabulary = self.tokenizer.get_vocab()
         specials = set(self.tokenizer.all_special_ids)
         self._word_ids = np.array(sorted(set(vocabulary.values()) - specials))
 
-    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [self._sample(sample) for sample in samples]
-        encoded = self.tokenizer([row["text"] for row in rows], truncation=True, max_length=self.max_text_length)
+        faces = [self._face(sample) for sample in samples]
         noise = SampleNoise.of(
             self.seed,
             [sample["epoch"] for sample in samples],
             [sample.get("id", sample["row"]) for sample in samples],
         )
         codes = np.stack([row["image_codes"] for row in rows])
-        batch = self.mask_pairs(encoded["input_ids"], codes, noise, [row["region"] for row in rows])
+        known = label_matrix([table.labels[row] for table, row in faces])
+        said = label_matrix([row["mentions"] for row in rows])
+        captions: dict[str, list[str]] = {"own": [row["text"] for row in rows]}
+        if self.match_captions:
+            captions["match"], matches = self._match_all(samples, faces, known, said)
+        encoded = {name: self._encode(texts) for name, texts in captions.items()}
+        if self.contrast_pairs:
+            encoded["contrast"] = self._opposite_captions
+        longest = max(len(caption) for texts in encoded.values() for caption in texts)
+        length = next(length for length in self._lengths if length >= longest)
+        batch = self.mask_pairs(encoded["own"], codes, noise, [row["region"] for row in rows], length)
         match, dropped = (np.array([row[name] for row in rows]) for name in ("match", "dropped"))
         # MILM counts on matching pairs only: a caption that is not the picture's says nothing about it
         false = (match == 0) & ~dropped
         wholly_masked = batch.pop("wholly_masked")
         for name in ("image_labels", "text_labels"):
             batch[name][false] = IGNORED
-        batch["match_labels"] = np.where(dropped | wholly_masked, IGNORED, match)
+        if self.predicted_cells is not None and self.predicted_cells < codes.shape[1]:
+            batch["image_positions"] = self._positions(batch["image_labels"], noise)
+        if self.match_captions:
+            batch["match"] = self._pad(encoded["match"], length) | {"labels": matches}
+        else:
+            batch["match_labels"] = np.where(dropped | wholly_masked, IGNORED, match)
         if self.label_names:
             batch["labels"] = np.stack([row["labels"] for row in rows])
-        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-        if self.match_captions:
-            tensors |= self._match_all(samples, rows)
-        if self.contrast:
-            tensors |= self._contrast(samples, rows, batch["image_labels"] != IGNORED)
-        return tensors
+        if self.contrast_pairs:
+            batch["contrast"] = self._contrast(samples, known, said, batch["image_labels"] != IGNORED, length)
+        plans = [row["plan_codes"] for row in rows]
+        if plans[0] is not None:
+            batch["plan_codes"] = np.stack(plans)
+        batch["label_counts"] = self._counts(batch)
+        return _tensors(batch)
+
+    @staticmethod
+    def _counts(batch: Mapping[str, Any]) -> np.ndarray:
+        """How many labels each term of the loss counts [5], in the order of `LOSS_TERMS`."""
+        image = batch["image_labels"]
+        if "image_positions" in batch:
+            image = np.take_along_axis(image, batch["image_positions"], 1)
+        match = batch["match"]["labels"] if "match" in batch else batch["match_labels"]
+        none = np.empty(0)
+        counted = (
+            batch["text_labels"],
+            image,
+            match,
+            batch.get("labels", none),
+            batch.get("contrast", {}).get("labels", none),
+        )
+        return np.array([(labels >= 0).sum() for labels in counted], np.float32)
+
+    def _positions(self, labels: np.ndarray, noise: SampleNoise) -> np.ndarray:
+        """Cells to predict [B, budget]: those that have a label, at random; where there are fewer, others."""
+        order = noise.stream(POSITIONS).uniform(labels.shape[1]) + (labels == IGNORED)
+        assert self.predicted_cells is not None
+        return np.argpartition(order, self.predicted_cells - 1, axis=1)[:, : self.predicted_cells]
 
     def mask_pairs(
         self,
@@ -119,16 +188,19 @@ class PreTrainingCollator:
         codes: np.ndarray,
         noise: SampleNoise,
         regions: Sequence[np.ndarray | None] | None = None,
-    ) -> dict[str, np.ndarray]:
+        length: int | None = None,
+    ) -> dict[str, Any]:
         """
         Captions (ids with a special token at both ends) and codes [B, N] → `input_ids`, `attention_mask` and `text_labels`
-        [B, longest], `image_codes`, `image_mask` and `image_labels` [B, N], and `wholly_masked` [B]: no word is left.
+        [B, length], `image_codes`, `image_mask` and `image_labels` [B, N], and `wholly_masked` [B]: no word is left. Cells without
+        pixels (code −1) have no label.
 
         Args:
             regions: masks [N] that take the place of the drawn ones, where they are not None.
+            length: to which captions are padded; that of the longest where it is not given.
         """
         lengths = np.array([len(caption) for caption in captions])
-        input_ids = _pad(captions, lengths, self.tokenizer.pad_token_id)
+        input_ids = _pad(captions, lengths, self.tokenizer.pad_token_id, length)
         masked_ids, text_labels = self._mask_words(input_ids, lengths, noise)
         image_mask = image_masks(codes.shape[1], self.image_laws, noise)
         for row, region in enumerate(regions or ()):
@@ -138,7 +210,7 @@ class PreTrainingCollator:
         return {
             "image_codes": codes,
             "image_mask": image_mask,
-            "image_labels": np.where(image_mask, codes, IGNORED),
+            "image_labels": np.where(image_mask & (codes >= 0), codes, IGNORED),
             "input_ids": masked_ids,
             "attention_mask": (np.arange(masked_ids.shape[1]) < lengths[:, None]).astype(np.int64),
             "text_labels": text_labels,
@@ -153,11 +225,21 @@ class PreTrainingCollator:
             picture, caption, match = row, self._own_caption(table, row, generator), 1
         else:
             picture, caption, match = self._pair(table, row, generator)
-        codes = table.codes[picture, generator.integers(2)].astype(np.int64)
+        version = generator.integers(table.codes.shape[1])
+        plan_codes = None
+        if self.plan:
+            codes = _signed(table.plan_codes[picture, version])
+        else:
+            codes = _signed(table.codes[picture, version])
+            if table.plan_codes is not None:
+                plan_codes = _signed(table.plan_codes[picture, version])
+                if generator.random() < self.plan_dropout:
+                    plan_codes[:] = ABSENT_CODE
         region = self._region_mask(len(codes), caption, generator)
         dropped = generator.random() < self.caption_dropout
         return {
             "image_codes": codes,
+            "plan_codes": plan_codes,
             "region": region,
             "text": "" if dropped else caption.text,
             "dropped": dropped,
@@ -169,59 +251,60 @@ class PreTrainingCollator:
     def _own_caption(self, table: CodeTable, row: int, generator: np.random.Generator) -> Caption:
         return table.caption(row, generator, self.max_mentions, self.plain_captions)
 
-    def _match_all(self, samples: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _match_all(
+        self,
+        samples: list[dict[str, Any]],
+        faces: list[tuple[CodeTable, int]],
+        known: np.ndarray,
+        said: np.ndarray,
+    ) -> tuple[list[str], np.ndarray]:
         """
-        Captions of faces of the batch [P, T] and whether each picture matches each of them [B, P].
+        Captions of faces of the batch, P texts, and whether each picture matches each of them [B, P].
 
         Each caption counts for as many pictures that match as for others, so that the words alone tell nothing. A picture does
         not count where nothing is known of it, or where its own caption, which the model reads beside it, speaks of the same.
+
+        Args:
+            known, said: what is known of the pictures, and what their own captions say, see [`label_matrix`].
         """
         generator = self._batch_generator(samples, MATCHES)
-        faces = [self._face(sample) for sample in samples]
+        texts = np.array([(table.texts[row] or "").casefold() for table, row in faces])
         captions, labels = [], np.full((len(faces), self.match_captions), IGNORED)
         for column in range(self.match_captions):
-            table, row = faces[int(generator.integers(len(faces)))]
-            caption = self._own_caption(table, row, generator)
-            captions.append(self._encode(caption.text))
-            truth = np.array(
-                [
-                    IGNORED if caption.mentions.keys() & shown["mentions"].keys() else other.agrees(caption, index)
-                    for (other, index), shown in zip(faces, rows, strict=True)
-                ]
-            )
+            caption = self._own_caption(*faces[int(generator.integers(len(faces)))], generator)
+            captions.append(caption.text)
+            if caption.mentions:
+                stated = label_matrix([caption.mentions])[0] != UNKNOWN
+                truth = np.where((said[:, stated] != UNKNOWN).any(1), IGNORED, truths(caption.mentions, known))
+            else:  # a weak caption is true of its own picture only
+                truth = np.where(texts == "", IGNORED, texts == caption.text.casefold())
             sides = [generator.permutation(np.flatnonzero(truth == value)) for value in (0, 1)]
             for side in sides:
                 chosen = side[: min(map(len, sides))]
                 labels[chosen, column] = truth[chosen]
-        return self._captions("match", captions) | {"match_labels": torch.from_numpy(labels)}
+        return captions, labels
 
     def _contrast(
-        self, samples: list[dict[str, Any]], rows: list[dict[str, Any]], masked: np.ndarray
-    ) -> dict[str, torch.Tensor]:
-        """Opposite phrases, the cells that they speak of, and which are true: see [`contrast_labels`]."""
-        known = [table.labels[row] for table, row in map(self._face, samples)]
-        mentions = [row["mentions"] for row in rows]
+        self, samples: list[dict[str, Any]], known: np.ndarray, said: np.ndarray, labelled: np.ndarray, length: int
+    ) -> dict[str, np.ndarray]:
+        """Opposite phrases, the pictures and cells that they speak of, and which are true: see [`contrast_pairs`]."""
         generator = self._batch_generator(samples, CONTRASTS)
-        labels = contrast_labels(known, mentions, masked, generator)
-        cells = placed_cells(round(masked.shape[1] ** 0.5))
-        asked = np.sort(generator.permutation(len(cells))[: max(1, round(self.contrast * len(cells)))])
-        phrases = np.stack([2 * asked, 2 * asked + 1], 1).reshape(-1)
-        return {name: tensor[phrases] for name, tensor in self._opposite_captions.items()} | {
-            "contrast_cells": torch.from_numpy(cells[asked]),
-            "contrast_labels": torch.from_numpy(labels[:, asked]),
-        }
+        design = (self.contrast_attributes, self.contrast_pairs, self.contrast_cells)
+        pairs = contrast_pairs(known, said, labelled, *design, generator)
+        asked = pairs.pop("asked")
+        phrases = [self._opposite_captions[2 * attribute + value] for attribute in asked for value in (0, 1)]
+        return self._pad(phrases, length) | pairs
 
     @cached_property
-    def _opposite_captions(self) -> dict[str, torch.Tensor]:
+    def _opposite_captions(self) -> list[list[int]]:
         """The same in every batch."""
-        return self._captions("contrast", [self._encode(text) for text in opposite_phrases()])
+        return self._encode(opposite_phrases())
 
-    def _captions(self, name: str, captions: list[list[int]]) -> dict[str, torch.Tensor]:
-        """Captions that stand apart from the samples, padded [P, T]."""
+    def _pad(self, captions: Sequence[Sequence[int]], length: int) -> dict[str, np.ndarray]:
+        """Captions that stand apart from the samples, padded [P, length]."""
         lengths = np.array([len(caption) for caption in captions])
-        ids = torch.from_numpy(_pad(captions, lengths, self.tokenizer.pad_token_id))
-        mask = (ids != self.tokenizer.pad_token_id).long()
-        return {f"{name}_input_ids": ids, f"{name}_attention_mask": mask}
+        ids = _pad(captions, lengths, self.tokenizer.pad_token_id, length)
+        return {"input_ids": ids, "attention_mask": (np.arange(length) < lengths[:, None]).astype(np.int64)}
 
     def _batch_generator(self, samples: list[dict[str, Any]], purpose: int) -> np.random.Generator:
         """Derives from the batch's first sample."""
@@ -231,8 +314,8 @@ class PreTrainingCollator:
     def _face(self, sample: dict[str, Any]) -> tuple[CodeTable, int]:
         return cast(CodeTable, sample.get("table", self.table)), sample["row"]
 
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, truncation=True, max_length=self.max_text_length)
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, truncation=True, max_length=self.max_text_length)["input_ids"]
 
     def _labels(self, known: Mapping[str, int], mentions: Mapping[str, int]) -> np.ndarray:
         asked = [UNKNOWN if name in mentions else known.get(name, UNKNOWN) for name in self.label_names]
@@ -318,8 +401,37 @@ class PreTrainingCollator:
         return masked, np.where(owner >= 0, input_ids, IGNORED)
 
 
-def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int) -> np.ndarray:
-    """Rows of several lengths → [rows, longest]."""
-    padded = np.full((len(rows), lengths.max()), padding, np.int64)
+@dataclass
+class ScalesCollator:
+    """
+    A batch for each scale, of the same samples but with draws of its own: name → what its [`PreTrainingCollator`] makes.
+
+    Args:
+        collators: name → collator; a model with a plan is trained with `"image"` and `"plan"`.
+    """
+
+    collators: dict[str, PreTrainingCollator]
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: collator(samples) for name, collator in self.collators.items()}
+
+
+def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int, length: int | None = None) -> np.ndarray:
+    """Rows of several lengths → [rows, length], by default that of the longest."""
+    padded = np.full((len(rows), lengths.max() if length is None else length), padding, np.int64)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(rows)
     return padded
+
+
+def _signed(codes: np.ndarray) -> np.ndarray:
+    """Stored codes, uint16 → int64 with −1 for cells that the picture has no pixels for."""
+    codes = codes.astype(np.int64)
+    codes[codes == ABSENT] = ABSENT_CODE
+    return codes
+
+
+def _tensors(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _tensors(value) if isinstance(value, Mapping) else torch.from_numpy(np.ascontiguousarray(value))
+        for name, value in batch.items()
+    }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import set_seed
 
 from gptface.evaluation.calibration import choose_thresholds, fit_temperature
 from gptface.modeling_gptface.configuration_gptface import READERS
@@ -19,9 +20,11 @@ from gptface.modeling_gptface.heads_gptface import (
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
 from .augmentation import FaceAugmentation
+from .checkpoints import last_whole_checkpoint
 from .classification_data import ClassificationData, face_logits, load_classification_data, readable_crops
 from .classification_loss import ClassificationLoss
 from .encode import pixels_from_images
+from .epochs import EpochDataset, EpochSetter
 from .heads import fresh_classifier
 from .masking import sample_generator
 from .recipe import Recipe
@@ -95,16 +98,12 @@ class FineTuningConfig(Recipe):
             raise ValueError(f"{path}: a recipe needs output_dir and train")
 
 
-class RowDataset(torch.utils.data.Dataset):
+class RowDataset(EpochDataset):
     """Row numbers with the epoch: all randomness is derived from them in the collator. Epoch −1: no randomness."""
 
     def __init__(self, rows: np.ndarray, epoch: int = 0):
+        super().__init__(epoch)
         self.rows = rows
-        self.epoch = epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer's data loader at the start of each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -162,6 +161,7 @@ class FineTuner(Trainer):
     ):
         self.loss, self.weights, self.layer_decay = loss, weights, layer_decay
         super().__init__(*args, **kwargs)
+        self.add_callback(EpochSetter())
 
     def create_optimizer(self, model=None):
         if self.layer_decay == 1:
@@ -296,8 +296,6 @@ def finetune(kind: str, config: FineTuningConfig) -> Path:
         ValueError: recipe or data that do not fit.
         FloatingPointError: a loss that is not finite.
     """
-    from transformers.trainer_utils import get_last_checkpoint, set_seed
-
     arguments = TrainingArguments(
         output_dir=config.output_dir,
         remove_unused_columns=False,
@@ -325,6 +323,6 @@ def finetune(kind: str, config: FineTuningConfig) -> Path:
         layer_decay=config.layer_decay,
     )
     folder = Path(config.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
     calibrate(model, data, held_out, config.threshold_balance, arguments.per_device_eval_batch_size)
     return save_release(model, processor, folder / "final")

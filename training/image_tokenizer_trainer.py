@@ -16,6 +16,7 @@ from gptface.modeling_gptface.quantization import CodebookQuantizer
 
 from .codebook import CodebookConfig, CodebookUpdater, latent_vectors
 from .discriminator import DiscriminatorConfig, PatchDiscriminator, adaptive_weight, hinge_loss, last_convolution
+from .epochs import EpochSetter
 from .reconstruction import code_usage, psnr
 from .weight_average import WeightAverage
 
@@ -51,6 +52,7 @@ class ImageTokenizerTrainer(Trainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.add_callback(EpochSetter())
         # forward takes **kwargs, but its loss knows nothing of accumulation
         self.model_accepts_loss_kwargs = False
         self.perceptual = perceptual.to(self.args.device)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, set_seed
+from transformers.trainer_utils import set_seed
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import DECODING_ONLY, GPTFaceImageTokenizer
 from gptface.modeling_gptface.quantization import CodebookQuantizer
 
+from .checkpoints import UNFINISHED, last_whole_checkpoint, replace_folder
 from .codebook import CodebookConfig, kmeans, latent_vectors
 from .discriminator import DiscriminatorConfig
 from .image_tokenizer_init import initial_image_tokenizer, latents_of, merged_config
@@ -20,7 +20,6 @@ from .image_tokenizer_trainer import EXTRA_STATE, ImageTokenizerTrainer, tokeniz
 from .perceptual import load_lpips
 from .pictures import CropDataset, PictureDataset, PictureSource, collate_pictures, decode_pictures
 from .recipe import Recipe
-from .trainer import UNFINISHED, replace_folder
 
 
 @dataclass
@@ -134,7 +133,7 @@ def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
         },
     )
     set_seed(arguments.seed)
-    checkpoint = last_whole_checkpoint(Path(config.output_dir))
+    checkpoint = last_whole_checkpoint(config.output_dir)
     tokenizer_config = _tokenizer_config(config, checkpoint)
     check_crop_size(config.crop_size, tokenizer_config)
     size = tokenizer_config.image_size
@@ -169,12 +168,6 @@ def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
         with trainer.averaged():
             save_rounded(trainer.accelerator.unwrap_model(trainer.model), target)
     return target
-
-
-def last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest `checkpoint-N` of a training folder that was written to its end."""
-    found = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")]
-    return str(max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))) if found else None
 
 
 def save_rounded(tokenizer: GPTFaceImageTokenizer, target: Path) -> None:

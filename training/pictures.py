@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .encode import check_layout, pixels_from_images, read_crop
+from .epochs import EpochDataset
 from .masking import sample_generator
 from .sources import list_sources, read_samples
 
@@ -99,7 +100,7 @@ def _write_crops(source: PictureSource, size: int, file: Path) -> None:
     logger.info("%s: %d pictures decoded", source.path, written)
 
 
-class CropDataset(Dataset):
+class CropDataset(EpochDataset):
     """
     Random crops of a mixture of picture sets, uint8 [crop, crop, 3].
 
@@ -116,16 +117,12 @@ class CropDataset(Dataset):
     def __init__(
         self, sets: Sequence[np.ndarray], weights: Sequence[float], crop_size: int, flips: bool = True, seed: int = 0
     ):
+        super().__init__()
         self.sets = list(sets)
         self.shares = np.asarray(weights) / np.sum(weights)
         self.crop_size = crop_size
         self.flips = flips
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer's data loader at the start of each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return sum(map(len, self.sets))

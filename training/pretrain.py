@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import set_seed
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
@@ -18,19 +21,22 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .batch_masking import MaskLaw
 from .captions import emotion_caption
+from .checkpoints import last_whole_checkpoint
 from .code_dataset import CodeDataset, CodeTable, load_code_table, spread_rows
 from .code_stream import CodeStream
 from .code_transfer import carry_over
-from .collator import PreTrainingCollator, TextMaskLaw
+from .collator import PreTrainingCollator, ScalesCollator, TextMaskLaw
 from .image_tokenizer_init import load_image_tokenizer
 from .masking import sample_generator
 from .phrases import EMOTION_PHRASES, PHRASES
 from .picture_codes import encode_collections
 from .recipe import Recipe
-from .trainer import TRAINER_STATE, PreTrainer, pretraining_metrics
+from .time_budget import UNBOUNDED_STEPS, ClockSchedule, TimeBudget
+from .trainer import BUDGET_STATE, PreTrainer, term_weights
 
 logger = logging.getLogger(__name__)
 
+SCALES = ("image", "plan")
 #: Faces that tell which codes of two image tokenizers mean the same.
 CARRIED_FACES = 512
 
@@ -56,6 +62,14 @@ class PreTrainingConfig(Recipe):
         image_laws: mixture of [`MaskLaw`].
         text_law: fields of [`TextMaskLaw`].
         collator: further options of [`PreTrainingCollator`].
+        scales: what a step reads of each sample: `image`, the codes, and `plan`, the coarse ones above them, of an image tokenizer that
+            has a plan.
+        loss_weights: of the terms of the loss: text, image, match, label, contrast; 1 where not given.
+        weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept as the final model;
+            none = the weights.
+        minutes: time from the start to the written final model; learning rate and end follow the clock then, whatever `arguments`
+            says of the schedule. `max_steps` still ends a run that gets there first.
+        schedule: fields of [`ClockSchedule`], with `minutes`.
         optimizer: `"muon"` or any `optim` of `TrainingArguments`.
         streaming: read the training rows part by part instead of holding them in memory, see [`CodeStream`].
         shuffle_window: parts of a stream that are shuffled together.
@@ -75,10 +89,24 @@ class PreTrainingConfig(Recipe):
     image_laws: list[dict[str, Any]] = field(default_factory=lambda: [{}])
     text_law: dict[str, Any] = field(default_factory=dict)
     collator: dict[str, Any] = field(default_factory=dict)
+    scales: list[str] = field(default_factory=lambda: ["image"])
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    weight_average: float | None = None
+    minutes: float | None = None
+    schedule: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "muon"
     streaming: bool = False
     shuffle_window: int = 16
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def check(cls, path: str | Path, values: dict[str, Any]) -> None:
+        term_weights(values.get("loss_weights") or {})
+        scales = values.get("scales", ["image"])
+        if not scales or set(scales) - set(SCALES):
+            raise ValueError(f"{path}: scales must be some of {SCALES}, got {scales}")
+        if values.get("schedule") and values.get("minutes") is None:
+            raise ValueError(f"{path}: schedule follows the clock: it needs minutes")
 
 
 def train_vocabulary(table: CodeTable, vocab_size: int, max_length: int, captions: int = 50_000) -> GPTFaceTokenizer:
@@ -118,8 +146,9 @@ def build_model(
     source = checkpoint or config.start_from
     overrides = dict(config.model)
     if config.auxiliary_head:
+        heads = GPTFaceConfig.from_pretrained(source).heads if source else {}
         head = {"labels": list(PHRASES), "problem_type": "multi_label_classification", "trained": False}
-        overrides |= {"heads": {config.auxiliary_head: head}, "auxiliary_head": config.auxiliary_head}
+        overrides |= {"heads": {config.auxiliary_head: head} | heads, "auxiliary_head": config.auxiliary_head}
     if source:
         model = GPTFaceForPreTraining.from_pretrained(source, **({} if checkpoint else overrides))
         image_tokenizer = model.image_tokenizer
@@ -147,16 +176,56 @@ def build_model(
     return model, tokenizer, rows
 
 
+def make_collator(
+    config: PreTrainingConfig, model: GPTFaceForPreTraining, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainingCollator | ScalesCollator:
+    """
+    The collator of a recipe, or one for each of its scales.
+
+    Raises:
+        ValueError: the scale `plan` without an image tokenizer that has one.
+    """
+    if "plan" in config.scales and not model.config.has_plan:
+        raise ValueError("scales: the image tokenizer has no plan: see `gptface train-plan`")
+    collators = {
+        scale: PreTrainingCollator(
+            None,
+            tokenizer,
+            model.config.max_text_length,
+            image_laws=[MaskLaw(**law) for law in config.image_laws],
+            text_law=TextMaskLaw(**config.text_law),
+            # attributes are read off the codes: the head has no queries of its own for the plan
+            label_names=list(PHRASES) if config.auxiliary_head and scale == "image" else (),
+            plan=scale == "plan",
+            **{**config.collator, "seed": config.collator.get("seed", 0) + SCALES.index(scale)},
+        )
+        for scale in config.scales
+    }
+    return collators["image"] if list(collators) == ["image"] else ScalesCollator(collators)
+
+
 def training_arguments(config: PreTrainingConfig) -> TrainingArguments:
     """The recipe's `arguments` with what pre-training needs."""
-    optimizer: dict[str, Any] = {} if config.optimizer == "muon" else {"optim": config.optimizer}
-    # a stream begins at its position by itself
-    stream = {"ignore_data_skip": True} if config.streaming else {}
+    options: dict[str, Any] = {
+        "report_to": "none",
+        # it would wait for the device in every step; the Trainer finds losses that are not finite by itself
+        "logging_nan_inf_filter": False,
+        # starting them anew costs as much as a short epoch
+        "dataloader_persistent_workers": config.arguments.get("dataloader_num_workers", 0) > 0,
+    }
+    if torch.cuda.is_available():
+        options["accelerator_config"] = {"non_blocking": True}
+    if config.optimizer != "muon":
+        options["optim"] = config.optimizer
+    if config.streaming:
+        options["ignore_data_skip"] = True  # a stream begins at its position by itself
+    if config.minutes is not None:
+        options["max_steps"] = UNBOUNDED_STEPS
     return TrainingArguments(
         output_dir=config.output_dir,
         remove_unused_columns=False,
         label_names=["text_labels", "image_labels", "match_labels"],
-        **{"report_to": "none", **optimizer, **stream, **config.arguments},
+        **{**options, **config.arguments},
     )
 
 
@@ -166,13 +235,27 @@ def place_stream(stream: CodeStream, arguments: TrainingArguments, checkpoint: s
     if arguments.max_steps <= 0:
         arguments.max_steps = math.ceil(arguments.num_train_epochs * stream.rows / step)
     if checkpoint:
-        state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE))
-        stream.start = state.global_step * step
+        stream.start = trainer_state(checkpoint).global_step * step
+
+
+def trainer_state(checkpoint: str) -> TrainerState:
+    return TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+
+
+def time_budget(config: PreTrainingConfig, checkpoint: str | None) -> TimeBudget | None:
+    """The time that a run has from now on: that of the recipe, less what it had spent when the checkpoint was written."""
+    if config.minutes is None:
+        return None
+    budget = TimeBudget(config.minutes, ClockSchedule(**config.schedule))
+    spent = (trainer_state(checkpoint).stateful_callbacks or {}).get(BUDGET_STATE) if checkpoint else None  # type: ignore[union-attr]
+    if spent:
+        budget.resume(spent)
+    return budget
 
 
 def pretrain(config: PreTrainingConfig) -> Path:
     """
-    Runs a recipe, resuming from the last checkpoint in `output_dir` if there is one; returns the model's folder.
+    Runs a recipe, resuming from the last whole checkpoint in `output_dir` if there is one; returns the model's folder.
 
     Batches are not formed by length: captions are short beside the 256 cells, so that padding is but 2 to 9 % of a batch, and
     batches of like lengths would be batches of like captions.
@@ -181,11 +264,15 @@ def pretrain(config: PreTrainingConfig) -> Path:
         ValueError: a recipe that does not fit together.
         FloatingPointError: a loss that is not finite; names the step.
     """
-    from transformers.trainer_utils import get_last_checkpoint, set_seed
-
+    checkpoint = last_whole_checkpoint(config.output_dir)
+    budget = time_budget(config, checkpoint)  # the clock starts
     arguments = training_arguments(config)
     set_seed(arguments.seed)
-    checkpoint = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+    if arguments.torch_compile:
+        # a graph for each of the few shapes that occur, none with a size that is a symbol
+        torch._dynamo.config.automatic_dynamic_shapes = False
+        if "dataloader_drop_last" not in config.arguments:
+            arguments.dataloader_drop_last = True  # the rest of an epoch would be a shape of its own
     model, tokenizer, rows = build_model(config, arguments, checkpoint)
     if isinstance(rows, CodeStream):
         place_stream(rows, arguments, checkpoint)
@@ -200,23 +287,18 @@ def pretrain(config: PreTrainingConfig) -> Path:
     trainer = PreTrainer(
         model=model,
         args=arguments,
-        data_collator=PreTrainingCollator(
-            None,
-            tokenizer,
-            model.config.max_text_length,
-            image_laws=[MaskLaw(**law) for law in config.image_laws],
-            text_law=TextMaskLaw(**config.text_law),
-            label_names=list(PHRASES) if config.auxiliary_head else (),
-            **config.collator,
-        ),
+        data_collator=make_collator(config, model, tokenizer),
         train_dataset=rows if isinstance(rows, CodeStream) else CodeDataset(rows),
         eval_dataset=evaluation,
         processing_class=GPTFaceProcessor(GPTFaceImageProcessor(size={"height": side, "width": side}), tokenizer),
-        compute_metrics=pretraining_metrics,
+        loss_weights=config.loss_weights,
         use_muon=config.optimizer == "muon",
         resumed_from=checkpoint,
+        budget=budget,
+        weight_average=config.weight_average,
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if budget is None or not budget.is_over:
+        trainer.train(resume_from_checkpoint=checkpoint)
     target = Path(config.output_dir) / "final"
     trainer.save_final(target)
     return target

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -23,17 +24,19 @@ class WeightAverage(TrainerCallback):
     def __init__(self, decay: float, average: dict[str, torch.Tensor] | None = None):
         if not 0 <= decay < 1:
             raise ValueError(f"weight_average must lie in [0, 1), got {decay}")
-        self.decay = decay
         self.average = average
+        # of `AveragedModel`, which itself would wait for the device in every step
+        self._update = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
     def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **kwargs: Any) -> None:
         assert model is not None
-        parameters = dict(model.named_parameters())
+        parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
         if self.average is None:
             self.average = {name: parameter.clone() for name, parameter in parameters.items()}
-        for name, average in self.average.items():
-            self.average[name] = average.to(parameters[name].device).lerp_(parameters[name], 1 - self.decay)
+            return
+        self.average = {name: average.to(parameters[name].device) for name, average in self.average.items()}
+        self._update(list(self.average.values()), [parameters[name] for name in self.average], 0)
 
     @contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
@@ -51,8 +54,8 @@ class WeightAverage(TrainerCallback):
     @staticmethod
     @torch.no_grad()
     def _set(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
-        for name, parameter in model.named_parameters():
-            parameter.copy_(values[name])
+        parameters = dict(model.named_parameters())
+        torch._foreach_copy_(list(parameters.values()), [values[name] for name in parameters])
 
 
 @torch.no_grad()

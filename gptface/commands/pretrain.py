@@ -11,13 +11,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("config", type=Path, help="YAML recipe, see training/recipes")
     parser.add_argument("--from", dest="start_from", help="folder of a checkpoint to continue from")
     parser.add_argument("--output-dir", help="replaces the recipe's")
+    parser.add_argument("--minutes", type=float, help="time until the final model is written; replaces the recipe's")
     parser.set_defaults(run=run_pretrain)
 
 
 def run_pretrain(options: argparse.Namespace) -> int:
     from gptface.training.pretrain import PreTrainingConfig, pretrain
 
-    overrides = {"start_from": options.start_from, "output_dir": options.output_dir}
+    overrides = {"start_from": options.start_from, "output_dir": options.output_dir, "minutes": options.minutes}
     config = PreTrainingConfig.from_yaml(options.config, **{k: v for k, v in overrides.items() if v is not None})
     target = pretrain(config)
     if os.environ.get("RANK", "0") == "0":  # torchrun and accelerate start a process each

@@ -10,6 +10,7 @@ from gptface.training.confident_labels import (
     confident_labels,
     seen_labels,
     trusted_values,
+    weak_labels,
 )
 from gptface.training.phrases import PHRASES
 
@@ -41,6 +42,12 @@ def test_hair_beyond_the_edge_of_a_tight_picture_is_not_spoken_of():
     covered[4:] = True
     assert seen_labels(labels, covered) == {"Smiling": 1, "Male": 1}
     assert seen_labels(labels, np.ones((16, 16), bool)) == labels
+
+
+def test_sure_glasses_are_sunglasses_where_the_lenses_are_dark():
+    probabilities, covered = np.full((3, 1), 0.99), np.ones((3, 16, 16), bool)
+    labels = weak_labels(probabilities, ["Eyeglasses"], covered, [0.2, 0.6, 1.0])
+    assert labels == [{"sunglasses": 1}, {}, {"Eyeglasses": 1, "sunglasses": 0}]
 
 
 @pytest.fixture

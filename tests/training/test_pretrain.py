@@ -161,11 +161,11 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(recipe, monkeypatch)
 
     def broken(self, *args, **kwargs):
         outputs = original(self, *args, **kwargs)
-        outputs.image_loss = outputs.image_loss * float("nan")
+        outputs.image_loss = outputs.loss = outputs.image_loss * float("nan")
         return outputs
 
     monkeypatch.setattr(GPTFaceForPreTraining, "forward", broken)
-    with pytest.raises(FloatingPointError, match="not finite in step 1"):
+    with pytest.raises(FloatingPointError, match=r"not finite in step 1 \(image_loss\)"):
         pretrain(PreTrainingConfig.from_yaml(recipe))
 
 

@@ -1,0 +1,61 @@
+"""Checkpoints of a training run: folders that appear whole, and the newest that is whole."""
+
+import json
+import logging
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = "unfinished"
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Renames a folder, in the place of one that is there, which goes only when the new one stands."""
+    old = target.with_name(f"{UNFINISHED}_old_{target.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def last_whole_checkpoint(folder: str | Path) -> str | None:
+    """
+    The newest `checkpoint-N` of a training folder that was written to its end, None where there is none. Each newer one that is
+    passed over is named in a warning.
+    """
+    found = [
+        path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()
+    ]
+    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        damage = what_is_cut(path)
+        if damage is None:
+            return str(path)
+        logger.warning("%s is not whole (%s): the checkpoint before it is used", path, damage)
+    return None
+
+
+def what_is_cut(checkpoint: Path) -> str | None:
+    """The first file of a checkpoint that is missing or was not written to its end; None where all are whole."""
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
+    except (OSError, ValueError):
+        return TRAINER_STATE_NAME
+    for path in sorted(checkpoint.iterdir()):
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, "pt"):  # compares the file's length with what its header says
+                    pass
+            except (OSError, SafetensorError):
+                return path.name
+        # what torch.save writes: the directory of the archive stands at its end
+        elif path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
+            return path.name
+    return None
