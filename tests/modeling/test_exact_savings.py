@@ -65,7 +65,10 @@ def predicted_positions(labels):
 
 
 def with_positions(labels):
-    return {**labels, **{f"{name}_positions": predicted_positions(labels[f"{name}_labels"]) for name in ("text", "image")}}
+    return {
+        **labels,
+        **{f"{name}_positions": predicted_positions(labels[f"{name}_labels"]) for name in ("text", "image")},
+    }
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

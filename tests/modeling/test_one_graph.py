@@ -171,7 +171,9 @@ def terms_by_definition(model, batch):
         likelihoods = []
         for phrase in contrast["phrases"][pair]:
             logits = code_logits(model, cells[picture, places], phrases[phrase], contrast["attention_mask"][phrase])
-            likelihoods.append(-functional.cross_entropy(logits, batch["image_labels"][picture, places], reduction="sum"))
+            likelihoods.append(
+                -functional.cross_entropy(logits, batch["image_labels"][picture, places], reduction="sum")
+            )
         odds = likelihoods[1] - likelihoods[0]
         losses.append(-functional.logsigmoid(odds if label else -odds))
     terms["contrast_loss"] = mean(losses)
