@@ -104,7 +104,7 @@ def contrast_pairs(
     usable = min(len(possible), attributes)
     result = {
         "asked": asked,
-        "phrases": np.zeros((pairs, 2), np.int64) + (0, 1),
+        "phrases": np.tile([0, 1], (pairs, 1)),
         "pictures": np.zeros(pairs, np.int64),
         "positions": np.full((pairs, cells), -1),
         "labels": np.full(pairs, IGNORED),

@@ -45,7 +45,7 @@ def test_the_rate_rises_stays_and_falls_to_its_floor():
     assert SCHEDULE.factor(0.75) == pytest.approx(0.55) and SCHEDULE.factor(1) == pytest.approx(0.1)
     assert ClockSchedule(warmup=0, decay_from=0).factor(0) == 1
     for wrong in ({"warmup": 0.6, "decay_from": 0.5}, {"decay_from": 1}, {"floor": 2}):
-        with pytest.raises(ValueError, match="warmup|floor"):
+        with pytest.raises(ValueError, match=r"warmup|floor"):
             ClockSchedule(**wrong)
     with pytest.raises(ValueError, match="minutes"):
         TimeBudget(0, SCHEDULE)
