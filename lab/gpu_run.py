@@ -87,6 +87,7 @@ def train_plan(carried: Path, work: Path, device: str, **how) -> None:
     perceptual = load_lpips(carried / "lpips_alex.safetensors")
     train_plan(tokenizer, load(work, "faces128"), load(work, "covered128"), settings, perceptual, device)
     tokenizer.cpu().save_pretrained(work / "tokenizer")
+    tokenizer.half().save_pretrained(work / "tokenizer_half")
 
 
 def train_parser(carried: Path, work: Path, out: Path, device: str, **how) -> None:
@@ -185,6 +186,7 @@ def spread(covered: torch.Tensor, size: int = 128) -> torch.Tensor:
 def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFrame:
     """The table of the faces; what labels do not say, the attribute head of the checkpoint to start from does, where it is sure."""
     from gptface.training.confident_labels import confident_labels
+    from gptface.training.encode import LEAST_COLOUR
 
     table = pd.read_parquet(work / "table128.parquet")
     model = gptface.GPTFaceForFaceAttributeClassification.from_pretrained(START).to(device).eval()
@@ -201,6 +203,8 @@ def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFram
         labelled = table["source"].str.startswith("celeba") & ~table["source"].str.startswith("celebamask")
         # dark glasses stay unknown: the label was taken away
         table[name] = known.where(known.notna() | labelled, guessed)
+    pixels = faces.float()
+    table["grey"] = ((pixels.amax(3) - pixels.amin(3)).mean((1, 2)) < LEAST_COLOUR).numpy()
     for name in ("sunglasses", "age"):
         table[name] = table[name].astype("Int16")
     return table
@@ -304,7 +308,7 @@ def everything(options: argparse.Namespace) -> None:
     say("decoded")
     parser = background("parser", options, **how["parser"])
     train_plan(carried, work, options.device, **how["plan"])
-    pack(work / "tokenizer", out, "tokenizer")
+    pack(work / "tokenizer_half", out, "tokenizer")
     say("plan")
     encode_all(carried, work, options.device, how.get("copies", COPIES))
     say("codes")

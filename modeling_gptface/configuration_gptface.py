@@ -103,7 +103,7 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
             Levels of each FSQ dimension of the plan, a second grid of codes of half the side, for what is where in the face;
             no plan where it is not given.
         plan_channels (`int`, *optional*, defaults to 128):
-            Width of the networks on both sides of the plan's codes, a multiple of 4.
+            Width of the networks on both sides of the plan's codes, a multiple of 16.
         refiner_config (`GPTFaceRefinerConfig` or `dict`, *optional*):
             The refiner behind the decoder; there is none where it is not given.
     """
@@ -154,8 +154,8 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
         self.plan_levels = list(levels)
         if not levels or min(levels) < 2:
             raise ValueError(f"plan_levels needs a number of at least 2 for each dimension, got {list(levels)}")
-        if self.plan_channels < 4 or self.plan_channels % 4:
-            raise ValueError(f"plan_channels must be a multiple of 4, got {self.plan_channels}")
+        if self.plan_channels < 16 or self.plan_channels % 16:
+            raise ValueError(f"plan_channels must be a multiple of 16, got {self.plan_channels}")
         if self.grid_size % 2:
             raise ValueError(
                 f"a plan halves the grid of codes: with plan_levels its side must be even, but image_size {self.image_size} "

@@ -484,13 +484,24 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 attention_mask = nn.functional.pad(attention_mask, (0, cells), value=1)
             else:
                 attention_mask = torch.cat([attention_mask, (image_codes >= 0).to(attention_mask.dtype)], 1)
+        if self.config.attention_pattern == "bidirectional" and self.config.text_attention_bias != 0:
+            keys = None if attention_mask is None else attention_mask.bool()[:, None, None]
+            return self._favour_words(keys, hidden_states, text_length)
         prefix = None
         if self.config.attention_pattern == "prefix":
 
             def prefix(batch_idx, head_idx, q_idx, kv_idx):
                 return (kv_idx < text_length) | ((q_idx >= text_length) & (kv_idx <= q_idx))
 
-        mask = create_bidirectional_mask(self.config, hidden_states, attention_mask, and_mask_function=prefix)
+        # Whether all are keys, so that no mask is needed, is a look at the values: elsewhere than on the CPU it would wait for the device.
+        skip = attention_mask is None or attention_mask.device.type == "cpu"
+        mask = create_bidirectional_mask(
+            self.config,
+            hidden_states,
+            attention_mask,
+            and_mask_function=prefix,
+            allow_is_bidirectional_skip=skip,
+        )
         return self._favour_words(mask, hidden_states, text_length)  # type: ignore[arg-type]
 
     def _favour_words(self, mask: torch.Tensor | None, hidden_states: torch.Tensor, text_length: int):

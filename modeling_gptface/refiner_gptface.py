@@ -49,7 +49,7 @@ def push_pull_fill(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 def high_pass(picture: torch.Tensor) -> torch.Tensor:
     """Pixels [B, 3, H, W] → what their grey values [B, 1, H, W] have beyond the means of small squares."""
-    grey = sum(share * picture[:, i : i + 1] for i, share in enumerate(GREY))
+    grey = (picture * picture.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
     smooth = nn.functional.avg_pool2d(grey, DETAIL_CELL)
     return grey - nn.functional.interpolate(smooth, scale_factor=DETAIL_CELL, mode="bilinear")
 

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from .captions import Caption, contradictions, sample_caption
-from .encode import CODE_COLUMNS, FINGERPRINT_KEY, code_parts
+from .encode import CODE_COLUMNS, FINGERPRINT_KEY, PLAN_COLUMNS, code_parts
 from .epochs import EpochDataset
 from .labels import emotion_of, label_columns, labels_of
 from .sources import TEXT_COLUMNS
 
 #: What the losses leave out.
 IGNORED = -100
-PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
 
 
 def spread_rows(count: int, limit: int | None) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 The output is a folder of parquet parts that keep the order of the input. Each row holds the input's columns but the picture,
 `codes` (uint16, raster order; `ABSENT` where a tight picture has no pixels), unless turned off `codes_flipped` (those of the mirrored
-picture), `grey` (whether the picture has no colour) and `lens_brightness` (which tells dark glasses). The schema's metadata holds the tokenizer's fingerprint; readers refuse codes of another tokenizer. A run that was stopped goes on behind the last
-whole part.
+picture), of a tokenizer with a plan also `plan_codes` and `plan_codes_flipped`, `grey` (whether the picture has no colour) and
+`lens_brightness` (which tells dark glasses). The schema's metadata holds the fingerprints of the tokenizer and of its plan; readers refuse
+codes of another. A run that was stopped goes on behind the last whole part.
 """
 
 import itertools
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PLAN_FINGERPRINT_KEY = b"gptface_plan_fingerprint"
 FINGERPRINT_KEY = b"gptface_tokenizer"
+PLAN_FINGERPRINT_KEY = b"gptface_plan_fingerprint"
 ROWS_PER_PART = 512
 CODE_COLUMNS = ("codes", "codes_flipped")
+PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
 #: What [`encode_columns`] measures of each crop.
 MEASURED_COLUMNS = ("grey", "lens_brightness")
 #: In the place of the code of a cell that has no pixels of the picture.
@@ -121,21 +123,39 @@ def pixels_from_images(images: Sequence[Image.Image | np.ndarray]) -> torch.Tens
 def encode_images(
     tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None = None
 ) -> np.ndarray:
-    """
-    RGB pictures of the tokenizer's size → codes [B, N] as uint16.
+    """RGB pictures of the tokenizer's size → codes [B, N] as uint16. `batch_size` as in [`encode_with_plan`]."""
+    parts = [tokenizer.quantizer(latents)[1].flatten(1) for latents in _latents(tokenizer, images, batch_size)]
+    return _stored(parts, tokenizer.config.grid_size**2)
 
-    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest: their
-    feature maps stay in the cache.
+
+@torch.inference_mode()
+def encode_with_plan(
+    tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """
+    RGB pictures of the tokenizer's size → codes [B, N] and plan codes [B, M] as uint16, by one run of the encoder.
+
+    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest, which is the
+    default: their feature maps stay in the cache.
+    """
+    codes, plans = [], []
+    for latents in _latents(tokenizer, images, batch_size):
+        codes.append(tokenizer.quantizer(latents)[1].flatten(1))
+        plans.append(tokenizer.encode_plan(latents=latents))
+    return _stored(codes, tokenizer.config.grid_size**2), _stored(plans, tokenizer.config.num_plan_tokens)
+
+
+def _latents(
+    tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None
+) -> Iterator[torch.Tensor]:
     if batch_size is None:
         batch_size = 2 if tokenizer.device.type == "cpu" else 64
-    if not images:
-        return np.zeros((0, tokenizer.config.grid_size**2), np.uint16)
-    codes = [
-        tokenizer.encode(pixels_from_images(images[start : start + batch_size]).to(tokenizer.device)).cpu()
-        for start in range(0, len(images), batch_size)
-    ]
-    return torch.cat(codes).numpy().astype(np.uint16)
+    for start in range(0, len(images), batch_size):
+        yield tokenizer.checked_latents(pixels_from_images(images[start : start + batch_size]).to(tokenizer.device))
+
+
+def _stored(parts: list[torch.Tensor], cells: int) -> np.ndarray:
+    return torch.cat(parts).cpu().numpy().astype(np.uint16) if parts else np.zeros((0, cells), np.uint16)
 
 
 class Labeller(Protocol):
@@ -154,7 +174,7 @@ def encode_columns(
     labeller: Labeller | None = None,
 ) -> "dict[str, pa.Array]":
     """
-    The columns `codes`, `codes_flipped` (with `flips`), `grey` and `lens_brightness` (see [`lens_brightness`]) of crops of the tokenizer's
+    The columns `codes`, `codes_flipped` (with `flips`), those of the plan, `grey` and `lens_brightness` (see [`lens_brightness`]) of crops of the tokenizer's
     size, and those of a labeller.
 
     Args:
@@ -162,7 +182,6 @@ def encode_columns(
     """
     import pyarrow as pa
 
-    cells = tokenizer.config.grid_size**2
     present = np.array(covered, bool).reshape(-1, tokenizer.config.grid_size, tokenizer.config.grid_size)
     versions = {"codes": (list(images), present)}
     if flips:
@@ -170,16 +189,31 @@ def encode_columns(
         versions["codes_flipped"] = (mirrored, present[:, :, ::-1])
     columns: dict[str, pa.Array] = {}
     for name, (pictures, cover) in versions.items():
-        codes = encode_images(tokenizer, pictures)
+        plans = None
+        if tokenizer.plan is None:
+            codes = encode_images(tokenizer, pictures)
+        else:
+            codes, plans = encode_with_plan(tokenizer, pictures)
         if name == "codes" and labeller is not None:
             sure = labeller(codes, covered)
             columns |= {label: pa.array([row.get(label) for row in sure], pa.int8()) for label in labeller.names}
-        codes[~cover.reshape(-1, cells)] = ABSENT
-        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), cells)
+        columns[name] = _stored_column(codes, cover)
+        if plans is not None:
+            side = tokenizer.config.plan_grid_size
+            whole = cover.reshape(len(cover), side, 2, side, 2).all((2, 4))
+            columns[f"plan_{name}"] = _stored_column(plans, whole)
     brightness = [float(lens_brightness(pixels_from_images([image]))[0]) for image in images]
     columns["lens_brightness"] = pa.array(brightness, pa.float32())
     columns["grey"] = pa.array([is_grey(image) for image in images], pa.bool_())
     return columns
+
+
+def _stored_column(codes: np.ndarray, covered: np.ndarray) -> "pa.Array":
+    """Codes [B, N] as a column, `ABSENT` where the cells [B, √N, √N] have no pixels."""
+    import pyarrow as pa
+
+    codes[~covered.reshape(codes.shape)] = ABSENT
+    return pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1])
 
 
 def _eroded(covered: np.ndarray) -> np.ndarray:
@@ -279,7 +313,7 @@ def _batches_of_samples(samples: Iterable[Sample]) -> Iterator[tuple[list[bytes]
 
 def _plain(columns: dict[str, Any]) -> dict[str, Any]:
     """The columns that a table can hold beside the codes."""
-    own = ("image", *CODE_COLUMNS)
+    own = ("image", *CODE_COLUMNS, *PLAN_COLUMNS)
     return {name: value for name, value in columns.items() if name not in own and isinstance(value, str | int | float)}
 
 
@@ -312,13 +346,16 @@ def _encode_batches(
     import pyarrow.parquet as pq
 
     tokenizer = tokenizer.eval()
-    fingerprint = tokenizer.fingerprint().encode()
+    metadata = {FINGERPRINT_KEY: tokenizer.fingerprint().encode()}
+    if tokenizer.plan is not None:
+        metadata[PLAN_FINGERPRINT_KEY] = tokenizer.plan_fingerprint().encode()
     target.mkdir(parents=True, exist_ok=True)
     written = skipped = 0
     for index, (pictures, columns) in enumerate(batches):
         part = target / f"part-{index:05d}.parquet"
         if part.exists():
-            if pq.read_schema(part).metadata.get(FINGERPRINT_KEY) != fingerprint:
+            stored = pq.read_schema(part).metadata
+            if any(stored.get(key) != metadata.get(key) for key in (FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY)):
                 raise ValueError(f"{part} holds codes of another image tokenizer: choose another folder or remove it")
             written += pq.ParquetFile(part).metadata.num_rows
             continue
@@ -339,11 +376,10 @@ def _encode_batches(
         table = pa.Table.from_batches([columns]).take(pa.array(kept, pa.int64()))
         joined = dict(zip(table.column_names, table.columns, strict=True))
         for column_name, values in encode_columns(tokenizer, images, covered, flips, labeller).items():
-            known = None if column_name in CODE_COLUMNS else joined.get(column_name)
+            known = None if column_name in (*CODE_COLUMNS, *PLAN_COLUMNS) else joined.get(column_name)
             # what the data say themselves is kept
             joined[column_name] = values if known is None else pc.coalesce(known, values.cast(known.type))
-        table = pa.table(joined)
-        table = table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint})
+        table = pa.table(joined).replace_schema_metadata(metadata)
         write_part(table, part)
         written += len(kept)
         logger.info("%s: %d rows encoded", name, written)

@@ -70,7 +70,7 @@ class LPIPS(nn.Module):
             if weights is None:
                 distances.append(distance.mean((1, 2, 3)))
             else:
-                share = nn.functional.adaptive_avg_pool2d(weights, distance.shape[-2:])
+                share = nn.functional.adaptive_avg_pool2d(weights, (distance.shape[-2], distance.shape[-1]))
                 distances.append((distance * share).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp(min=1e-3))
         return torch.stack(distances).sum(0)
 

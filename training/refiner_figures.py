@@ -26,14 +26,14 @@ def masked_psnr(pictures: torch.Tensor, targets: torch.Tensor, mask: torch.Tenso
 
 
 def sharpness(pictures: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean square of the Laplacian of the grey values inside of a mask, [B]: the usual measure of focus."""
+    """Root mean square of the Laplacian of the grey values inside of a mask, [B]: the usual measure of focus."""
     kernel = pictures.new_tensor(LAPLACIAN)[None, None]
     edges = nn.functional.conv2d(pictures.mean(1, keepdim=True), kernel, padding=1).square()
     # the picture's border has no neighbours
     mask = mask.clone()
     mask[..., [0, -1], :] = 0
     mask[..., [0, -1]] = 0
-    return (edges * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    return ((edges * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))).sqrt()
 
 
 def ring(mask: torch.Tensor) -> torch.Tensor:
@@ -44,16 +44,20 @@ def ring(mask: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
+def _decoded(tokenizer: GPTFaceImageTokenizer, photo: torch.Tensor) -> torch.Tensor:
+    """The decode [1, 3, s, s] of the codes of a photo [1, 3, S, S]."""
+    side = tokenizer.config.image_size
+    small = nn.functional.interpolate(photo, (side, side), mode="bicubic", align_corners=False, antialias=True)
+    return tokenizer.decode(tokenizer.encode(small.clamp(-1, 1)))
+
+
+@torch.inference_mode()
 def _pictures(
-    tokenizer: GPTFaceImageTokenizer, refiner: GPTFaceRefiner, photo: torch.Tensor, mask: torch.Tensor
+    refiner: GPTFaceRefiner, decoded: torch.Tensor, photo: torch.Tensor, mask: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """A photo [1, 3, S, S] with its mask's content decoded: enlarged, refined, refined with the photo's high frequencies."""
-    side, size = tokenizer.config.image_size, refiner.config.image_size
-    small = nn.functional.interpolate(photo, (side, side), mode="bicubic", align_corners=False, antialias=True)
-    decoded = tokenizer.decode(tokenizer.encode(small.clamp(-1, 1)))
-    enlarged = nn.functional.interpolate(decoded, (size, size), mode="bicubic", align_corners=False)
     made = {
-        "decoded": enlarged,
+        "decoded": nn.functional.interpolate(decoded, photo.shape[-2:], mode="bicubic", align_corners=False),
         "refined": refiner(decoded, photo, mask),
         "refined_detail": refiner(decoded, photo, mask, likeness=torch.ones_like(mask)),
     }
@@ -83,9 +87,10 @@ def refiner_figures(
     rows: dict[str, list[list[float]]] = {}
     for face in faces.numpy(force=True):
         photo = pixels_from_images([face]).to(refiner.device)
+        decoded = _decoded(tokenizer, photo)
         for region in MEASURED_REGIONS:
             mask = _mask(region, photo.shape[-1], refiner.device)
-            for name, picture in _pictures(tokenizer, refiner, photo, mask).items():
+            for name, picture in _pictures(refiner, decoded, photo, mask).items():
                 values = (
                     masked_psnr(picture, photo, mask),
                     lpips(picture, photo, mask),
@@ -111,10 +116,10 @@ def contact_sheet(
     rows = []
     for face in faces[:limit].numpy(force=True):
         photo = pixels_from_images([face]).to(refiner.device)
-        pictures = [photo]
+        pictures, decoded = [photo], _decoded(tokenizer, photo)
         for region in regions:
             mask = _mask(region, photo.shape[-1], refiner.device)
-            pictures += _pictures(tokenizer, refiner, photo, mask).values()
+            pictures += _pictures(refiner, decoded, photo, mask).values()
         rows.append(torch.cat(pictures, 3))
     sheet = ((torch.cat(rows, 2)[0] + 1) * 127.5).round().clamp(0, 255).byte()
     return Image.fromarray(sheet.permute(1, 2, 0).numpy(force=True))

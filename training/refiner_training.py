@@ -84,7 +84,7 @@ def masked_l1(pictures: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor)
 
 def masked_mean(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits [B, 1, h, w] and how much of the mask [B, 1, H, W] lies at each, normalised to the sum 1."""
-    share = nn.functional.adaptive_avg_pool2d(mask, logits.shape[-2:])
+    share = nn.functional.adaptive_avg_pool2d(mask, (logits.shape[-2], logits.shape[-1]))
     return logits.float(), share / share.sum().clamp(min=1e-3)
 
 

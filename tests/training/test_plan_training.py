@@ -51,7 +51,7 @@ def perceptual(lpips_file):
 
 
 def planned(tokenizer):
-    return with_plan(tokenizer, [4, 3], 8)
+    return with_plan(tokenizer, [4, 3], 16)
 
 
 def latent_error(tokenizer, faces):
@@ -213,7 +213,7 @@ def test_the_command_trains_measures_and_trains_on(tokenizer, faces, lpips_file,
         "train": [{"path": "faces.parquet"}],
         "evaluation": [{"path": "faces.parquet", "limit": 3}],
         "init": str(tmp_path / "tokenizer"),
-        "plan": {"plan_levels": [4, 3], "plan_channels": 8},
+        "plan": {"plan_levels": [4, 3], "plan_channels": 16},
         "settings": {"steps": 4, **SETTINGS, "augmentation": {"flip": 0.0}},
         "lpips_weights": str(lpips_file),
         "device": "cpu",

@@ -158,7 +158,7 @@ def test_the_loss_falls_and_the_tokenizer_stays(tokenizer, lpips):
     assert l1[0] < 0.8 * l1[1]
 
 
-def make_trainer(tokenizer, lpips, refiner=None, **settings):
+def make_trainer(tokenizer, lpips, refiner=None, autocast=False, **settings):
     torch.manual_seed(0)
     refiner = refiner or GPTFaceRefiner(GPTFaceRefinerConfig(**REFINER))
     return RefinerTrainer(
@@ -169,7 +169,14 @@ def make_trainer(tokenizer, lpips, refiner=None, **settings):
         smooth_faces(6, 32),
         RefinerSettings(**{"batch_size": 4, "small": 0.5, **settings}),
         generator=torch.Generator().manual_seed(0),
+        autocast=autocast,
     )
+
+
+def test_half_precision_gives_the_same_losses(tokenizer, lpips):
+    """What runs on a GPU is what is tested on a CPU."""
+    losses = [make_trainer(tokenizer, lpips, autocast=autocast).step(0.9) for autocast in (False, True)]
+    torch.testing.assert_close(*losses, rtol=0.05, atol=0.02)
 
 
 def test_the_discriminator_learns_first_and_is_heard_later(tokenizer, lpips):
