@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,10 @@ class PreTrainingConfig(Recipe):
     @classmethod
     def check(cls, path: str | Path, values: dict[str, Any]) -> None:
         term_weights(values.get("loss_weights") or {})
+        known = {field.name for field in fields(GPTFaceConfig)}
+        unknown = sorted(set(values.get("model") or {}) - known)
+        if unknown:
+            raise ValueError(f"{path}: model has no fields {unknown}; known: {sorted(known)}")
         scales = values.get("scales", ["image"])
         if not scales or set(scales) - set(SCALES):
             raise ValueError(f"{path}: scales must be some of {SCALES}, got {scales}")
