@@ -234,6 +234,11 @@ class GPTFaceParserConfig(PreTrainedConfig):
             self.label2id = {name: index for index, name in enumerate(FACE_CLASSES)}
         super().__post_init__(**kwargs)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the logits."""
+        return tuple(name for _, name in sorted((self.id2label or {}).items()))
+
 
 @strict
 class GPTFaceConfig(PreTrainedConfig):
