@@ -292,6 +292,8 @@ class GPTFaceConfig(PreTrainedConfig):
             before the captions do.
         match_trained (`bool`, *optional*, defaults to `False`):
             Whether the image-text matching head has been trained. What needs it refuses to run on random weights.
+        plan_trained (`bool`, *optional*, defaults to `False`):
+            Whether the transformer has been trained on the plan of an image tokenizer that has one.
     """
 
     model_type = "gptface"
@@ -325,6 +327,7 @@ class GPTFaceConfig(PreTrainedConfig):
     heads: dict[str, Any] = field(default_factory=dict)
     auxiliary_head: str | None = None
     match_trained: bool = False
+    plan_trained: bool = False
     pad_token_id: int | None = 0
     cls_token_id: int = 101
     sep_token_id: int = 102

@@ -282,6 +282,7 @@ def pretrain(config: PreTrainingConfig) -> Path:
         place_stream(rows, arguments, checkpoint)
     # from the first checkpoint on: what a run has trained so far may be used
     model.config.match_trained = True
+    model.config.plan_trained |= "plan" in config.scales
     if config.auxiliary_head:
         model.config.heads[config.auxiliary_head]["trained"] = True
     evaluation = None
