@@ -133,6 +133,7 @@ _GRAMMAR = (
 )
 _GERMAN = _words("ein eine einen er sie der die das und ihr mit ohne")
 _CJK = r"[\u3400-\u9fff]"
+_JAPANESE = re.compile(r"[\u3040-\u30ff]")
 _TOKEN = re.compile(rf"{_CJK}+|[^\W_]+|[,;.!?:&+/。]")
 _NOT_SHORT = re.compile(r"\b\w+n't\b")
 _INSTEAD_OF = re.compile(
@@ -199,10 +200,11 @@ def _tokens(text: str) -> list[str]:
     folded = _NOT_SHORT.sub(" not ", _fold(text).replace("\u2019", "'"))
     folded = _INSTEAD_OF.sub(f" {INSTEAD} ", folded).replace("。", " . ")
     found: list[str] = _TOKEN.findall(folded)
-    tokens = [word for token in found for word in (_chinese().findall(token) if re.match(_CJK, token) else [token])]
-    if "hat" in tokens and _GERMAN & set(tokens):
-        return [token for token in tokens if token != "hat"]  # "sie hat blonde Haare"
-    return tokens
+    if not _JAPANESE.search(folded):
+        found = [word for token in found for word in (_chinese().findall(token) if re.match(_CJK, token) else [token])]
+    if "hat" in found and _GERMAN & set(found):
+        return [token for token in found if token != "hat"]  # "sie hat blonde Haare"
+    return found
 
 
 @lru_cache
@@ -379,7 +381,7 @@ class _Scan:
             self.since_verb, self.scope = len(self.mentions), _Scope()
         elif word in VERBS:
             self.since_verb = len(self.mentions)
-            if scope.spent:
+            if scope.spent and scope.joined not in EITHER_OR:
                 self.scope = _Scope()
         elif word not in DEGREES and word not in MORE and scope.how != INSTEAD:
             self.unknown.append(word)
