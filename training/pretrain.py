@@ -253,7 +253,8 @@ def time_budget(config: PreTrainingConfig, checkpoint: str | None) -> TimeBudget
     if config.minutes is None:
         return None
     budget = TimeBudget(config.minutes, ClockSchedule(**config.schedule))
-    spent = (trainer_state(checkpoint).stateful_callbacks or {}).get(BUDGET_STATE) if checkpoint else None  # type: ignore[union-attr]
+    callbacks: Any = trainer_state(checkpoint).stateful_callbacks if checkpoint else None
+    spent = (callbacks or {}).get(BUDGET_STATE)
     if spent:
         budget.resume(spent)
     return budget
