@@ -159,7 +159,9 @@ def build_model(
         if config.image_tokenizer and not checkpoint:
             image_tokenizer = load_image_tokenizer(config.image_tokenizer)
         rows = load_rows(config, image_tokenizer, arguments)
-        if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
+        # no weight tells 7 levels from 8
+        codes = [(each.fingerprint(), each.config.num_codes) for each in (image_tokenizer, model.image_tokenizer)]
+        if codes[0] != codes[1]:
             seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
             model = carry_over(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
         return model, GPTFaceTokenizer.from_pretrained(source), rows
@@ -251,7 +253,8 @@ def time_budget(config: PreTrainingConfig, checkpoint: str | None) -> TimeBudget
     if config.minutes is None:
         return None
     budget = TimeBudget(config.minutes, ClockSchedule(**config.schedule))
-    spent = (trainer_state(checkpoint).stateful_callbacks or {}).get(BUDGET_STATE) if checkpoint else None  # type: ignore[union-attr]
+    callbacks: Any = trainer_state(checkpoint).stateful_callbacks if checkpoint else None
+    spent = (callbacks or {}).get(BUDGET_STATE)
     if spent:
         budget.resume(spent)
     return budget
