@@ -421,9 +421,9 @@ class GuidedFaceEditingPipeline(FacePipeline):
         pasted = paste_back(
             photo, refined.pixels, refined.mask, refined.matrix, "replace", None, outputs["photo_mask"]
         )
-        crop = composite_crop(refined.photo, refined.pixels, refined.mask, "replace")
-        whole = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
-        return pasted, whole.resize((self.face_size, self.face_size), Image.Resampling.BOX)
+        original = np.asarray(face.crop, dtype=np.float32) / 255
+        crop = composite_crop(original, refined.shrunk(self.face_size), mask, "replace")
+        return pasted, Image.fromarray(np.rint(crop * 255).astype(np.uint8))
 
     def _to_crop(self, photo: Image.Image, face: AlignedFace) -> np.ndarray:
         """[2, 3] from photo to crop; an aligned input of another size is a photo whose crop is all of it."""
