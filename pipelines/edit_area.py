@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gptface.processing.alignment import CROP_SIZE
-from gptface.processing.composite import cells_to_mask, covered_cells, feather, widen
+from gptface.processing.composite import cells_to_mask, covered_cells, widen
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.regions import (
     REGIONS,
@@ -17,7 +17,7 @@ from gptface.processing.regions import (
 )
 
 # In sides of the crop: what is redrawn beside an area, since an edit fades in from the edge of its cells; and the way on which an edit
-# fades in from the edge of what may change.
+# fades in from the edge of its bound, or more.
 MARGIN, FADE = 5 / 128, 8 / 128
 # Share of a cell that must be in an area, and of a region that its classes must fill to be believed.
 LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
@@ -72,23 +72,23 @@ def named_area(
         if hair is not None and region_key(name) == "hair":
             seen = (2 * parsing.crop_mask("hair", size) - HALO).clip(0, 1)
             # What is behind the person is redrawn, too, and put back: cells of it beside hair would be continued.
-            cells |= region_cells(name, grid) | _touched(seen, grid)
+            redrawn = shown = region_cells(name, grid) | _touched(seen, grid)
         else:
             seen = _seen(name, parsing, grid, size)
-            cells |= _redrawn([name], grid) & _touched(seen, grid)
-        bound = np.maximum(bound, seen)
+            redrawn, shown = _redrawn([name], grid) & _touched(seen, grid), shown_cells(name, grid)
+        cells |= redrawn
+        # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour would stay.
+        seen = np.maximum(seen, NOTHING * widen(seen > 0.5, FADE))
+        bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size))
     others = [name for name in names if region_key(name) != "hair"]
     if others and (shown_cells(others, grid) & region_cells("hair", grid))[: grid // 4].any():
         hair = None  # a hat has another colour than the hair below it
-    # An edit fades in from the edge of its bound; where this is the edge of what is seen, a rim of the old colour would stay.
-    return EditArea(cells, np.maximum(bound, NOTHING * widen(bound > 0.5, FADE)), hair)
+    return EditArea(cells, bound, hair)
 
 
 def _redrawn(names: list[str], grid: int) -> np.ndarray:
     """The cells bool [grid, grid] of named regions without those that stay."""
-    return np.any(
-        [region_cells(name, grid) & ~kept_cells(name, grid) for name in names] or [region_cells((), grid)], 0
-    )
+    return np.any([region_cells(name, grid) & ~kept_cells(name, grid) for name in names], axis=0)
 
 
 def _touched(area: np.ndarray, grid: int) -> np.ndarray:
@@ -115,4 +115,4 @@ def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
     if region.beside:
         near = widen(seen > 0.5, region.margin / CROP_SIZE)
         seen = np.maximum(seen, near * parsing.crop_mask(region.beside, size))
-    return seen * feather(cells_to_mask(shown_cells(name, grid), size), FADE * size) if region.shown else seen
+    return seen

@@ -76,7 +76,7 @@ _CHIN = ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
 _FOREHEAD = box(30, 14, 98, _BROW_Y)
 _GLASSES = box(18, _BROW_Y - 4, 110, _EYE_Y + 16)
 # Rims and their shadows on cheeks and temples.
-_WORN_GLASSES = box(16, _BROW_Y - 4.5, 112, _EYE_Y + 26.5)
+_WORN_GLASSES = box(14, _BROW_Y - 4.5, 114, _EYE_Y + 33)
 _EVERYTHING = box(0, 0, CROP_SIZE, CROP_SIZE)
 _EYES = ((_LEFT_EYE_X / CROP_SIZE, _EYE_Y / CROP_SIZE), (_RIGHT_EYE_X / CROP_SIZE, _EYE_Y / CROP_SIZE))
 
@@ -118,7 +118,7 @@ REGIONS: dict[str, Region] = {
     "glasses": Region((_GLASSES,), classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
     # Lenses that one looks through: the eyes behind them are the person's.
     "clear_glasses": Region((_GLASSES,), kept=_EYES, classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
-    "worn_glasses": Region((_WORN_GLASSES,), classes=("eyeglasses",), beside=("face", "hair"), margin=5),
+    "worn_glasses": Region((_WORN_GLASSES,), classes=("eyeglasses",), beside=("face", "hair"), margin=8),
     "ears": Region(
         (box(8, _EYE_Y - 8, 28, _MOUTH_Y), box(100, _EYE_Y - 8, 120, _MOUTH_Y)),
         classes=("ear", "earring", "skin", "hair", "neck"),
