@@ -1,4 +1,4 @@
-"""OpenCV, an optional dependency that is imported where it is used, and what several modules do with it."""
+"""OpenCV, an optional dependency that is imported where it is used."""
 
 from typing import Any
 
