@@ -81,8 +81,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
         region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. `"hair"` ends at the outline of the person
-            (OpenCV), or, where the prompt names its colour alone, of the hair that is there (beside and above the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
+            name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
@@ -219,12 +218,13 @@ class GuidedFaceEditingPipeline(FacePipeline):
         grid, size = self.model.config.grid_size, self.face_size
         cells, bound, hair, crown = None, None, None, None
         if names is not None:
-            area = named_area(face.crop, names, grid, keep_cut=is_about_hair_colour(prompt))
+            parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
+            area = named_area(names, grid, size, parsing, new_colour=is_about_hair_colour(prompt))
             cells, bound = area.cells, area.bound
             if set(map(region_key, names)) == {"hair"}:
                 hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
-            if area.hair is not None and face.matrix is not None:
-                crown = find_crown(photo, face.matrix, area.hair)
+            if parsing is not None and area.hair is not None and face.matrix is not None:
+                crown = find_crown(photo, parsing, area.hair)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
