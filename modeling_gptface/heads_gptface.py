@@ -217,11 +217,16 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         if len(asked) > 1 or asked[0][1] is not None:
             masks = torch.cat(
                 [
-                    nn.functional.pad(part.new_ones(part.shape[:2]) if mask is None else mask.to(part.dtype), (0, longest - part.shape[1]))
+                    nn.functional.pad(
+                        part.new_ones(part.shape[:2]) if mask is None else mask.to(part.dtype),
+                        (0, longest - part.shape[1]),
+                    )
                     for part, mask in asked
                 ]
             ).long()
-        states = iter(self.gptface(None, masks, inputs_embeds=vectors).last_hidden_state.split([len(part) for part, _ in asked]))
+        states = iter(
+            self.gptface(None, masks, inputs_embeds=vectors).last_hidden_state.split([len(part) for part, _ in asked])
+        )
         own_states, match_states, contrast_states = (
             None if part is None else next(states)[:, : part[0].shape[1]] for part in read
         )
@@ -359,6 +364,8 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
 
     def freeze_unused_parts(self) -> None:
         super().freeze_unused_parts()
+        if self.config.reads_pixels(self.head_name):
+            self.gptface.pixel_reader.requires_grad_(True)  # type: ignore[union-attr]
         for other, classifier in self.classifiers.items():
             if other != self.head_name:
                 classifier.requires_grad_(False)
@@ -385,9 +392,8 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         """
         if pixel_values is None and image_codes is None:
             raise ValueError("classification needs a picture: give pixel_values or image_codes")
-        outputs = self.gptface(
-            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, **kwargs
-        )
+        words = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        outputs = self.read_for(self.head_name, pixel_values, image_codes, image_mask=image_mask, **words, **kwargs)
         logits = self.classify(self.head_name, outputs)
         loss = None
         if labels is not None:

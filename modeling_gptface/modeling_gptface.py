@@ -19,7 +19,16 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gptface import GPTFaceConfig
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
-from .layers import GPTFaceAttention, GPTFaceDepthwiseConvolution, GPTFaceKeptLayer, GPTFaceLayer, GPTFaceQueries
+from .layers import (
+    GPTFaceAttention,
+    GPTFaceDepthwiseConvolution,
+    GPTFaceKeptLayer,
+    GPTFaceLayer,
+    GPTFaceLayerAdapter,
+    GPTFaceLowRankChange,
+    GPTFaceQueries,
+)
+from .pixel_reader_gptface import GPTFaceClosedConvolution, GPTFacePixelPositionEmbedding, GPTFacePixelReader
 from .quantization import code_levels
 
 TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
@@ -213,8 +222,17 @@ class GPTFaceEmbeddings(nn.Module):
         """Vector [H] of `[MASK]`, which masks words and cells alike."""
         return self.word_embeddings.weight[self.config.mask_token_id]
 
-    def forward(self, word_vectors: torch.Tensor, attention_mask: torch.Tensor | None, image_vectors=None):
-        """Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]."""
+    def forward(
+        self,
+        word_vectors: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        image_vectors: torch.Tensor | None = None,
+        image_positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]. The positions of the cells
+        are the model's own, or `image_positions` [N, H].
+        """
         length = word_vectors.shape[1]
         if length > self.config.max_text_length:
             raise ValueError(
@@ -227,9 +245,12 @@ class GPTFaceEmbeddings(nn.Module):
         positions = self.position_embeddings.weight
         embeddings = word_vectors + positions[:length] + text_type
         if image_vectors is not None:
-            coarse = self.plan is not None and image_vectors.shape[1] == self.config.num_plan_tokens
-            cells = self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
-            embeddings = torch.cat([embeddings, image_vectors + cells + types[TOKEN_TYPE_IMAGE]], 1)
+            if image_positions is None:
+                coarse = self.plan is not None and image_vectors.shape[1] == self.config.num_plan_tokens
+                image_positions = (
+                    self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
+                )
+            embeddings = torch.cat([embeddings, image_vectors + image_positions + types[TOKEN_TYPE_IMAGE]], 1)
         return self.dropout(self.norm(embeddings))
 
 
@@ -259,6 +280,18 @@ class GPTFacePreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         elif isinstance(module, GPTFaceClosedEmbedding):
             init.zeros_(module.weight)
+        elif isinstance(module, GPTFaceClosedConvolution):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, GPTFaceLowRankChange):
+            init.normal_(module.down, std=self.config.initializer_range)
+            init.zeros_(module.up)
+        elif isinstance(module, GPTFacePixelPositionEmbedding):
+            if self.config.position_init == "sine":
+                # a token lies in the middle of its 2×2 codes
+                side = self.config.pixel_grid_size
+                table = grid_sine_positions(side, self.config.hidden_size, step=max(1, self.config.grid_size // side))
+                init.copy_(module.weight, table * (self.config.initializer_range / table.std()))
         elif isinstance(module, GPTFacePositionEmbedding) and self.config.position_init == "sine":
             text = sine_positions(self.config.max_text_length, self.config.hidden_size)
             scale = self.config.initializer_range / text.std()
@@ -281,6 +314,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         self.image_tokenizer = GPTFaceImageTokenizer(config.image_tokenizer_config)
         self.embeddings = GPTFaceEmbeddings(config)
         self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
+        self.pixel_reader = GPTFacePixelReader(config) if config.image_reader is not None else None
         pre_norm = config.norm_position == "pre"
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if pre_norm else nn.Identity()
         self.gradient_checkpointing = False
@@ -312,6 +346,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         text_state_mask: torch.Tensor | None = None,
         image_state_mask: torch.Tensor | None = None,
         kept_states: GPTFaceKeptStates | None = None,
+        read_pixels: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceModelOutput:
         r"""
@@ -335,6 +370,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 computed where hidden states or attentions are asked for, and under `torch.compile`.
             kept_states ([`GPTFaceKeptStates`], *optional*): the first pass that is given it fills it, later ones compute what has
                 changed and take the rest from it, whatever states they ask for. Under `torch.compile` all passes are whole.
+            read_pixels (`bool`, *optional*, defaults to `False`): the pixels are read by the pixel reader, for recognition, in the
+                place of their codes; the cells are then those of its coarser grid.
 
         Raises:
             ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range; `kept_states` of
@@ -345,7 +382,19 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             raise ValueError("give input_ids or inputs_embeds, not both")
         if pixel_values is not None and image_codes is not None:
             raise ValueError("give pixel_values or image_codes, not both")
-        if pixel_values is not None:
+        adapters: Sequence[GPTFaceLayerAdapter] | None = None
+        image_positions = None
+        if read_pixels:
+            if pixel_values is None or any(
+                part is not None for part in (image_mask, image_embeds, plan_codes, kept_states)
+            ):
+                raise ValueError(
+                    "read_pixels needs pixel_values, and takes no mask, vectors, plan or kept states with them"
+                )
+            reader = self._reader()
+            image_embeds, image_positions = reader(pixel_values), reader.position_embeddings.weight
+            adapters = list(reader.adapters)  # type: ignore[arg-type]
+        elif pixel_values is not None:
             image_codes = self.image_tokenizer.encode(pixel_values)
         if image_codes is not None:
             self.check_codes(image_codes, image_mask)
@@ -353,7 +402,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             raise ValueError("image_mask without a picture: give image_codes (or pixel_values) with it")
         if image_embeds is None and image_codes is not None:
             image_embeds = self.embeddings.embed_codes(image_codes, image_mask)
-        if image_embeds is not None and image_embeds.shape[1] not in self.config.grid_tokens:
+        if not read_pixels and image_embeds is not None and image_embeds.shape[1] not in self.config.grid_tokens:
             raise ValueError(
                 f"the image part has {image_embeds.shape[1]} cells, the model's grid "
                 + " or ".join(map(str, self.config.grid_tokens))
@@ -369,7 +418,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
 
         text_length = inputs_embeds.shape[1]
-        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds)
+        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds, image_positions)
         mask = self._attention_mask(hidden_states, attention_mask, text_length, image_codes)
         names = ("output_hidden_states", "output_attentions")
         recorded = any(kwargs.get(key) or getattr(self.config, key, False) for key in names)
@@ -392,7 +441,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             for number, layer in enumerate(self.layers):
                 kept = None if kept_states is None else GPTFaceKeptLayer(hidden_states.detach())
                 asked = queries if number == last else None
-                hidden_states = layer(hidden_states, mask, text_length, asked, kept, **kwargs)
+                adapter = None if adapters is None else adapters[number]
+                hidden_states = layer(hidden_states, mask, text_length, asked, kept, adapter, **kwargs)
                 if kept is not None:
                     filled.append(kept)
             hidden_states = self.norm(hidden_states)
@@ -406,6 +456,12 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             image_codes=image_codes,
             image_embeds=image_embeds,
         )
+
+    def _reader(self) -> GPTFacePixelReader:
+        """The pixel reader. Raises `ValueError` where there is none."""
+        if self.pixel_reader is None:
+            raise ValueError("this model reads codes alone: it has no pixel reader (config: image_reader)")
+        return self.pixel_reader
 
     def _changed_states(
         self,
@@ -462,7 +518,9 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         if plan_codes.shape[1] != self.config.num_plan_tokens:
             raise ValueError(f"plan_codes have {plan_codes.shape[1]} tokens, the plan {self.config.num_plan_tokens}")
         if image_embeds is None or image_embeds.shape[1] != self.config.num_image_tokens:
-            raise ValueError("plan_codes stand above a fine grid: give image_codes, pixel_values or image_embeds with them")
+            raise ValueError(
+                "plan_codes stand above a fine grid: give image_codes, pixel_values or image_embeds with them"
+            )
         return image_embeds + plan.parents(plan_codes)
 
     def _attention_mask(
