@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 
 def add_convert_parser(commands: Any) -> None:
-    """Adds `convert {original,vqgan,bert}` to the sub-commands of a parser."""
+    """Adds `convert {original,vqgan,bert,parser}` to the sub-commands of a parser."""
     parser = commands.add_parser("convert", help="checkpoints of other layouts into GPTFace folders and back")
     kinds = parser.add_subparsers(dest="kind", required=True)
     _add_original(kinds)
     _add_vqgan(kinds)
     _add_bert(kinds)
+    _add_parser(kinds)
 
 
 def _add_original(kinds: Any) -> None:
@@ -67,6 +68,14 @@ def _add_bert(kinds: Any) -> None:
     parser.add_argument("--words", type=Path, metavar="FILE", help="keep the vocabulary of these words, one a line")
     parser.add_argument("--max-text-length", type=int, default=64, metavar="N", help="most text tokens")
     _add_output(parser, run_bert)
+
+
+def _add_parser(kinds: Any) -> None:
+    parser = kinds.add_parser("parser", help="a checkpoint with a face parser put inside")
+    parser.add_argument("checkpoint", help="folder or Hub name of the checkpoint")
+    parser.add_argument("face_parser", help="folder of the face parser, or of a model that has one")
+    parser.add_argument("output", type=Path, help="folder to write")
+    parser.set_defaults(run=run_parser)
 
 
 def _add_vqgan_files(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +131,16 @@ def run_bert(options: argparse.Namespace) -> int:
     words = None if options.words is None else options.words.read_text(encoding="utf-8").splitlines()
     report = convert_bert(options.encoder, options.image_tokenizer, options.output, words, options.max_text_length)
     return _finish(report, options)
+
+
+def run_parser(options: argparse.Namespace) -> int:
+    """Puts a face parser into a checkpoint."""
+    from gptface.training.face_parser_training import load_face_parser
+    from gptface.training.release import release_with_face_parser
+
+    parser = load_face_parser(options.face_parser)
+    print(f"written to {release_with_face_parser(options.checkpoint, parser, options.output)}")
+    return 0
 
 
 def _check_direction(

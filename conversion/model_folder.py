@@ -49,6 +49,8 @@ def write_model(folder: Path, config: PreTrainedConfig, model_class: type, plan:
     config.dtype = "float32"
     if isinstance(config, GPTFaceConfig):
         config.image_tokenizer_config.dtype = "float32"
+        if config.face_parser_config is not None:
+            config.face_parser_config.dtype = "float32"
     config.save_pretrained(folder)
     write_safetensors(folder / "model.safetensors", plan.shapes, plan.tensors())
 

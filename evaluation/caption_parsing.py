@@ -3,12 +3,14 @@
 import re
 
 from gptface.training.captions import PHRASES
+from gptface.training.phrases import SAYABLE, SUNGLASSES
 
 
 def _table() -> dict[str, tuple[str, int]]:
     """Words of a phrase → (attribute, value), of all phrases that belong to one attribute and value only."""
     table: dict[str, set[tuple[str, int]]] = {}
-    for attribute, values in PHRASES.items():
+    # without those of sunglasses, "dark glasses" would be read as glasses
+    for attribute, values in {**PHRASES, SUNGLASSES: SAYABLE[SUNGLASSES]}.items():
         for value, phrases in values.items():
             slots = (
                 phrases.nouns,

@@ -2,9 +2,19 @@
 
 from typing import Any
 
-from . import captioning, editing, generation, inpainting, matching, recognition, saliency, tokenizer
+from . import captioning, editing, generation, inpainting, matching, parsing, recognition, saliency, tokenizer
 
-KINDS: tuple[Any, ...] = (captioning, editing, generation, inpainting, matching, recognition, saliency, tokenizer)
+KINDS: tuple[Any, ...] = (
+    captioning,
+    editing,
+    generation,
+    inpainting,
+    matching,
+    parsing,
+    recognition,
+    saliency,
+    tokenizer,
+)
 
 
 def add_evaluate_parser(commands: Any) -> None:

@@ -11,7 +11,13 @@ if not (_here / "processing").is_dir():
     # Run from a checkout that is not installed: the other folders stand beside this one.
     __path__.append(str(_here.parent))
 
-from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig  # noqa: E402
+from gptface.modeling_gptface.configuration_gptface import (  # noqa: E402
+    GPTFaceConfig,
+    GPTFaceImageTokenizerConfig,
+    GPTFaceParserConfig,
+    GPTFaceRefinerConfig,
+)
+from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser  # noqa: E402
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration  # noqa: E402
 from gptface.modeling_gptface.guidance import ITMGuidance  # noqa: E402
 from gptface.modeling_gptface.heads_gptface import (  # noqa: E402
@@ -23,6 +29,7 @@ from gptface.modeling_gptface.heads_gptface import (  # noqa: E402
 )
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer  # noqa: E402
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel  # noqa: E402
+from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner  # noqa: E402
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor  # noqa: E402
 from gptface.processing.image_saving import save_picture  # noqa: E402
 from gptface.processing.processing_gptface import GPTFaceProcessor  # noqa: E402
@@ -48,7 +55,11 @@ __all__ = [
     "GPTFaceImageTokenizer",
     "GPTFaceImageTokenizerConfig",
     "GPTFaceModel",
+    "GPTFaceParser",
+    "GPTFaceParserConfig",
     "GPTFaceProcessor",
+    "GPTFaceRefiner",
+    "GPTFaceRefinerConfig",
     "GPTFaceTokenizer",
     "ITMGuidance",
     "save_picture",

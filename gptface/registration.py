@@ -13,7 +13,13 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
+from gptface.modeling_gptface.configuration_gptface import (
+    GPTFaceConfig,
+    GPTFaceImageTokenizerConfig,
+    GPTFaceParserConfig,
+    GPTFaceRefinerConfig,
+)
+from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
@@ -26,6 +32,7 @@ from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokeniz
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 from gptface.pipelines.face_captioning import FaceCaptioningPipeline
 from gptface.pipelines.face_classification import FaceAttributeClassificationPipeline, FacialExpressionPipeline
+from gptface.pipelines.face_parsing_pipeline import FaceParsingPipeline
 from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
 from gptface.pipelines.text_to_face import TextToFacePipeline
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
@@ -45,6 +52,7 @@ PIPELINES = {
     "guided-face-editing": (GuidedFaceEditingPipeline, GPTFaceForGuidedGeneration),
     "text-to-face": (TextToFacePipeline, GPTFaceForGuidedGeneration),
     "face-captioning": (FaceCaptioningPipeline, GPTFaceForGuidedGeneration),
+    "face-parsing": (FaceParsingPipeline, GPTFaceForGuidedGeneration),
     "face-attribute-classification": (
         FaceAttributeClassificationPipeline,
         GPTFaceForFaceAttributeClassification,
@@ -57,9 +65,12 @@ def register(default_checkpoint: str) -> None:
     """Makes `AutoModel…`, `AutoProcessor` and `pipeline(task)` know GPTFace; harmless when called again."""
     AutoConfig.register("gptface", GPTFaceConfig, exist_ok=True)
     AutoConfig.register("gptface_image_tokenizer", GPTFaceImageTokenizerConfig, exist_ok=True)
+    AutoConfig.register("gptface_refiner", GPTFaceRefinerConfig, exist_ok=True)
+    AutoConfig.register("gptface_face_parser", GPTFaceParserConfig, exist_ok=True)
     for auto_class, model_class in AUTO_MODELS.items():
         auto_class.register(GPTFaceConfig, model_class, exist_ok=True)
     AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)
+    AutoModel.register(GPTFaceParserConfig, GPTFaceParser, exist_ok=True)
     AutoTokenizer.register(GPTFaceConfig, fast_tokenizer_class=GPTFaceTokenizer, exist_ok=True)
     IMAGE_PROCESSOR_MAPPING.register(GPTFaceConfig, {"pil": GPTFaceImageProcessor}, exist_ok=True)
     AutoProcessor.register(GPTFaceConfig, GPTFaceProcessor, exist_ok=True)

@@ -29,12 +29,13 @@ import torch
 import yaml
 from PIL import Image
 
-import gptface  # noqa: F401
+import gptface
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.training.perceptual import load_lpips
 
 logger = logging.getLogger("gpu_run")
 ROOT = Path(__file__).resolve().parent.parent
+START = ROOT / "gptface" / "assets"  # the checkpoint before
 PIECE = 14_000_000  # bytes of a piece of a file in OUT
 COPIES = 4  # of every face, the first as it is
 BATCH_ENCODED = 512
@@ -50,11 +51,6 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
         return np.asarray(image if image.width == size else image.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def decode_mask(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
-
-
 def decode_packs(carried: list[Path], work: Path, limit: int | None) -> None:
     """Packs → `faces128.npy`, `faces256.npy`, `masks256.npy` and tables of their other columns in `work`."""
     with Pool() as pool:
@@ -65,9 +61,6 @@ def decode_packs(carried: list[Path], work: Path, limit: int | None) -> None:
             images = pool.map(functools.partial(decode_image, size=size), table.pop("image"), chunksize=64)
             np.save(work / f"faces{size}.npy", np.stack(images))
             if size == 256:
-                masked = table["mask"].notna().to_numpy()
-                np.save(work / "masks256.npy", np.stack(pool.map(decode_mask, table["mask"][masked])))
-                np.save(work / "masked256.npy", np.flatnonzero(masked))
                 table = table.drop(columns="mask")
             else:
                 covered = np.stack([np.unpackbits(np.frombuffer(bits, np.uint8)) for bits in table.pop("covered")])
@@ -89,38 +82,48 @@ def train_plan(carried: Path, work: Path, device: str, **how) -> None:
         tokenizer = GPTFaceImageTokenizer.from_pretrained(start)
         how.setdefault("latent_share", 0.0)
     else:
-        tokenizer = with_plan(gptface.GPTFaceModel.from_pretrained(carried / "start").image_tokenizer, [8, 8, 8, 8])
+        tokenizer = with_plan(gptface.GPTFaceModel.from_pretrained(START).image_tokenizer, [8, 8, 8, 8])
     settings = PlanTrainingSettings(**how)
     perceptual = load_lpips(carried / "lpips_alex.safetensors")
     train_plan(tokenizer, load(work, "faces128"), load(work, "covered128"), settings, perceptual, device)
     tokenizer.cpu().save_pretrained(work / "tokenizer")
+    tokenizer.half().save_pretrained(work / "tokenizer_half")
 
 
 def train_parser(carried: Path, work: Path, out: Path, device: str, **how) -> None:
-    from gptface.training.face_parser_training import train_face_parser
+    """The face parser, by the faces with masks and those without."""
+    from gptface.training.face_parser_training import ParserTrainingArguments, train_face_parser
+    from gptface.training.face_parsing_data import read_parsed_faces
 
-    images = load(work, "faces256")[load(work, "masked256")]
-    parser = train_face_parser(images, load(work, "masks256"), device=device, **how)
+    faces = read_parsed_faces(sorted(carried.glob("pack256*.parquet")))
+    tensors = (tensor.to(device) for tensor in (faces.images, faces.masks))
+    arguments = ParserTrainingArguments(**how)
+    unlabelled, priors = faces.unlabelled.to(device), faces.priors.to(device)
+    parser = train_face_parser(*tensors, arguments, unlabelled, priors)
     parser.cpu().half().save_pretrained(work / "parser")
     pack(work / "parser", out, "parser")
 
 
 def train_refiner(carried: Path, work: Path, out: Path, device: str, **how) -> None:
-    from gptface.training.refiner_training import train_refiner
+    """The refiner behind the decoder, for edits by codes and by plans."""
+    from gptface.training.refiner_training import RefinerSettings, save_refiner, train_refiner
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer").to(device).eval()
     table = pd.read_parquet(work / "table128.parquet")
     whole = load(work, "covered128").all(1).numpy() & (table["source"] != "celeba89").to_numpy()
+    settings = RefinerSettings(**how.pop("settings", {}))
     refiner = train_refiner(
         tokenizer,
         load(work, "faces256"),
         load(work, "faces128")[torch.from_numpy(whole)],
         device=device,
         lpips=load_lpips(carried / "lpips_alex.safetensors"),
-        decode_plan=lambda pixels: tokenizer.decode_plan(tokenizer.encode_plan(pixels)),
+        decode_plan=lambda latents: tokenizer.decode_plan(tokenizer.encode_plan(latents=latents)),
+        settings=settings,
+        log=lambda values: logger.info("refiner %s", {name: round(value, 4) for name, value in values.items()}),
         **how,
     )
-    refiner.cpu().half().save_pretrained(work / "refiner")
+    save_refiner(refiner.cpu(), work / "refiner")
     pack(work / "refiner", out, "refiner")
 
 
@@ -131,8 +134,7 @@ def encode_all(carried: Path, work: Path, device: str, copies: int) -> None:
 
     from gptface.training.batch_augmentation import augment_faces
     from gptface.training.changed_copies import SLIGHT_CHANGES
-    from gptface.training.code_dataset import PLAN_FINGERPRINT_KEY
-    from gptface.training.encode import FINGERPRINT_KEY, write_part
+    from gptface.training.encode import FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY, write_part
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer").to(device).eval()
     faces, covered = load(work, "faces128"), load(work, "covered128")
@@ -160,7 +162,9 @@ def encode_all(carried: Path, work: Path, device: str, copies: int) -> None:
                 plan = tokenizer.encode_plan(latents=latents)
                 for key, values, factor in ((name, codes, 8), (f"plan_{name}", plan, 16)):
                     whole = -torch.nn.functional.max_pool2d(-visible.float(), factor).flatten(1) > 0.5
-                    columns.setdefault(key, []).append(values.masked_fill(~whole, 65535).cpu().numpy().astype(np.uint16))
+                    columns.setdefault(key, []).append(
+                        values.masked_fill(~whole, 65535).cpu().numpy().astype(np.uint16)
+                    )
         joined = {name: np.concatenate(parts) for name, parts in columns.items()}
         for source, rows in table.groupby("source").indices.items():
             part = pa.Table.from_pandas(table.iloc[rows].drop(columns="source"), preserve_index=False)
@@ -182,9 +186,10 @@ def spread(covered: torch.Tensor, size: int = 128) -> torch.Tensor:
 def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFrame:
     """The table of the faces; what labels do not say, the attribute head of the checkpoint to start from does, where it is sure."""
     from gptface.training.confident_labels import confident_labels
+    from gptface.training.encode import LEAST_COLOUR
 
     table = pd.read_parquet(work / "table128.parquet")
-    model = gptface.GPTFaceForFaceAttributeClassification.from_pretrained(carried / "start").to(device).eval()
+    model = gptface.GPTFaceForFaceAttributeClassification.from_pretrained(START).to(device).eval()
     names = model.config.heads["attributes"]["labels"]
     found = []
     for start in range(0, len(faces), BATCH_ENCODED):
@@ -198,6 +203,10 @@ def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFram
         labelled = table["source"].str.startswith("celeba") & ~table["source"].str.startswith("celebamask")
         # dark glasses stay unknown: the label was taken away
         table[name] = known.where(known.notna() | labelled, guessed)
+    pixels = faces.float()
+    table["grey"] = ((pixels.amax(3) - pixels.amin(3)).mean((1, 2)) < LEAST_COLOUR).numpy()
+    for name in ("sunglasses", "age"):
+        table[name] = table[name].astype("Int16")
     return table
 
 
@@ -206,11 +215,11 @@ def make_start(carried: Path, work: Path, layers: int) -> None:
     from gptface.training.grown_model import grow_model
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer")
-    model = grow_model(gptface.GPTFaceForPreTraining.from_pretrained(carried / "start"), layers, tokenizer)
+    model = grow_model(gptface.GPTFaceForPreTraining.from_pretrained(START), layers, tokenizer)
     model.save_pretrained(work / "start")
     for name in ("tokenizer.json", "tokenizer_config.json", "processor_config.json"):
-        if (carried / "start" / name).exists():
-            shutil.copy(carried / "start" / name, work / "start" / name)
+        if (START / name).exists():
+            shutil.copy(START / name, work / "start" / name)
 
 
 def run_recipe(carried: Path, work: Path, minutes: float, **changes) -> None:
@@ -299,7 +308,7 @@ def everything(options: argparse.Namespace) -> None:
     say("decoded")
     parser = background("parser", options, **how["parser"])
     train_plan(carried, work, options.device, **how["plan"])
-    pack(work / "tokenizer", out, "tokenizer")
+    pack(work / "tokenizer_half", out, "tokenizer")
     say("plan")
     encode_all(carried, work, options.device, how.get("copies", COPIES))
     say("codes")

@@ -1,4 +1,4 @@
-"""Configurations of the GPTFace image tokenizer and of the GPTFace model."""
+"""Configurations of the GPTFace image tokenizer, of the face parser and of the GPTFace model."""
 
 import math
 from dataclasses import field
@@ -12,7 +12,61 @@ INPUTS = ("codes", "pixels")
 #: Pixels along one side of a token of the pixel reader.
 PIXEL_READER_STRIDE = 16
 PIXEL_READER = {"channels": (32, 64, 96), "blocks": (1, 2, 2), "adapter_rank": 16}
+#: What the face parser tells apart, in the order of its logits.
+FACE_CLASSES = (
+    "background",
+    "skin",
+    "nose",
+    "eyeglasses",
+    "eye",
+    "brow",
+    "ear",
+    "mouth",
+    "upper_lip",
+    "lower_lip",
+    "hair",
+    "hat",
+    "earring",
+    "necklace",
+    "neck",
+    "cloth",
+)
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+
+@strict
+class GPTFaceRefinerConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`GPTFaceRefiner`], which draws what decoded codes lost, at a larger size, so that it fits the photo around.
+
+    Args:
+        image_size (`int`, *optional*, defaults to 256):
+            Side of the refined picture in pixels, a power of two.
+        hidden_channels (`list[int]`, *optional*, defaults to `[20, 40, 64, 96]`):
+            Channels at each resolution, the full one first; each halves the side.
+        dilations (`list[int]`, *optional*, defaults to `[1, 2, 2]`):
+            Dilations of the residual blocks at the coarsest resolution, one a block.
+    """
+
+    model_type = "gptface_refiner"
+    base_config_key = "refiner_config"
+
+    image_size: int = 256
+    hidden_channels: list[int] | tuple[int, ...] = (20, 40, 64, 96)
+    dilations: list[int] | tuple[int, ...] = (1, 2, 2)
+
+    def __post_init__(self, **kwargs):
+        self.hidden_channels = list(self.hidden_channels)
+        self.dilations = list(self.dilations)
+        if len(self.hidden_channels) < 2:
+            raise ValueError(f"hidden_channels needs at least two resolutions, got {self.hidden_channels}")
+        coarsest = self.image_size >> (len(self.hidden_channels) - 1)
+        if self.image_size & (self.image_size - 1) or coarsest < 2:
+            raise ValueError(
+                f"image_size must be a power of two that {len(self.hidden_channels)} resolutions halve, "
+                f"got {self.image_size}"
+            )
+        super().__post_init__(**kwargs)
 
 
 @strict
@@ -53,11 +107,14 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
             Levels of each FSQ dimension of the plan, a second grid of codes of half the side, for what is where in the face;
             no plan where it is not given.
         plan_channels (`int`, *optional*, defaults to 128):
-            Width of the networks on both sides of the plan's codes, a multiple of 4.
+            Width of the networks on both sides of the plan's codes, a multiple of 16.
+        refiner_config (`GPTFaceRefinerConfig` or `dict`, *optional*):
+            The refiner behind the decoder; there is none where it is not given.
     """
 
     model_type = "gptface_image_tokenizer"
     base_config_key = "image_tokenizer_config"
+    sub_configs = {"refiner_config": GPTFaceRefinerConfig}
 
     image_size: int = 128
     num_channels: int = 3
@@ -74,8 +131,12 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
     norm_num_groups: int = 32
     plan_levels: list[int] | tuple[int, ...] | None = None
     plan_channels: int = 128
+    # A `GPTFaceRefinerConfig` or None from __post_init__ on.
+    refiner_config: Any = None
 
     def __post_init__(self, **kwargs):
+        if isinstance(self.refiner_config, dict):
+            self.refiner_config = GPTFaceRefinerConfig(**self.refiner_config)
         if self.backbone not in ("compact", "vqgan"):
             raise ValueError(f"backbone must be 'compact' or 'vqgan', got {self.backbone!r}")
         if self.quantizer not in ("fsq", "codebook", "gumbel"):
@@ -97,8 +158,8 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
         self.plan_levels = list(levels)
         if not levels or min(levels) < 2:
             raise ValueError(f"plan_levels needs a number of at least 2 for each dimension, got {list(levels)}")
-        if self.plan_channels < 4 or self.plan_channels % 4:
-            raise ValueError(f"plan_channels must be a multiple of 4, got {self.plan_channels}")
+        if self.plan_channels < 16 or self.plan_channels % 16:
+            raise ValueError(f"plan_channels must be a multiple of 16, got {self.plan_channels}")
         if self.grid_size % 2:
             raise ValueError(
                 f"a plan halves the grid of codes: with plan_levels its side must be even, but image_size {self.image_size} "
@@ -139,6 +200,46 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
 
 
 @strict
+class GPTFaceParserConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`GPTFaceParser`], which tells what each pixel of a face shows.
+
+    Args:
+        image_size (`int`, *optional*, defaults to 256):
+            Side in pixels of the pictures that it is trained on; a multiple of 16.
+        block_out_channels (`list[int]`, *optional*, defaults to `[24, 40, 64, 96]`):
+            Channels at half, quarter, eighth and sixteenth of the resolution, multiples of 8.
+        expansion (`int`, *optional*, defaults to 2):
+            How many times wider the depthwise convolutions at the sixteenth are.
+        dilations (`list[int]`, *optional*, defaults to `[1, 2, 1]`):
+            Of the blocks at the sixteenth, one each.
+        id2label (`dict[int, str]`, *optional*):
+            Names of the classes; `FACE_CLASSES` where they are not given.
+    """
+
+    model_type = "gptface_face_parser"
+    base_config_key = "face_parser_config"
+
+    image_size: int = 256
+    num_channels: int = 3
+    block_out_channels: list[int] | tuple[int, ...] = (24, 40, 64, 96)
+    expansion: int = 2
+    dilations: list[int] | tuple[int, ...] = (1, 2, 1)
+
+    def __post_init__(self, **kwargs):
+        self.block_out_channels = list(self.block_out_channels)
+        self.dilations = list(self.dilations)
+        if len(self.block_out_channels) != 4 or any(channels % 8 for channels in self.block_out_channels):
+            raise ValueError(f"block_out_channels must be four multiples of 8, got {self.block_out_channels}")
+        if self.image_size % 16:
+            raise ValueError(f"image_size must be a multiple of 16, got {self.image_size}")
+        if self.id2label is None and kwargs.get("num_labels") is None:
+            self.id2label = dict(enumerate(FACE_CLASSES))
+            self.label2id = {name: index for index, name in enumerate(FACE_CLASSES)}
+        super().__post_init__(**kwargs)
+
+
+@strict
 class GPTFaceConfig(PreTrainedConfig):
     r"""
     Configuration of [`GPTFaceModel`] and its task classes. The defaults are the base size of the lineage (12 layers of 768,
@@ -147,6 +248,8 @@ class GPTFaceConfig(PreTrainedConfig):
     Args:
         image_tokenizer_config (`GPTFaceImageTokenizerConfig` or `dict`, *optional*):
             The image tokenizer that lives inside the model.
+        face_parser_config (`GPTFaceParserConfig` or `dict`, *optional*):
+            The face parser that lives inside the model; none where it is not given.
         vocab_size (`int`, *optional*, defaults to 30522):
             Words of the text vocabulary. Image codes follow them: image id = code + `vocab_size`.
         max_text_length (`int`, *optional*, defaults to 64):
@@ -196,10 +299,12 @@ class GPTFaceConfig(PreTrainedConfig):
     """
 
     model_type = "gptface"
-    sub_configs = {"image_tokenizer_config": GPTFaceImageTokenizerConfig}
+    sub_configs = {"image_tokenizer_config": GPTFaceImageTokenizerConfig, "face_parser_config": GPTFaceParserConfig}
 
     # A `GPTFaceImageTokenizerConfig` from __post_init__ on, whatever was given.
     image_tokenizer_config: Any = None
+    # A `GPTFaceParserConfig` or None from __post_init__ on.
+    face_parser_config: Any = None
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -243,6 +348,12 @@ class GPTFaceConfig(PreTrainedConfig):
             )
         if self.image_reader is not None:
             self._check_image_reader(self.image_reader)
+        if isinstance(self.face_parser_config, dict):
+            self.face_parser_config = GPTFaceParserConfig(**self.face_parser_config)
+        elif self.face_parser_config is not None and not isinstance(self.face_parser_config, PreTrainedConfig):
+            raise TypeError(
+                f"face_parser_config must be a GPTFaceParserConfig or a dict, got {type(self.face_parser_config).__name__}"
+            )
         self._check_choice("norm_position", ("pre", "post"))
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))
         self._check_choice("code_embedding", ("free", "levels"))

@@ -25,11 +25,15 @@ class GPTFaceGenerationOutput(ModelOutput):
         match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and result match.
         guidance_kl (`torch.FloatTensor` of shape `(batch,)`): how far ITM guidance moved the distributions, the mean of
             KL(guided ‖ unguided) over masked cells and steps, in nats; 0 where it is off.
+        plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the plan, where it was drawn first.
+        filled (`torch.BoolTensor` of shape `(batch, cells)`, *optional*): the cells that were filled below it.
     """
 
     codes: torch.Tensor
     match_scores: torch.Tensor | None = None
     guidance_kl: torch.Tensor | None = None
+    plan_codes: torch.Tensor | None = None
+    filled: torch.Tensor | None = None
 
 
 @dataclass
@@ -280,6 +284,78 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step)
         match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes, plan_codes=plan_codes)
         return GPTFaceGenerationOutput(codes, match_scores, guide.divergence)
+
+    @torch.no_grad()
+    def generate_plan_first(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        plan_codes: torch.Tensor | None = None,
+        *,
+        num_inference_steps: int = 8,
+        temperature: float = 1.0,
+        num_fine_steps: int = 4,
+        fine_temperature: float = 0.4,
+        fine_guidance_scale: float = 1.5,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        **guidance: Any,
+    ) -> GPTFaceGenerationOutput:
+        r"""
+        Fills the plan first, guided, and then the cells below those of its tokens that came out another way.
+
+        Args:
+            input_ids, attention_mask: the prompt [B, T].
+            image_codes, image_mask: as in [`generate`]; a token of the plan is filled where any of its cells is.
+            plan_codes: the plan of the picture [B, P]; not needed where all cells are masked.
+            num_inference_steps, temperature: of the plan.
+            num_fine_steps, fine_temperature, fine_guidance_scale: of the cells below it, which follow it with little guidance.
+            generator: one for each sample, or one that seeds them all.
+            guidance: what else [`generate`] takes, for the plan.
+
+        Raises:
+            ValueError: a model without a plan, and as in [`generate`].
+            FloatingPointError: as in [`generate`].
+        """
+        if not self.config.has_plan:
+            raise ValueError("this model has no plan (config.image_tokenizer_config.plan_levels): use generate()")
+        batch = len(input_ids)
+        generators = per_sample_generators(generator, batch)
+        known = image_codes is not None
+        if known and (plan_codes is None or image_mask is None):
+            raise ValueError("a picture needs its plan_codes and the image_mask of what is to be filled")
+        if image_codes is None or plan_codes is None or image_mask is None:
+            sizes = (self.config.num_image_tokens, self.config.num_plan_tokens)
+            image_codes, plan_codes = (input_ids.new_zeros(batch, size) for size in sizes)
+            image_mask = torch.ones_like(image_codes, dtype=torch.bool)
+        side = self.config.plan_grid_size
+        coarse = image_mask.unflatten(1, (side, 2, side, 2)).any(4).any(2).flatten(1)
+        planned = self.generate(
+            input_ids,
+            attention_mask,
+            plan_codes,
+            coarse,
+            num_inference_steps=num_inference_steps,
+            temperature=temperature,
+            generator=generators,
+            **guidance,
+        )
+        changed = planned.codes != plan_codes if known else torch.ones_like(coarse)
+        below = changed.unflatten(1, (side, side)).repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
+        filled = image_mask & below
+        fine = self.generate(
+            input_ids,
+            attention_mask,
+            image_codes,
+            filled,
+            planned.codes,
+            num_inference_steps=num_fine_steps,
+            temperature=fine_temperature,
+            guidance_scale=fine_guidance_scale,
+            generator=generators,
+        )
+        return GPTFaceGenerationOutput(fine.codes, planned.match_scores, planned.guidance_kl, planned.codes, filled)
 
     def masked_caption(self, batch: int, num_tokens: int) -> torch.Tensor:
         """

@@ -16,9 +16,10 @@ from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
 from .plan_gptface import PlanTokenizer
 from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
+from .refiner_gptface import GPTFaceRefiner
 
 #: Parameters without a say in which code a cell gets.
-DECODING_ONLY = ("decoder.", "quantizer.up.")
+DECODING_ONLY = ("decoder.", "quantizer.up.", "refiner.")
 #: Parameters of the plan, and those of them without a say in which code a cell of the plan gets.
 PLAN = "plan."
 PLAN_DECODING_ONLY = ("plan.decoder.", "plan.quantizer.up.")
@@ -107,6 +108,8 @@ class GPTFaceImageTokenizer(PreTrainedModel):
         self.plan: PlanTokenizer | None = None
         if config.plan_levels is not None:
             self.plan = PlanTokenizer(config.plan_levels, config.latent_channels, config.plan_channels)
+        #: draws a decoded picture at a larger size so that it fits a photo; None where the configuration has none
+        self.refiner = None if config.refiner_config is None else GPTFaceRefiner(config.refiner_config)
         self.post_init()
 
     @torch.no_grad()
@@ -129,16 +132,17 @@ class GPTFaceImageTokenizer(PreTrainedModel):
         return self.encoder(pixel_values.contiguous(memory_format=torch.channels_last))
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, H, W] in [-1, 1] → codes [B, N] (long, raster order). Raises what [`checked_latents`] raises."""
+        return self.quantizer(self.checked_latents(pixel_values))[1].flatten(1)
+
+    def checked_latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        Pixels [B, 3, H, W] in [-1, 1] → codes [B, N] (long, raster order).
+        Pixels [B, 3, H, W] in [-1, 1] → latents [B, C, h, w] that may be quantized.
 
         Raises:
             ValueError: where the shape is not that of a square picture of `config.image_size`.
             FloatingPointError: where pixels or weights are not finite; any code would be a plausible one.
         """
-        return self.quantizer(self._checked_latents(pixel_values))[1].flatten(1)
-
-    def _checked_latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
         size = self.config.image_size
         if pixel_values.ndim != 4 or pixel_values.shape[1:] != (self.config.num_channels, size, size):
             raise ValueError(
@@ -176,8 +180,8 @@ class GPTFaceImageTokenizer(PreTrainedModel):
             latents: what [`latents`] gave for the pixels [B, C, h, w], in their place.
 
         Raises:
-            ValueError: without a plan; with both arguments or none; pixels of another shape, as in [`encode`].
-            FloatingPointError: as in [`encode`].
+            ValueError: without a plan; with both arguments or none; pixels of another shape.
+            FloatingPointError: as in [`checked_latents`].
         """
         plan = self._required_plan()
         if (pixel_values is None) == (latents is None):
@@ -185,7 +189,7 @@ class GPTFaceImageTokenizer(PreTrainedModel):
         with torch.autocast(self.device.type, enabled=False):
             if latents is None:
                 assert pixel_values is not None
-                latents = self._checked_latents(pixel_values)
+                latents = self.checked_latents(pixel_values)
             return plan.encode(latents.to(self.dtype)).flatten(1)
 
     def embed_plan(self, plan_codes: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gptface import GPTFaceConfig
+from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .layers import (
     GPTFaceAttention,
@@ -263,7 +264,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ["text", "image"]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer"]
+    _no_split_modules = ["GPTFaceLayer", "GPTFaceEmbeddings", "GPTFaceImageTokenizer", "GPTFaceParser"]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
@@ -304,7 +305,7 @@ class GPTFacePreTrainedModel(PreTrainedModel):
 
 
 class GPTFaceModel(GPTFacePreTrainedModel):
-    """The bare transformer with its image tokenizer: states of the joint sequence, no head."""
+    """The bare transformer with its image tokenizer and face parser: states of the joint sequence, no head."""
 
     # One folder serves every class: the heads in it are not for this one.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\."]
@@ -312,6 +313,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     def __init__(self, config: GPTFaceConfig):
         super().__init__(config)
         self.image_tokenizer = GPTFaceImageTokenizer(config.image_tokenizer_config)
+        parser = config.face_parser_config
+        self.face_parser = None if parser is None else GPTFaceParser(parser)
         self.embeddings = GPTFaceEmbeddings(config)
         self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
         self.pixel_reader = GPTFacePixelReader(config) if config.image_reader is not None else None
@@ -537,13 +540,24 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 attention_mask = nn.functional.pad(attention_mask, (0, cells), value=1)
             else:
                 attention_mask = torch.cat([attention_mask, (image_codes >= 0).to(attention_mask.dtype)], 1)
+        if self.config.attention_pattern == "bidirectional" and self.config.text_attention_bias != 0:
+            keys = None if attention_mask is None else attention_mask.bool()[:, None, None]
+            return self._favour_words(keys, hidden_states, text_length)
         prefix = None
         if self.config.attention_pattern == "prefix":
 
             def prefix(batch_idx, head_idx, q_idx, kv_idx):
                 return (kv_idx < text_length) | ((q_idx >= text_length) & (kv_idx <= q_idx))
 
-        mask = create_bidirectional_mask(self.config, hidden_states, attention_mask, and_mask_function=prefix)
+        # Whether all are keys, so that no mask is needed, is a look at the values: elsewhere than on the CPU it would wait for the device.
+        skip = attention_mask is None or attention_mask.device.type == "cpu"
+        mask = create_bidirectional_mask(
+            self.config,
+            hidden_states,
+            attention_mask,
+            and_mask_function=prefix,
+            allow_is_bidirectional_skip=skip,
+        )
         return self._favour_words(mask, hidden_states, text_length)  # type: ignore[arg-type]
 
     def _favour_words(self, mask: torch.Tensor | None, hidden_states: torch.Tensor, text_length: int):

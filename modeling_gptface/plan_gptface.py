@@ -14,11 +14,11 @@ PLAN_FACTOR = 2
 class CellBlock(nn.Module):
     """Residual MLP on the vector of each cell, [B, h, w, C] → the same shape; no cell sees another."""
 
-    def __init__(self, channels: int, expansion: int = 2):
+    def __init__(self, channels: int):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.expand = nn.Linear(channels, expansion * channels)
-        self.project = nn.Linear(expansion * channels, channels)
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.project = nn.Linear(2 * channels, channels)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden + self.project(nn.functional.gelu(self.expand(self.norm(hidden))))
@@ -27,16 +27,29 @@ class CellBlock(nn.Module):
 class NeighbourBlock(nn.Module):
     """ConvNeXt block (Liu et al. 2022, arXiv 2201.03545), [B, C, h, w] → the same shape: a depthwise 5×5 convolution, then an MLP."""
 
-    def __init__(self, channels: int, expansion: int = 2):
+    def __init__(self, channels: int):
         super().__init__()
         self.depthwise = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
         self.norm = nn.LayerNorm(channels)
-        self.expand = nn.Linear(channels, expansion * channels)
-        self.project = nn.Linear(expansion * channels, channels)
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.project = nn.Linear(2 * channels, channels)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         mixed = self.norm(self.depthwise(hidden).movedim(1, -1))
         return hidden + self.project(nn.functional.gelu(self.expand(mixed))).movedim(-1, 1)
+
+
+class FineBlock(nn.Module):
+    """Residual pair of 3×3 convolutions behind a group norm, [B, C, h, w] → the same shape; C is a multiple of 4."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(4, channels)
+        self.expand = nn.Conv2d(channels, channels, 3, padding=1)
+        self.project = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.project(nn.functional.gelu(self.expand(self.norm(hidden))))
 
 
 class PlanEncoder(nn.Module):
@@ -56,12 +69,12 @@ class PlanEncoder(nn.Module):
 class PlanDecoder(nn.Module):
     """Vectors of the plan's cells [B, channels, h, w] → latents [B, C, 2h, 2w], in which cells look at their neighbours."""
 
-    def __init__(self, latent_channels: int, channels: int, depth: int = 4):
+    def __init__(self, latent_channels: int, channels: int):
         super().__init__()
         fine = channels * 3 // 4
-        self.coarse = nn.Sequential(*(NeighbourBlock(channels) for _ in range(depth)))
+        self.coarse = nn.Sequential(*(NeighbourBlock(channels) for _ in range(3)))
         self.expand = nn.Conv2d(channels, fine * PLAN_FACTOR**2, 1)
-        self.fine = nn.Sequential(*(NeighbourBlock(fine, 3) for _ in range(depth)))
+        self.fine = nn.Sequential(*(FineBlock(fine) for _ in range(2)))
         self.output = nn.Conv2d(fine, latent_channels, 3, padding=1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -76,7 +89,7 @@ class PlanTokenizer(nn.Module):
     Args:
         levels: of each FSQ dimension; their product is the number of codes.
         latent_channels: of the latents.
-        channels: width of the networks on both sides of the codes.
+        channels: width of the networks on both sides of the codes, a multiple of 16.
     """
 
     def __init__(self, levels: Sequence[int], latent_channels: int, channels: int):

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_gptface import GPTFaceConfig
+from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
 from .output_heads import (
@@ -83,10 +84,15 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
                 self.config.heads[head] = {**self.config.heads[head], "trained": False}
 
     def freeze_unused_parts(self) -> None:
-        """Freezes the image tokenizer and the heads that this class does not train: they get no gradient from its loss."""
+        """
+        Freezes the image tokenizer, the face parser and the heads that this class does not train: they get no gradient from its
+        loss.
+        """
         self.image_tokenizer.requires_grad_(False)
         if self.gptface.pixel_reader is not None:
             self.gptface.pixel_reader.requires_grad_(False)
+        if self.face_parser is not None:
+            self.face_parser.requires_grad_(False)
         for name in {"lm_head", "match_head", "classifiers"} - set(self.trained_heads):
             for key, parameter in getattr(self, name).named_parameters():
                 # the tied decoder weight belongs to the embeddings
@@ -108,6 +114,11 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     def image_tokenizer(self) -> GPTFaceImageTokenizer:
         """The image tokenizer inside the model."""
         return self.gptface.image_tokenizer
+
+    @property
+    def face_parser(self) -> GPTFaceParser | None:
+        """The face parser inside the model; None where its checkpoint has none."""
+        return self.gptface.face_parser
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head.text_decoder

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from transformers import Pipeline
 
+from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.guidance import GuidanceError
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
-from gptface.processing.alignment import align, crop_matrix
+from gptface.processing.alignment import align, compose, crop_matrix
 from gptface.processing.detection import FaceNotFoundError, default_detector, select_faces
+from gptface.processing.face_parsing import FaceParsing, parse
 from gptface.processing.image_loading import ImageInputError, label_of, load_image, to_rgb
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
@@ -140,6 +143,42 @@ class FacePipeline(Pipeline):
             matrix = crop_matrix(points, size)
             aligned_faces.append(AlignedFace(align(photo, matrix, size), matrix, box))
         return aligned_faces
+
+    def parse_face(self, photo: Image.Image, matrix: np.ndarray | None) -> FaceParsing:
+        """
+        What a face of a photo and its surroundings show, by the model's face parser.
+
+        Args:
+            matrix: [2, 3] from photo to crop, see [`AlignedFace`]; None where the photo is the crop already.
+
+        Raises:
+            ValueError: a model without a trained face parser.
+            FloatingPointError: damaged weights.
+        """
+        parser = self.require_face_parser()
+        size = parser.config.image_size
+        if matrix is None:
+            to_crop = np.array([[size / photo.width, 0.0, 0.0], [0.0, size / photo.height, 0.0]])
+        else:
+            factor = size / self.face_size
+            to_crop = compose(matrix, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]]))
+
+        @torch.no_grad()
+        def predict(crops: Sequence[Image.Image]) -> np.ndarray:
+            pixels = torch.from_numpy(np.stack([np.asarray(crop) for crop in crops])).to(parser.device, parser.dtype)
+            return parser.probabilities(pixels.permute(0, 3, 1, 2) / 127.5 - 1).cpu().numpy()
+
+        labels = [parser.config.id2label[index] for index in range(parser.config.num_labels)]
+        return parse(photo, to_crop, predict, labels, size)
+
+    def require_face_parser(self) -> GPTFaceParser:
+        """The model's face parser; raises `ValueError` where it has none that is trained."""
+        parser = self.model.face_parser
+        if parser is None or any(name.startswith("gptface.face_parser.") for name in self.model.missing_weights):
+            raise ValueError(
+                "this checkpoint has no face parser: train one (gptface train-parser) and put it in (gptface convert parser)"
+            )
+        return parser
 
     def load(self, inputs: dict[str, Any]) -> Image.Image:
         """

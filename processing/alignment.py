@@ -114,6 +114,23 @@ def corners(width: float, height: float) -> np.ndarray:
     return np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
 
 
+def covered_cells(matrix: np.ndarray, size: ArrayLike, grid: int = 16) -> np.ndarray:
+    """Which cells of a crop lie wholly inside of the photo; the others show pixels that `align` had to repeat.
+
+    Args:
+        matrix: `[2, 3]` from photo to a crop of `CROP_SIZE`.
+        size: Width and height of the photo in pixels.
+        grid: Cells along one side of the crop.
+
+    Returns:
+        Boolean `[grid, grid]`, rows from the top. Up to half a pixel of the photo may be missing.
+    """
+    steps = np.linspace(0, CROP_SIZE, grid + 1)
+    points = apply(inverse(matrix), np.stack(np.meshgrid(steps, steps), axis=-1))
+    inside = ((points >= -0.5) & (points <= np.asarray(size) + 0.5)).all(axis=-1)
+    return inside[:-1, :-1] & inside[:-1, 1:] & inside[1:, :-1] & inside[1:, 1:]
+
+
 def align(image: Image.Image, matrix: np.ndarray, size: int = CROP_SIZE) -> Image.Image:
     """Cut the face out of a photo.
 

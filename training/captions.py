@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .grammar import choose, render
-from .phrases import EMOTION_PHRASES, EMOTION_PREFIX, GRAYSCALE, HAIR_COLOURS, PHRASES, SAYABLE
+from .phrases import EMOTION_PHRASES, EMOTION_PREFIX, GRAYSCALE, HAIR_COLOURS, PHRASES, SAYABLE, SUNGLASSES
 
 __all__ = [
     "EMOTION_PHRASES",
@@ -72,6 +72,9 @@ _SAID_OF_WOMEN = frozenset(
 # With one of these mentioned, a flipped gender would be told from the words alone ("a woman with a goatee").
 _GENDERED = frozenset(attribute for attribute, _ in _SAID_OF_MEN | _SAID_OF_WOMEN) | {"Receding_Hairline"}
 
+# How often a caption of a photo without colour says so.
+_GRAYSCALE_SHARE = 0.4
+
 _FACIAL_HAIR = ("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
 
 # Values of which only one is true of a face; a counterfactual replaces one by another.
@@ -94,6 +97,9 @@ def _conflict_table() -> dict[tuple[str, int], frozenset[tuple[str, int]]]:
         *((("No_Beard", 1), (attribute, 0)) for attribute in _FACIAL_HAIR),
         (("Heavy_Makeup", 0), ("Wearing_Lipstick", 1)),
         (("Chubby", 0), ("Double_Chin", 1)),
+        # glasses through which eyes are seen, or dark ones
+        ((SUNGLASSES, 1), ("Eyeglasses", 1)),
+        ((SUNGLASSES, 1), ("Eyeglasses", 0)),
         *(((a, 1), (b, 1)) for a, others in _ALTERNATIVES.items() for b in others if a != b),
     ]
     table: dict[tuple[str, int], set[tuple[str, int]]] = {}
@@ -111,13 +117,15 @@ def sample_mentions(labels: Mapping[str, int], rng: np.random.Generator, max_men
     """Draws what a caption says out of what is true.
 
     Args:
-        labels: attribute name → 0 or 1; unknown names are ignored, missing ones are never mentioned.
+        labels: name of an attribute, "sunglasses" or "emotion:NAME" → 0 or 1; unknown names are ignored, missing ones are never
+            mentioned.
         rng: source of all randomness.
         max_mentions: the most attributes to mention, at least 1; small numbers are more frequent.
 
     Returns:
         Between 1 and `max_mentions` mentions that are all true of `labels` and do not clash with each other, in the
-        order in which they were drawn; empty only if nothing in `labels` can be said.
+        order in which they were drawn; empty only if nothing in `labels` can be said. An emotion brings the smile that it
+        implies as a further one, which needs no words.
 
     Raises:
         ValueError: if `max_mentions` is below 1.
@@ -127,7 +135,7 @@ def sample_mentions(labels: Mapping[str, int], rng: np.random.Generator, max_men
     candidates: list[tuple[str, int]] = []
     weights: list[float] = []
     for attribute, value in labels.items():
-        phrases = PHRASES.get(attribute)
+        phrases = SAYABLE.get(attribute)
         if phrases is None or value not in phrases or not _sayable(attribute, value, labels):
             continue
         candidates.append((attribute, int(value)))
@@ -146,12 +154,25 @@ def sample_mentions(labels: Mapping[str, int], rng: np.random.Generator, max_men
         mentions[attribute] = value
         if len(mentions) == count:
             break
-    return mentions
+    return _with_implied_smile(mentions)
 
 
-def sample_caption(labels: Mapping[str, int], rng: np.random.Generator) -> Caption:
-    """Draws a true caption of a face with these labels; see `sample_mentions` and `render`."""
-    mentions = sample_mentions(labels, rng)
+def sample_caption(
+    labels: Mapping[str, int], rng: np.random.Generator, max_mentions: int = 5, plain: float = 0.0
+) -> Caption:
+    """Draws a true caption of a face with these labels; see `sample_mentions` and `render`.
+
+    Args:
+        labels: as of `sample_mentions`; of a photo without colour ("grayscale" → 1) a part of the captions says so.
+        rng: source of all randomness.
+        max_mentions: the most attributes to mention.
+        plain: share of captions that are lists of committed phrases (`render_plainly`).
+    """
+    mentions = sample_mentions(labels, rng, max_mentions)
+    if plain and mentions and rng.random() < plain:
+        return Caption(render_plainly(mentions, rng), mentions)
+    if labels.get(GRAYSCALE) == 1 and rng.random() < _GRAYSCALE_SHARE:
+        mentions[GRAYSCALE] = 1
     return Caption(render(mentions, rng), mentions)
 
 
@@ -180,10 +201,7 @@ def counterfactual(caption_mentions: Mapping[str, int], rng: np.random.Generator
             result[flipped] = value
         elif (other, mentioned) not in conflicts:
             result[other] = mentioned
-    if flipped.startswith(EMOTION_PREFIX):
-        result.pop("Smiling", None)
-        result.update(_implied_smile(flipped.removeprefix(EMOTION_PREFIX)))
-    return result
+    return _with_implied_smile(result)
 
 
 def mentions_of_other(mentions: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, int]:
@@ -197,12 +215,12 @@ def mentions_of_other(mentions: Mapping[str, int], labels: Mapping[str, int]) ->
         if value == 0 and attribute in _ALTERNATIVES:
             attribute = next((other for other in _ALTERNATIVES[attribute] if labels.get(other) == 1), attribute)
             value = labels[attribute]
-        if value is None or value not in PHRASES.get(attribute, {}) or not _sayable(attribute, value, labels):
+        if value is None or value not in SAYABLE.get(attribute, {}) or not _sayable(attribute, value, labels):
             continue
         conflicts = _CONFLICTS.get((attribute, value), _NONE)
         if not any(pair in conflicts for pair in values.items()):
             values[attribute] = value
-    return values
+    return _with_implied_smile(values)
 
 
 def contradictions(mentions: Mapping[str, int], labels: Mapping[str, int]) -> int:
@@ -236,6 +254,8 @@ def render_plainly(mentions: Mapping[str, int], rng: np.random.Generator) -> str
         KeyError: if a mention has no phrases.
     """
     names = list(mentions)
+    if "Smiling" in mentions and _emotion(mentions) is not None:
+        names.remove("Smiling")  # implied
     rng.shuffle(names)
     return ", ".join(phrase_for(name, mentions[name]) for name in names)
 
@@ -258,10 +278,10 @@ def age_mentions(age: int) -> dict[str, int]:
 
 
 def emotion_labels(emotion: str) -> dict[str, int]:
-    """All that is known of a grey photo with this emotion, for `contradicts`.
+    """All that an emotion tells of a face.
 
     Returns:
-        "emotion:NAME" → 1 for this and 0 for the other six, "grayscale" → 1, and "Smiling" where the emotion settles it.
+        "emotion:NAME" → 1 for this and 0 for the other six, and "Smiling" where the emotion settles it.
 
     Raises:
         ValueError: if `emotion` is none of the seven.
@@ -269,7 +289,6 @@ def emotion_labels(emotion: str) -> dict[str, int]:
     _check_emotion(emotion)
     return {
         **{EMOTION_PREFIX + other: int(other == emotion) for other in EMOTION_PHRASES},
-        GRAYSCALE: 1,
         **_implied_smile(emotion),
     }
 
@@ -285,7 +304,7 @@ def emotion_caption(emotion: str, rng: np.random.Generator) -> Caption:
     """
     _check_emotion(emotion)
     mentions = {EMOTION_PREFIX + emotion: 1, **_implied_smile(emotion)}
-    if rng.random() < 0.4:
+    if rng.random() < _GRAYSCALE_SHARE:
         mentions[GRAYSCALE] = 1
     return Caption(render(mentions, rng), mentions)
 
@@ -309,9 +328,22 @@ def _can_flip(attribute: str, mentions: Mapping[str, int]) -> bool:
         return mentions[attribute] == 1
     if attribute == "Male":
         return not any(other in _GENDERED for other in mentions)
-    if attribute == "Smiling" and any(other.startswith(EMOTION_PREFIX) for other in mentions):
+    if attribute == "Smiling" and _emotion(mentions) is not None:
         return False
-    return attribute in PHRASES and 1 - mentions[attribute] in PHRASES[attribute]
+    return 1 - mentions[attribute] in SAYABLE.get(attribute, {})
+
+
+def _emotion(mentions: Mapping[str, int]) -> str | None:
+    """The emotion that is mentioned."""
+    return next((name.removeprefix(EMOTION_PREFIX) for name in mentions if name.startswith(EMOTION_PREFIX)), None)
+
+
+def _with_implied_smile(mentions: dict[str, int]) -> dict[str, int]:
+    """The mentions; beside an emotion "Smiling" is what that implies, for it gets no words of its own."""
+    emotion = _emotion(mentions)
+    if emotion is None:
+        return mentions
+    return {name: value for name, value in mentions.items() if name != "Smiling"} | _implied_smile(emotion)
 
 
 def _implied_smile(emotion: str) -> dict[str, int]:

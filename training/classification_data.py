@@ -19,8 +19,16 @@ from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.image_loading import load_image
 
-from .code_dataset import CODE_COLUMNS
-from .encode import FINGERPRINT_KEY, check_layout, code_parts, encode_parquet, pixels_from_images, read_crop
+from .encode import (
+    CODE_COLUMNS,
+    FINGERPRINT_KEY,
+    MEASURED_COLUMNS,
+    check_layout,
+    code_parts,
+    encode_parquet,
+    pixels_from_images,
+    read_crop,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +143,8 @@ def load_classification_data(
             own = [_picture_bytes(value) for value in table["image"].to_pylist()]
             pictures += own
             layouts += [layout or guess_layout(own[0])] * len(own)
-        tables.append(table.drop_columns([name for name in ("image", *CODE_COLUMNS) if name in table.column_names]))
+        known = ("image", *CODE_COLUMNS, *(MEASURED_COLUMNS if tokenizer is not None else ()))
+        tables.append(table.drop_columns([name for name in known if name in table.column_names]))
     if multi_label:
         targets, found = _attribute_targets(tables, labels, names, require_all)
     else:

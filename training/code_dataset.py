@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .captions import Caption, contradictions, emotion_caption, emotion_labels, render, render_plainly, sample_mentions
-from .encode import FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY, code_parts
+from .captions import Caption, contradictions, sample_caption
+from .encode import CODE_COLUMNS, FINGERPRINT_KEY, PLAN_COLUMNS, code_parts
 from .epochs import EpochDataset
-from .phrases import PHRASES
+from .labels import emotion_of, label_columns, labels_of
 from .sources import TEXT_COLUMNS
 
 #: What the losses leave out.
 IGNORED = -100
-CODE_COLUMNS = ("codes", "codes_flipped")
-PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
 
 
 def spread_rows(count: int, limit: int | None) -> np.ndarray:
@@ -35,9 +33,10 @@ def spread_rows(count: int, limit: int | None) -> np.ndarray:
 class CodeTable:
     """
     Args:
-        codes: codes of each face and of its mirror image, [rows, 2, cells] uint16; without mirror images the same twice.
-        labels: what is known of each face (attribute → 0/1), for captions and their contradictions.
-        emotions: emotion of each face or None; such faces are captioned by it.
+        codes: codes of each face and of its mirror image, [rows, 2, cells] uint16, `ABSENT` where a picture has no pixels; without
+            mirror images the same twice.
+        labels: what is known of each face (attribute or mention → 0/1, see [`labels_of`]), for captions and their contradictions.
+        emotions: emotion of each face or None; the labels hold it, too.
         texts: what was written beside each picture, or None: a weak caption that takes the place of one from the labels.
         plan_codes: plan codes of the same, [rows, 2, plan tokens] uint16, of an image tokenizer that has a plan.
     """
@@ -81,7 +80,9 @@ class CodeTable:
         ]
         plans = [table.plan_codes for table in tables if table.plan_codes is not None]
         if plans and len(plans) < len(tables):
-            raise ValueError("some of the codes have plan codes and some have none: encode all with one image tokenizer")
+            raise ValueError(
+                "some of the codes have plan codes and some have none: encode all with one image tokenizer"
+            )
         codes = np.concatenate([table.codes for table in tables])
         return CodeTable(codes, *joined, np.concatenate(plans) if plans else None)
 
@@ -90,14 +91,10 @@ class CodeTable:
         A caption of a row: its text if it has one, else a true one with at most `max_mentions` attributes, drawn anew for each
         generator; a share `plain` are lists of committed phrases.
         """
-        text, emotion = self.texts[row], self.emotions[row]
-        if text is not None:
-            return Caption(text, {})
-        if emotion is not None:
-            return emotion_caption(emotion, generator)
-        mentions = sample_mentions(self.labels[row], generator, max_mentions)
-        say = render_plainly if mentions and generator.random() < plain else render
-        return Caption(say(mentions, generator), mentions)
+        text = self.texts[row]
+        return (
+            Caption(text, {}) if text is not None else sample_caption(self.labels[row], generator, max_mentions, plain)
+        )
 
     def contradictions(self, caption: Caption, row: int) -> int:
         """
@@ -160,28 +157,33 @@ def check_fingerprint(metadata: Mapping[bytes, bytes] | None, part: Path, finger
 
 def read_part(part: Path, fingerprint: str) -> CodeTable:
     """
-    One part of an encoded data set. Columns named as CelebA's attributes are labels (0/1), `emotion` is one of seven
-    expressions, `text` or `caption` a weak caption; all others are left aside.
+    One part of an encoded data set. `text` or `caption` is a weak caption; the columns that [`labels_of`] reads are labels; all others
+    are left aside.
 
     Raises:
-        ValueError: codes of another image tokenizer.
+        ValueError: codes of another image tokenizer, or an emotion that is none of the seven.
     """
     import pyarrow.parquet as pq
 
     table = pq.read_table(part)
     check_fingerprint(table.schema.metadata, part, fingerprint)
     names = table.column_names
-    columns = [table[name] for name in CODE_COLUMNS if name in names]
-    codes = np.stack([np.stack(column.to_numpy()) for column in columns], 1).repeat(3 - len(columns), axis=1)
+    codes, plan_codes = (both_sides(table, columns) for columns in (CODE_COLUMNS, PLAN_COLUMNS))
+    if codes is None:
+        raise ValueError(f"{part} has no column {CODE_COLUMNS[0]!r}")
     text_column = next((name for name in TEXT_COLUMNS if name in names), None)
     texts = table[text_column].to_pylist() if text_column else [None] * table.num_rows
     texts = [text.strip() or None if isinstance(text, str) else None for text in texts]
-    if "emotion" in names:
-        emotions = table["emotion"].to_pylist()
-        return CodeTable(codes, [emotion_labels(emotion) for emotion in emotions], emotions, texts)
-    attributes = table.select([name for name in names if name in PHRASES]).to_pylist()
-    known = [{name: value for name, value in row.items() if value is not None} for row in attributes]
-    return CodeTable(codes, known, [None] * table.num_rows, texts)
+    rows = table.select(label_columns(names)).to_pylist() or [{} for _ in range(table.num_rows)]
+    return CodeTable(codes, [labels_of(row) for row in rows], [emotion_of(row) for row in rows], texts, plan_codes)
+
+
+def both_sides(table: Any, names: Sequence[str]) -> np.ndarray | None:
+    """Columns of codes of faces and their mirror images → [rows, 2, cells]; the same twice where there are no mirror images."""
+    columns = [table[name] for name in names if name in table.column_names]
+    if not columns:
+        return None
+    return np.stack([np.stack(column.to_numpy()) for column in columns], 1).repeat(3 - len(columns), axis=1)
 
 
 class CodeDataset(EpochDataset):

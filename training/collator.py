@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from .batch_masking import WORDS, MaskLaw, SampleNoise, image_masks, mask_budgets, span_masks
 from .captions import Caption, mentions_of_other, render, render_plainly
 from .code_dataset import IGNORED, CodeTable
+from .encode import ABSENT
 from .grammar import choose
 from .masking import sample_generator
 from .phrase_contrast import (
@@ -27,8 +28,8 @@ from .phrase_contrast import (
 MASKED, RANDOM, KEPT = 0, 1, 2
 # Other faces that are looked at for a false caption: few captions are true of all of them.
 CANDIDATES = 16
-# Codes of cells that a picture has no pixels for, as they are stored and as the model reads them.
-ABSENT_CODE, ABSENT = 65535, -1
+#: What the model reads as cells that a picture has no pixels for.
+ABSENT_CODE = -1
 # A stream of a sample's noise, beside those of the masks.
 POSITIONS = 4
 # Keep what is drawn for a batch apart from what is drawn for its first sample.
@@ -166,7 +167,13 @@ class PreTrainingCollator:
             image = np.take_along_axis(image, batch["image_positions"], 1)
         match = batch["match"]["labels"] if "match" in batch else batch["match_labels"]
         none = np.empty(0)
-        counted = (batch["text_labels"], image, match, batch.get("labels", none), batch.get("contrast", {}).get("labels", none))
+        counted = (
+            batch["text_labels"],
+            image,
+            match,
+            batch.get("labels", none),
+            batch.get("contrast", {}).get("labels", none),
+        )
         return np.array([(labels >= 0).sum() for labels in counted], np.float32)
 
     def _positions(self, labels: np.ndarray, noise: SampleNoise) -> np.ndarray:
@@ -227,7 +234,7 @@ class PreTrainingCollator:
             if table.plan_codes is not None:
                 plan_codes = _signed(table.plan_codes[picture, version])
                 if generator.random() < self.plan_dropout:
-                    plan_codes[:] = ABSENT
+                    plan_codes[:] = ABSENT_CODE
         region = self._region_mask(len(codes), caption, generator)
         dropped = generator.random() < self.caption_dropout
         return {
@@ -419,7 +426,7 @@ def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int, lengt
 def _signed(codes: np.ndarray) -> np.ndarray:
     """Stored codes, uint16 → int64 with −1 for cells that the picture has no pixels for."""
     codes = codes.astype(np.int64)
-    codes[codes == ABSENT_CODE] = ABSENT
+    codes[codes == ABSENT] = ABSENT_CODE
     return codes
 
 

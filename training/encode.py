@@ -1,9 +1,10 @@
 """Data sets of aligned faces → image codes, once, so that pre-training reads codes instead of pixels.
 
 The output is a folder of parquet parts that keep the order of the input. Each row holds the input's columns but the picture,
-`codes` (uint16, raster order) and, unless turned off, `codes_flipped` (those of the mirrored picture). The schema's metadata
-holds the tokenizer's fingerprint; readers refuse codes of another tokenizer. A run that was stopped goes on behind the last
-whole part.
+`codes` (uint16, raster order; `ABSENT` where a tight picture has no pixels), unless turned off `codes_flipped` (those of the mirrored
+picture), of a tokenizer with a plan also `plan_codes` and `plan_codes_flipped`, `grey` (whether the picture has no colour) and
+`lens_brightness` (which tells dark glasses). The schema's metadata holds the fingerprints of the tokenizer and of its plan; readers refuse
+codes of another. A run that was stopped goes on behind the last whole part.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -20,8 +21,11 @@ from PIL import Image
 
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.processing.alignment import align, celeba_crop, crop_matrix
+from gptface.processing.detection import default_detector
 from gptface.processing.image_loading import load_image, to_rgb
 
+from .detected_crops import crop_by_landmarks, find_landmarks
+from .lenses import lens_brightness
 from .sources import Sample, read_samples
 
 if TYPE_CHECKING:
@@ -29,18 +33,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PLAN_FINGERPRINT_KEY = b"gptface_plan_fingerprint"
 FINGERPRINT_KEY = b"gptface_tokenizer"
+PLAN_FINGERPRINT_KEY = b"gptface_plan_fingerprint"
 ROWS_PER_PART = 512
+CODE_COLUMNS = ("codes", "codes_flipped")
+PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
+#: What [`encode_columns`] measures of each crop.
+MEASURED_COLUMNS = ("grey", "lens_brightness")
+#: In the place of the code of a cell that has no pixels of the picture.
+ABSENT = 65535
+#: A picture has no colour whose channels differ by less than this on average, of 255.
+LEAST_COLOUR = 3.0
 
 
 # Median landmarks that the face detector finds in these sets, in their pixels: eyes, nose, mouth corners. Their pictures are
 # aligned only roughly and too small to be searched one by one.
 LAYOUT_LANDMARKS = {
     "fer48": [(15.2, 18.4), (32.9, 18.4), (23.9, 28.0), (16.8, 35.4), (31.5, 35.6)],
+    "rafdb100": [(27.5, 30.5), (70.1, 30.3), (48.3, 57.0), (31.6, 74.4), (66.0, 74.3)],
     "utkface128": [(38.4, 37.5), (88.1, 38.0), (63.1, 65.7), (41.2, 86.4), (84.7, 86.4)],
 }
-LAYOUTS = ("celeba", "aligned", *LAYOUT_LANDMARKS)
+LAYOUTS = ("celeba", "aligned", "detected", *LAYOUT_LANDMARKS)
 
 
 def check_layout(layout: str) -> None:
@@ -54,13 +67,16 @@ def project_crop(image: Image.Image, layout: str, size: int = 128) -> Image.Imag
     A row's picture → the aligned crop, RGB, `size` × `size`.
 
     Args:
-        layout: `"celeba"` (178×218, or 89×109 at half size), `"aligned"` (a square crop already), `"fer48"` or `"utkface128"`
-            (brought to the crop by the set's median landmarks).
+        layout: `"celeba"` (178×218, or 89×109 at half size), `"aligned"` (a square crop already), `"fer48"`, `"rafdb100"` or
+            `"utkface128"` (brought to the crop by the set's median landmarks), or `"detected"` (any photo; its largest face is found
+            by the detector).
 
     Raises:
-        ValueError: where the picture has not the layout's shape.
+        ValueError: where the picture has not the layout's shape, or no face is found.
     """
     image = to_rgb(image)
+    if layout == "detected":
+        return crop_by_landmarks(image, find_landmarks(image, default_detector()), size)[0]
     if layout == "celeba":
         if image.size not in ((178, 218), (89, 109)):
             raise ValueError(f"expected a picture of 178×218 or 89×109 pixels, got {image.width}×{image.height}")
@@ -79,6 +95,24 @@ def read_crop(data: bytes, layout: str, size: int = 128) -> Image.Image:
     return project_crop(load_image(data), layout, size)
 
 
+def covered_crop(data: bytes, layout: str, size: int, grid: int) -> tuple[Image.Image, np.ndarray]:
+    """
+    Encoded picture of a row → aligned crop, and which of its cells have pixels of the picture, boolean [grid, grid]: all, but of faces
+    that were found in tight pictures. See [`read_crop`].
+    """
+    if layout != "detected":
+        return read_crop(data, layout, size), np.ones((grid, grid), bool)
+    if not isinstance(data, bytes):
+        raise ValueError("the picture is missing: expected its encoded bytes")
+    image = load_image(data)
+    return crop_by_landmarks(image, find_landmarks(image, default_detector()), size, grid)
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether an RGB picture has no colour."""
+    return float(np.ptp(np.asarray(image).astype(np.float32), axis=2).mean()) < LEAST_COLOUR
+
+
 def pixels_from_images(images: Sequence[Image.Image | np.ndarray]) -> torch.Tensor:
     """RGB pictures of one size → float tensor [B, 3, H, W] in [-1, 1], channels last in memory."""
     array = np.stack([np.asarray(image) for image in images])
@@ -89,21 +123,106 @@ def pixels_from_images(images: Sequence[Image.Image | np.ndarray]) -> torch.Tens
 def encode_images(
     tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None = None
 ) -> np.ndarray:
-    """
-    RGB pictures of the tokenizer's size → codes [B, N] as uint16.
+    """RGB pictures of the tokenizer's size → codes [B, N] as uint16. `batch_size` as in [`encode_with_plan`]."""
+    parts = [tokenizer.quantizer(latents)[1].flatten(1) for latents in _latents(tokenizer, images, batch_size)]
+    return _stored(parts, tokenizer.config.grid_size**2)
 
-    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest: their
-    feature maps stay in the cache.
+
+@torch.inference_mode()
+def encode_with_plan(
+    tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """
+    RGB pictures of the tokenizer's size → codes [B, N] and plan codes [B, M] as uint16, by one run of the encoder.
+
+    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest, which is the
+    default: their feature maps stay in the cache.
+    """
+    codes, plans = [], []
+    for latents in _latents(tokenizer, images, batch_size):
+        codes.append(tokenizer.quantizer(latents)[1].flatten(1))
+        plans.append(tokenizer.encode_plan(latents=latents))
+    return _stored(codes, tokenizer.config.grid_size**2), _stored(plans, tokenizer.config.num_plan_tokens)
+
+
+def _latents(
+    tokenizer: GPTFaceImageTokenizer, images: list[Image.Image], batch_size: int | None
+) -> Iterator[torch.Tensor]:
     if batch_size is None:
         batch_size = 2 if tokenizer.device.type == "cpu" else 64
-    if not images:
-        return np.zeros((0, tokenizer.config.grid_size**2), np.uint16)
-    codes = [
-        tokenizer.encode(pixels_from_images(images[start : start + batch_size]).to(tokenizer.device)).cpu()
-        for start in range(0, len(images), batch_size)
-    ]
-    return torch.cat(codes).numpy().astype(np.uint16)
+    for start in range(0, len(images), batch_size):
+        yield tokenizer.checked_latents(pixels_from_images(images[start : start + batch_size]).to(tokenizer.device))
+
+
+def _stored(parts: list[torch.Tensor], cells: int) -> np.ndarray:
+    return torch.cat(parts).cpu().numpy().astype(np.uint16) if parts else np.zeros((0, cells), np.uint16)
+
+
+class Labeller(Protocol):
+    """Tells what it is sure of, such as [`~gptface.training.confident_labels.ConfidentLabeller`]."""
+
+    names: list[str]
+
+    def __call__(self, codes: np.ndarray, covered: Sequence[np.ndarray]) -> list[dict[str, int]]: ...
+
+
+def encode_columns(
+    tokenizer: GPTFaceImageTokenizer,
+    images: Sequence[Image.Image],
+    covered: Sequence[np.ndarray],
+    flips: bool = True,
+    labeller: Labeller | None = None,
+) -> "dict[str, pa.Array]":
+    """
+    The columns `codes`, `codes_flipped` (with `flips`), those of the plan, `grey` and `lens_brightness` (see [`lens_brightness`]) of crops of the tokenizer's
+    size, and those of a labeller.
+
+    Args:
+        covered: which cells of each have pixels, boolean [grid, grid]; the codes of the others are `ABSENT`.
+    """
+    import pyarrow as pa
+
+    present = np.array(covered, bool).reshape(-1, tokenizer.config.grid_size, tokenizer.config.grid_size)
+    versions = {"codes": (list(images), present)}
+    if flips:
+        mirrored = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
+        versions["codes_flipped"] = (mirrored, present[:, :, ::-1])
+    columns: dict[str, pa.Array] = {}
+    for name, (pictures, cover) in versions.items():
+        plans = None
+        if tokenizer.plan is None:
+            codes = encode_images(tokenizer, pictures)
+        else:
+            codes, plans = encode_with_plan(tokenizer, pictures)
+        if name == "codes" and labeller is not None:
+            sure = labeller(codes, covered)
+            columns |= {label: pa.array([row.get(label) for row in sure], pa.int8()) for label in labeller.names}
+        columns[name] = _stored_column(codes, cover)
+        if plans is not None:
+            side = tokenizer.config.plan_grid_size
+            whole = cover.reshape(len(cover), side, 2, side, 2).all((2, 4))
+            columns[f"plan_{name}"] = _stored_column(plans, whole)
+    brightness = [float(lens_brightness(pixels_from_images([image]))[0]) for image in images]
+    columns["lens_brightness"] = pa.array(brightness, pa.float32())
+    columns["grey"] = pa.array([is_grey(image) for image in images], pa.bool_())
+    return columns
+
+
+def _stored_column(codes: np.ndarray, covered: np.ndarray) -> "pa.Array":
+    """Codes [B, N] as a column, `ABSENT` where the cells [B, √N, √N] have no pixels."""
+    import pyarrow as pa
+
+    codes[~covered.reshape(codes.shape)] = ABSENT
+    return pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1])
+
+
+def _eroded(covered: np.ndarray) -> np.ndarray:
+    """Without the cells at the edge of what is covered: a slightly changed copy moves by less than a cell."""
+    padded = np.pad(covered, 1, constant_values=True)
+    side = len(covered)
+    return np.logical_and.reduce(
+        [padded[row : row + side, column : column + side] for row in range(3) for column in range(3)]
+    )
 
 
 def encode_dataset(
@@ -114,6 +233,7 @@ def encode_dataset(
     flips: bool = True,
     every: int = 1,
     refused: Counter[str] | None = None,
+    labeller: Labeller | None = None,
 ) -> int:
     """
     Encodes a parquet file (see [`encode_parquet`]) or any other collection that [`read_samples`] reads into the folder
@@ -124,6 +244,7 @@ def encode_dataset(
         flips: whether mirror images are encoded too.
         every: n keeps each n-th picture.
         refused: gains a count for every reason for which a picture was left out (not of parts that were there before).
+        labeller: tells what the data do not say of a face.
 
     Raises:
         FileNotFoundError: where there is nothing to read.
@@ -131,9 +252,11 @@ def encode_dataset(
     """
     refused = Counter() if refused is None else refused
     if Path(source).is_file() and Path(source).suffix == ".parquet":
-        return encode_parquet(Path(source), target, tokenizer, layout, flips, every, refused)
+        return encode_parquet(Path(source), target, tokenizer, layout, flips, every, refused, labeller=labeller)
     batches = _batches_of_samples(read_samples(source, refused))
-    return _encode_batches(batches, Path(source).name, target, tokenizer, layout, flips, every, refused)
+    return _encode_batches(
+        batches, Path(source).name, target, tokenizer, layout, flips, every, refused, labeller=labeller
+    )
 
 
 def encode_parquet(
@@ -145,13 +268,14 @@ def encode_parquet(
     every: int = 1,
     refused: Counter[str] | None = None,
     change: Callable[[Image.Image, int], Image.Image] | None = None,
+    labeller: Labeller | None = None,
 ) -> int:
     """
     Encodes a parquet file with an `image` column ({"bytes": …}) into the folder `target`; returns the rows written.
 
     Rows whose picture cannot be read are counted in the log and left out. `every` = n keeps each n-th row, an even part of
     a file that is sorted by label. `change` makes of a crop and the number of its row what is encoded in its place, such as an
-    augmented copy. The other arguments are those of [`encode_dataset`].
+    augmented copy; it moves nothing by a whole cell. The other arguments are those of [`encode_dataset`].
 
     Raises:
         ValueError: unknown layout, a file without pictures, or a target that holds codes of another tokenizer.
@@ -166,7 +290,9 @@ def encode_parquet(
             ([_picture(value) for value in batch["image"].to_pylist()], batch.drop_columns(["image"]))
             for batch in file.iter_batches(ROWS_PER_PART)
         )
-        return _encode_batches(batches, source.name, target, tokenizer, layout, flips, every, refused, change)
+        return _encode_batches(
+            batches, source.name, target, tokenizer, layout, flips, every, refused, change, labeller
+        )
 
 
 def _picture(value: Any) -> Any:
@@ -187,7 +313,7 @@ def _batches_of_samples(samples: Iterable[Sample]) -> Iterator[tuple[list[bytes]
 
 def _plain(columns: dict[str, Any]) -> dict[str, Any]:
     """The columns that a table can hold beside the codes."""
-    own = ("image", "codes", "codes_flipped")
+    own = ("image", *CODE_COLUMNS, *PLAN_COLUMNS)
     return {name: value for name, value in columns.items() if name not in own and isinstance(value, str | int | float)}
 
 
@@ -211,44 +337,49 @@ def _encode_batches(
     every: int,
     refused: Counter[str],
     change: Callable[[Image.Image, int], Image.Image] | None = None,
+    labeller: Labeller | None = None,
 ) -> int:
     """Encodes each batch of pictures and their columns into a part of its own; parts that are there stay."""
     check_layout(layout)
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     tokenizer = tokenizer.eval()
-    fingerprint = tokenizer.fingerprint().encode()
+    metadata = {FINGERPRINT_KEY: tokenizer.fingerprint().encode()}
+    if tokenizer.plan is not None:
+        metadata[PLAN_FINGERPRINT_KEY] = tokenizer.plan_fingerprint().encode()
     target.mkdir(parents=True, exist_ok=True)
     written = skipped = 0
     for index, (pictures, columns) in enumerate(batches):
         part = target / f"part-{index:05d}.parquet"
         if part.exists():
-            if pq.read_schema(part).metadata.get(FINGERPRINT_KEY) != fingerprint:
+            stored = pq.read_schema(part).metadata
+            if any(stored.get(key) != metadata.get(key) for key in (FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY)):
                 raise ValueError(f"{part} holds codes of another image tokenizer: choose another folder or remove it")
             written += pq.ParquetFile(part).metadata.num_rows
             continue
-        images, kept = [], []
+        size, grid = tokenizer.config.image_size, tokenizer.config.grid_size
+        images, covered, kept = [], [], []
         for row, data in enumerate(pictures):
             number = index * ROWS_PER_PART + row
             if number % every:
                 continue
             try:
-                crop = read_crop(data, layout, tokenizer.config.image_size)
+                crop, cover = covered_crop(data, layout, size, grid)
                 images.append(crop if change is None else change(crop, number))
+                covered.append(cover if change is None else _eroded(cover))
                 kept.append(row)
             except (OSError, ValueError) as error:
                 skipped += 1
                 logger.warning("%s, row %d skipped: %s", name, number, error)
-        versions = {"codes": images}
-        if flips:
-            versions["codes_flipped"] = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
         table = pa.Table.from_batches([columns]).take(pa.array(kept, pa.int64()))
-        for column_name, versioned in versions.items():
-            values = encode_images(tokenizer, versioned)
-            column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-            table = table.append_column(column_name, column)
-        table = table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint})
+        joined = dict(zip(table.column_names, table.columns, strict=True))
+        for column_name, values in encode_columns(tokenizer, images, covered, flips, labeller).items():
+            known = None if column_name in (*CODE_COLUMNS, *PLAN_COLUMNS) else joined.get(column_name)
+            # what the data say themselves is kept
+            joined[column_name] = values if known is None else pc.coalesce(known, values.cast(known.type))
+        table = pa.table(joined).replace_schema_metadata(metadata)
         write_part(table, part)
         written += len(kept)
         logger.info("%s: %d rows encoded", name, written)

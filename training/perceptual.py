@@ -55,14 +55,23 @@ class LPIPS(nn.Module):
             features.append(hidden / (hidden.pow(2).sum(1, keepdim=True).sqrt() + 1e-10))
         return features
 
-    def forward(self, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Two batches [B, 3, H, W] in [-1, 1] → distances [B]; gradients flow into `pictures` alone."""
+    def forward(
+        self, pictures: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Two batches [B, 3, H, W] in [-1, 1] → distances [B]; gradients flow into `pictures` alone. With `weights` [B, 1, H, W] in
+        0…1 each layer's mean is weighted by them at its resolution; 0 where all of a picture's weights are 0.
+        """
         with torch.no_grad():
             wanted = self.features(targets)
-        distances = [
-            ((given - want).pow(2) * self.get_buffer(f"channels_{layer}")).sum(1).mean((1, 2))
-            for layer, (given, want) in enumerate(zip(self.features(pictures), wanted, strict=True))
-        ]
+        distances = []
+        for layer, (given, want) in enumerate(zip(self.features(pictures), wanted, strict=True)):
+            distance = ((given - want).pow(2) * self.get_buffer(f"channels_{layer}")).sum(1, keepdim=True)
+            if weights is None:
+                distances.append(distance.mean((1, 2, 3)))
+            else:
+                share = nn.functional.adaptive_avg_pool2d(weights, (distance.shape[-2], distance.shape[-1]))
+                distances.append((distance * share).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp(min=1e-3))
         return torch.stack(distances).sum(0)
 
 

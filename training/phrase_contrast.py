@@ -104,7 +104,7 @@ def contrast_pairs(
     usable = min(len(possible), attributes)
     result = {
         "asked": asked,
-        "phrases": np.zeros((pairs, 2), np.int64) + (0, 1),
+        "phrases": np.tile([0, 1], (pairs, 1)),
         "pictures": np.zeros(pairs, np.int64),
         "positions": np.full((pairs, cells), -1),
         "labels": np.full(pairs, IGNORED),
@@ -115,7 +115,7 @@ def contrast_pairs(
     truth = np.tile([0, 1], pairs // 2)
     # a random picture of each value: the largest of random numbers among those that have it
     scores = generator.random((pairs, len(known)))
-    scores[values[:, asked[chosen]].T != truth[:, None]] = -1
+    scores[truth[:, None] != values[:, asked[chosen]].T] = -1
     pictures = scores.argmax(1)
     inside = labelled[pictures] & regions[asked[chosen]]
     order = np.where(inside, generator.random(inside.shape), 2.0)

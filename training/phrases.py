@@ -323,10 +323,14 @@ PHRASES: dict[str, dict[int, PhraseSet]] = {
     },
 }
 
+# Annotators looked at the expression first, and little else is known of most such faces.
+_EMOTION_WEIGHT = 6
+
 # The seven classes of FER2013.
 EMOTION_PHRASES: dict[str, PhraseSet] = {
     "angry": _say(
         "angry",
+        _EMOTION_WEIGHT,
         before="angry, furious, mad",
         with_="an angry expression, an angry look, an angry face, a look of anger",
         doing="looking angry, frowning in anger",
@@ -334,6 +338,7 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
     "disgust": _say(
         "disgusted",
+        _EMOTION_WEIGHT,
         before="disgusted, revolted",
         with_="a disgusted expression, a look of disgust, a disgusted face",
         doing="looking disgusted, grimacing in disgust",
@@ -341,6 +346,7 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
     "fear": _say(
         "afraid",
+        _EMOTION_WEIGHT,
         before="scared, frightened, fearful, terrified",
         with_="a fearful expression, a scared look, a look of fear, a frightened face",
         doing="looking afraid, looking scared",
@@ -348,6 +354,7 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
     "happy": _say(
         "happy",
+        _EMOTION_WEIGHT,
         before="happy, smiling, joyful, laughing, cheerful",
         with_="a happy expression, a smile, a happy face, a big smile",
         doing="smiling, looking happy, laughing, grinning",
@@ -355,6 +362,7 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
     "sad": _say(
         "sad",
+        _EMOTION_WEIGHT,
         before="sad, unhappy, sorrowful, gloomy",
         with_="a sad expression, a sad look, a sad face",
         doing="looking sad, looking unhappy",
@@ -362,6 +370,7 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
     "surprise": _say(
         "surprised",
+        _EMOTION_WEIGHT,
         before="surprised, astonished, amazed, shocked",
         with_="a surprised expression, a look of surprise, a surprised face",
         doing="looking surprised, looking astonished",
@@ -369,6 +378,7 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
     "neutral": _say(
         "neutral expression",
+        _EMOTION_WEIGHT,
         before="calm, expressionless",
         with_="a neutral expression, a neutral face, a blank look, a calm face",
         doing="looking neutral, looking calm",
@@ -376,13 +386,20 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
 }
 
-# Mentions that are no attributes: "emotion:NAME", one of seven, and "grayscale", which says that the photo has no colour
-# and is put into words by the frame ("a black and white photo of …").
+# Mentions that are no attributes: "emotion:NAME", one of seven; "sunglasses", which hide the eyes that eyeglasses leave to be seen; and
+# "grayscale", which says that the photo has no colour and is put into words by the frame ("a black and white photo of …").
 EMOTION_PREFIX = "emotion:"
+SUNGLASSES = "sunglasses"
 GRAYSCALE = "grayscale"
+
+_SUNGLASSES_PHRASES = {
+    1: _say("sunglasses", 12, wear="sunglasses, dark glasses, shades, a pair of sunglasses, dark sunglasses"),
+    0: _say("no sunglasses", 0.1, wear="no sunglasses", without="sunglasses"),
+}
 
 # All mentions that are put into words by phrases.
 SAYABLE: dict[str, dict[int, PhraseSet]] = {
     **PHRASES,
+    SUNGLASSES: _SUNGLASSES_PHRASES,
     **{EMOTION_PREFIX + emotion: {1: phrases} for emotion, phrases in EMOTION_PHRASES.items()},
 }

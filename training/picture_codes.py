@@ -7,20 +7,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 
 from .code_dataset import folder_weights
-from .encode import FINGERPRINT_KEY, check_layout, encode_images, read_crop, write_part
-from .phrases import PHRASES
+from .encode import FINGERPRINT_KEY, check_layout, covered_crop, encode_columns, write_part
+from .labels import label_columns
 from .sources import Sample, list_sources, read_source
 
 logger = logging.getLogger(__name__)
 
 PICTURES_AT_ONCE = 256
-KEPT_COLUMNS = (*PHRASES, "emotion")
 
 
 def encode_collections(
@@ -71,17 +71,17 @@ def encode_source(source: Path, part: Path, tokenizer: GPTFaceImageTokenizer, la
 
     tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refused: Counter[str] = Counter()
-    crops = _crops(read_source(source, refused), layout, tokenizer.config.image_size, refused)
+    crops = _crops(read_source(source, refused), layout, tokenizer, refused)
     tables = []
     while chunk := list(islice(crops, PICTURES_AT_ONCE)):
-        images = [image for image, _ in chunk]
-        columns: dict[str, Any] = {"text": [sample.text for _, sample in chunk]}
-        names = [name for name in KEPT_COLUMNS if any(name in sample.columns for _, sample in chunk)]
-        columns |= {name: [sample.columns.get(name) for _, sample in chunk] for name in names}
-        mirrored = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in images]
-        for name, pictures in (("codes", images), ("codes_flipped", mirrored)):
-            codes = encode_images(tokenizer, pictures)
-            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1])
+        images, covered, samples = zip(*chunk, strict=True)
+        names = label_columns({name for sample in samples for name in sample.columns})
+        columns: dict[str, Any] = {name: [sample.columns.get(name) for sample in samples] for name in names}
+        columns = {
+            **encode_columns(tokenizer, images, covered),
+            **columns,
+            "text": [sample.text for sample in samples],
+        }
         tables.append(pa.table(columns))
     if refused:
         logger.warning("%s: left out %s", source, dict(refused))
@@ -95,11 +95,11 @@ def encode_source(source: Path, part: Path, tokenizer: GPTFaceImageTokenizer, la
 
 
 def _crops(
-    samples: Iterator[Sample], layout: str, size: int, refused: Counter[str]
-) -> Iterator[tuple[Image.Image, Sample]]:
+    samples: Iterator[Sample], layout: str, tokenizer: GPTFaceImageTokenizer, refused: Counter[str]
+) -> Iterator[tuple[Image.Image, np.ndarray, Sample]]:
     for sample in samples:
         try:
-            yield read_crop(sample.image, layout, size), sample
+            yield *covered_crop(sample.image, layout, tokenizer.config.image_size, tokenizer.config.grid_size), sample
         except (OSError, ValueError) as error:
             refused["damaged picture"] += 1
             logger.info("%r left out: %s", sample.key, error)

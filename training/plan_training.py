@@ -196,11 +196,15 @@ class _PlanTrainer:
             terms, codes = self._pixel_terms(rows)
             loss = terms["l1"] + settings.lpips_weight * terms["lpips"] + settings.latent_weight * terms["latents"]
             self._update(loss, terms, codes, settings.learning_rate, settings.latent_share, 1.0)
-        self.plan.load_state_dict(self.average.module.state_dict())
-        with torch.no_grad():
-            for parameter in self.plan.parameters():
-                parameter.copy_(parameter.half())
+        self._keep_average()
         self.plan.requires_grad_(False)
+
+    @torch.no_grad()
+    def _keep_average(self) -> None:
+        """Gives what was trained its average, rounded; no byte of the rest changes, nor does the fingerprint of frozen codes."""
+        for parameter, average in zip(self.plan.parameters(), self.average.module.parameters(), strict=True):
+            if parameter.requires_grad:
+                parameter.copy_(average.half())
 
     def _train_on_latents(self) -> None:
         settings = self.settings

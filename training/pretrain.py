@@ -271,6 +271,8 @@ def pretrain(config: PreTrainingConfig) -> Path:
     if arguments.torch_compile:
         # a graph for each of the few shapes that occur, none with a size that is a symbol
         torch._dynamo.config.automatic_dynamic_shapes = False
+        if "dataloader_drop_last" not in config.arguments:
+            arguments.dataloader_drop_last = True  # the rest of an epoch would be a shape of its own
     model, tokenizer, rows = build_model(config, arguments, checkpoint)
     if isinstance(rows, CodeStream):
         place_stream(rows, arguments, checkpoint)

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
 CONFIG_NAME = "config.json"
@@ -33,10 +35,25 @@ def save_release(model: PreTrainedModel, processor: GPTFaceProcessor, target: st
         processor.save_pretrained(scratch)
         config_path = Path(scratch) / CONFIG_NAME
         config = json.loads(config_path.read_text())
-        config["dtype"] = config["image_tokenizer_config"]["dtype"] = "float32"
+        for nested in (config, *(config[name] for name in model.config.sub_configs if config.get(name))):
+            nested["dtype"] = "float32"
         config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         for file in sorted(Path(scratch).iterdir()):
             os.replace(file, target / file.name) if file.is_file() else shutil.copytree(
                 file, target / file.name, dirs_exist_ok=True
             )
     return target
+
+
+def release_with_face_parser(checkpoint: str | Path, parser: GPTFaceParser, target: str | Path) -> Path:
+    """
+    Writes the checkpoint of a folder or Hub name into `target` with a face parser inside, in the place of the one that it may have.
+
+    Raises:
+        OSError: where there is no checkpoint.
+        ValueError: where a weight is not finite as fp16.
+    """
+    model = GPTFaceForPreTraining.from_pretrained(checkpoint, dtype=torch.float32)
+    model.config.face_parser_config = parser.config
+    model.gptface.face_parser = parser
+    return save_release(model, GPTFaceProcessor.from_pretrained(checkpoint), target)

@@ -141,6 +141,14 @@ class PreTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
 
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        # every face is evaluated: what `dataloader_drop_last` is for is training
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def _prepare_input(self, data: Any) -> Any:
         if isinstance(data, torch.Tensor):
             return data.to(self.args.device, non_blocking=True)

@@ -29,8 +29,6 @@ from gptface.training.captions import emotion_labels
 from gptface.training.code_dataset import CodeTable
 from gptface.training.encode import FINGERPRINT_KEY
 
-sys.path.append(str(Path(__file__).parent))
-
 LABELS = {"Smiling": 0, "Male": 1, "Eyeglasses": 0, "Blond_Hair": 1, "Young": 1, "No_Beard": 1}
 
 
@@ -103,6 +101,7 @@ def make_recipe(folder: Path, **values) -> Path:
 def run_two_ranks(tmp_path_factory):
     def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         path = tmp_path_factory.mktemp("script") / "train.py"
+        path.write_text(textwrap.dedent(script))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(path)]
         paths = os.pathsep.join(path for path in sys.path if path)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}

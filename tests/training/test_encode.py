@@ -16,6 +16,7 @@ from gptface.cli import main
 from gptface.training import encode
 from gptface.training.changed_copies import SLIGHT_CHANGES, encode_changed_copy
 from gptface.training.code_dataset import load_code_table
+from gptface.training.plan_training import with_plan
 
 
 @pytest.fixture
@@ -48,6 +49,26 @@ def test_rows_keep_order_and_labels_and_flips_are_of_the_mirrored_picture(tmp_pa
     crop = encode.read_crop(pictures[3], "celeba", 32)
     mirrored = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     assert np.array_equal(table.codes[3], encode.encode_images(tokenizer, [crop, mirrored]))
+
+
+def test_plan_codes_stand_beside_the_codes(tmp_path, tokenizer):
+    """A model of plans reads the same rows; parts without a plan, or with another, are not mixed with those that have one."""
+    torch.manual_seed(0)
+    planned = with_plan(tokenizer, [3, 4], 16)
+    pictures = [picture(seed=seed) for seed in range(3)]
+    write(tmp_path / "faces.parquet", pictures)
+    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", planned)
+    table = pq.read_table(tmp_path / "codes" / "part-00000.parquet")
+    assert table.schema.metadata[encode.PLAN_FINGERPRINT_KEY] == planned.plan_fingerprint().encode()
+    crops = [encode.read_crop(data, "celeba", 32) for data in pictures]
+    mirrored = [crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for crop in crops]
+    for suffix, versions in (("", crops), ("_flipped", mirrored)):
+        codes, plans = encode.encode_with_plan(planned, versions)
+        assert np.array_equal(codes, encode.encode_images(tokenizer, versions))
+        assert np.array_equal(table[f"codes{suffix}"].to_pylist(), codes)
+        assert np.array_equal(table[f"plan_codes{suffix}"].to_pylist(), plans) and plans.shape == (3, 4)
+    with pytest.raises(ValueError, match="another image tokenizer"):
+        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
 
 
 def test_changed_copies_are_slight_all_different_and_the_same_again(tmp_path, tokenizer, monkeypatch):

@@ -52,7 +52,9 @@ SCRIPT = """
     GPTFaceForPreTraining.forward = broken
     pretrain(PreTrainingConfig.from_yaml(sys.argv[1], output_dir=sys.argv[1] + ".broken"))
 """
-ARGUMENTS = {"max_steps": 3, "save_steps": 3, "eval_steps": 3}
+# five steps an epoch
+STEPS = 7
+ARGUMENTS = {"max_steps": STEPS, "save_steps": STEPS, "eval_steps": STEPS}
 KINDS = ("map", "stream")
 
 
@@ -78,9 +80,16 @@ def test_ranks_see_other_samples_and_end_in_equal_weights(runs, kind):
     process, folders = runs
     folder = folders[kind, 4]
     assert (folder / "rank1.json").exists(), process.stderr[-3000:]
-    seen = [json.loads((folder / f"rank{rank}.json").read_text())[:3] for rank in range(2)]
+    seen = [json.loads((folder / f"rank{rank}.json").read_text())[:STEPS] for rank in range(2)]
     samples = [{tuple(sample) for batch in batches for sample in batch} for batches in seen]
-    assert len(samples[0]) == len(samples[1]) == 12 and not samples[0] & samples[1]
+    assert len(samples[0]) == len(samples[1]) == 4 * STEPS and not samples[0] & samples[1]
+    # the second epoch is one: of other masks and captions
+    assert [
+        {epoch for batch in batches[at] for epoch, _ in batch} for batches in seen for at in (slice(5), slice(5, 7))
+    ] == [
+        {0},
+        {1},
+    ] * 2
     weights = [load_file(folder / f"rank{rank}.safetensors") for rank in range(2)]
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name]), name
@@ -94,7 +103,7 @@ def test_two_ranks_train_as_one_with_twice_the_batch(runs, kind):
     first, second = (load_file(folder / "final/model.safetensors") for folder in (two, one))
     for name, tensor in first.items():
         assert torch.allclose(tensor, second[name], rtol=0, atol=2e-5), name
-    logs = [json.loads((f / "checkpoint-3/trainer_state.json").read_text())["log_history"] for f in (two, one)]
+    logs = [json.loads((f / f"checkpoint-{STEPS}/trainer_state.json").read_text())["log_history"] for f in (two, one)]
     for mine, other in zip(*logs, strict=True):
         for key in ("loss", "text_loss", "image_loss", "match_loss", "eval_image_loss", "eval_match_auc"):
             assert mine.get(key) == pytest.approx(other.get(key), abs=2e-3), key

@@ -1,0 +1,43 @@
+"""The command `gptface parse`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .common import add_face_options, check_output, face_index, load_pipeline, report_error
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("parse", help="what each part of a face shows: skin, hair, eyeglasses, …")
+    parser.add_argument("photo")
+    parser.add_argument("-o", "--output", type=Path, help="picture of the photo with the classes in colours over it")
+    add_face_options(parser)
+    parser.set_defaults(run=run_parse)
+
+
+def run_parse(options: argparse.Namespace) -> int:
+    from gptface.processing.face_parsing import overlay
+    from gptface.processing.image_loading import load_image
+
+    if options.output is not None:
+        check_output(options.output)
+    parse = load_pipeline("face-parsing", options.model)
+    labels = list(parse.model.face_parser.config.id2label.values())
+    photo = load_image(options.photo)
+    result = parse(photo, face=face_index(options.face), aligned=options.aligned, on_error="return")
+    if report_error(options.photo, result, options.json):
+        return 2
+    for segments in result if options.face == "all" else [result]:
+        shares = {each["label"]: each["mask"].histogram()[255] / (photo.width * photo.height) for each in segments}
+        scores = {each["label"]: round(each["score"], 3) for each in segments}
+        if options.json:
+            shown = [{"label": name, "share": shares[name], "score": scores[name]} for name in shares]
+            print(json.dumps({"photo": options.photo, "classes": shown}))
+        else:
+            print(f"{options.photo}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+        if options.output is not None:
+            photo = overlay(photo, {labels.index(each["label"]): each["mask"] for each in segments})
+    if options.output is not None:
+        photo.save(options.output)
+    return 0

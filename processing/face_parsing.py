@@ -1,0 +1,202 @@
+"""What each part of a photo of a face shows (skin, hair, eyeglasses, …), as soft masks.
+
+The network that tells it is passed in as a function of aligned crops. A face is looked at twice: as the crop, for its features, and with its
+surroundings, for hair, neck and clothes beyond it. Coordinates and matrices are those of `alignment.py`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .alignment import align, apply, compose, corners, inverse, translation, warp
+
+#: Names for classes together; the name of each class stands for itself.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "face": ("skin", "nose", "eye", "brow", "mouth", "upper_lip", "lower_lip", "eyeglasses"),
+    "facial_skin": ("skin", "nose"),
+    "eyes": ("eye",),
+    "brows": ("brow",),
+    "ears": ("ear",),
+    "lips": ("upper_lip", "lower_lip"),
+    "whole_mouth": ("mouth", "upper_lip", "lower_lip"),
+    "jewellery": ("earring", "necklace"),
+}
+#: Everything but the background; what the classes are is known only from the labels.
+PERSON = "person"
+#: Sides of the crop that its surroundings have, the crop in their middle.
+SURROUNDINGS = 2
+#: Share of the crop on which its own view fades into that of its surroundings.
+FADE = 1 / 16
+
+#: Aligned RGB crops of one size → probabilities float32 [B, C, S, S].
+Predict = Callable[[Sequence[Image.Image]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FaceParsing:
+    """
+    What a face and its surroundings show.
+
+    Args:
+        probabilities: float32 [C, T, T] in [0, 1], summing to 1 at every pixel, of a square frame that is `SURROUNDINGS` times the face
+            crop, the crop in its middle.
+        labels: names of the C classes.
+        matrix: [2, 3] from the photo to the frame.
+    """
+
+    probabilities: np.ndarray
+    labels: tuple[str, ...]
+    matrix: np.ndarray
+
+    def mask(self, names: str | Iterable[str]) -> np.ndarray:
+        """
+        How much of each pixel of the frame shows one of the classes, float32 [T, T] in [0, 1].
+
+        Args:
+            names: a class, a key of `GROUPS` or `"person"`, or several.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        wanted = sorted({index for name in _as_names(names) for index in self._indices(name)})
+        return self.probabilities[wanted].sum(0).clip(0, 1)
+
+    def crop_mask(self, names: str | Iterable[str], size: int) -> np.ndarray:
+        """As `mask`, of the face crop at `size` pixels, float32 [size, size]."""
+        low, high = _crop_edges(self.probabilities.shape[1])
+        inside = Image.fromarray(self.mask(names)[low:high, low:high])
+        return np.asarray(
+            inside.resize((size, size), Image.Resampling.BOX if size < high - low else Image.Resampling.BILINEAR)
+        )
+
+    def photo_mask(self, names: str | Iterable[str], size: tuple[int, int]) -> np.ndarray:
+        """As `mask`, of a photo of `size` (width, height): float32 [height, width], 0 beyond the frame."""
+        return self._to_photo(self.mask(names), size)
+
+    def classes(self) -> np.ndarray:
+        """The likeliest class of each pixel of the frame, int64 [T, T]."""
+        return self.probabilities.argmax(0)
+
+    def photo_classes(self, size: tuple[int, int]) -> np.ndarray:
+        """The likeliest class of each pixel of a photo of `size` (width, height), int64 [height, width]; −1 beyond the frame."""
+        best = np.zeros((size[1], size[0]), np.float32)
+        found = np.full(best.shape, -1)
+        for index in np.flatnonzero(np.bincount(self.classes().ravel(), minlength=len(self.labels))):
+            share = self._to_photo(self.probabilities[index], size)
+            found[share > best] = index
+            np.maximum(best, share, out=best)
+        return found
+
+    def _indices(self, name: str) -> list[int]:
+        if name == PERSON:
+            return [index for index, label in enumerate(self.labels) if label != "background"]
+        names = GROUPS.get(name, (name,))
+        unknown = sorted(set(names) - set(self.labels))
+        if unknown:
+            known = sorted({*self.labels, *GROUPS, PERSON})
+            raise ValueError(f"the parser has no {', '.join(unknown)}; known: {', '.join(known)}")
+        return [self.labels.index(each) for each in names]
+
+    def _to_photo(self, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A mask [T, T] of the frame → of the photo, float32 [height, width]."""
+        back = inverse(self.matrix)
+        quad = apply(back, corners(*mask.shape[::-1]))
+        left, top = np.clip(np.floor(quad.min(0)).astype(int), 0, size)
+        right, bottom = np.clip(np.ceil(quad.max(0)).astype(int), 0, size)
+        whole = np.zeros((size[1], size[0]), np.float32)
+        if right <= left or bottom <= top:
+            return whole
+        part = warp(Image.fromarray(mask), compose(back, translation(-left, -top)), (right - left, bottom - top))
+        # The warp repeats the frame's outermost pixels beyond it: nothing is known there.
+        x, y = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
+        places = apply(self.matrix, np.stack([x, y], -1))
+        known = ((places >= 0) & (places <= mask.shape[::-1])).all(-1)
+        whole[top:bottom, left:right] = np.where(known, np.asarray(part).clip(0, 1), 0)
+        return whole
+
+
+def parse(
+    photo: Image.Image, matrix: np.ndarray, predict: Predict, labels: Sequence[str], size: int = 256
+) -> FaceParsing:
+    """
+    Looks at a face and at its surroundings.
+
+    Args:
+        photo: the photo, or the aligned crop itself with the matrix that scales it to `size`.
+        matrix: [2, 3] from the photo to the face crop of `size` pixels.
+        predict: the network.
+        labels: names of its classes.
+        size: side in pixels of the pictures that it reads; even.
+
+    Raises:
+        ValueError: probabilities of another shape.
+    """
+    margin = (SURROUNDINGS - 1) / 2 * size
+    frame = compose(matrix, translation(margin, margin))  # of SURROUNDINGS · size pixels
+    shrunk = np.array([[1 / SURROUNDINGS, 0.0, 0.0], [0.0, 1 / SURROUNDINGS, 0.0]])
+    views = [align(photo, matrix, size), align(photo, compose(frame, shrunk), size)]
+    near, far = predict(views)
+    expected = (len(labels), size, size)
+    if near.shape != expected or far.shape != expected:
+        raise ValueError(f"the parser must give probabilities {expected}, got {near.shape}")
+    total = SURROUNDINGS * size
+    whole = np.stack(
+        [np.asarray(Image.fromarray(each).resize((total, total), Image.Resampling.BILINEAR)) for each in far]
+    )
+    low, high = _crop_edges(total)
+    ramp = np.minimum(np.arange(size) + 0.5, size - 0.5 - np.arange(size)) / (FADE * size)
+    weight = np.minimum(ramp[:, None], ramp[None, :]).clip(0, 1).astype(np.float32)
+    inside = whole[:, low:high, low:high]
+    whole[:, low:high, low:high] = inside + weight * (near - inside)
+    return FaceParsing(whole, tuple(labels), frame)
+
+
+def _crop_edges(total: int) -> tuple[int, int]:
+    """First and last-but-one row of the crop in a frame of `total` pixels."""
+    side = total // SURROUNDINGS
+    return (total - side) // 2, (total + side) // 2
+
+
+def _as_names(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+# One colour a class, in the order of the parser's classes: neighbours in a face differ.
+_PALETTE = np.array(
+    [
+        (90, 90, 90),
+        (240, 190, 150),
+        (230, 120, 90),
+        (0, 190, 220),
+        (60, 90, 230),
+        (130, 70, 30),
+        (250, 150, 200),
+        (120, 0, 40),
+        (230, 30, 80),
+        (250, 90, 120),
+        (150, 60, 200),
+        (20, 160, 90),
+        (255, 220, 0),
+        (255, 180, 60),
+        (190, 200, 110),
+        (70, 140, 170),
+    ],
+    np.uint8,
+)
+
+
+def overlay(photo: Image.Image, masks: Mapping[int, Image.Image], opacity: float = 0.55) -> Image.Image:
+    """
+    A photo with its classes in colours over it.
+
+    Args:
+        masks: index of a class → its mask of the photo's size, mode `"L"`.
+        opacity: of the colours, from 0 to 1.
+    """
+    picture = photo.convert("RGB")
+    for index, mask in masks.items():
+        colour = tuple(_PALETTE[index % len(_PALETTE)].tolist())
+        picture.paste(colour, (0, 0), mask.point(lambda value: round(value * opacity)))
+    return picture
