@@ -7,6 +7,9 @@ it; where no face is found, by the set's median landmarks. In TARGET_DIR comes t
 - `source`: the set
 - a column an expression: how many annotators chose it; ten for the one label of RAF-DB
 
+With `--packs` left_out.txt comes to lie there too: digests of the pictures of UTKFace in the packs of `lab/pack_faces.py` that are
+measured on (every tenth row, see `gptface evaluate groups`), which nothing must learn from.
+
 Left out are rows of FER+ whose majority is contempt, unknown or no face: the head has seven expressions.
 landmarks_*.npy keep what the detector found, so that a second run is quick. The file is for those who may use the sets; it is not to be
 passed on.
@@ -23,12 +26,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pack_faces import read_columns, search, webp
+from pack_faces import TRAINING, read_columns, search, webp
 
+from gptface.evaluation.recognition import GROUP_ROWS
+from gptface.processing.alignment import CROP_SIZE
 from gptface.processing.image_loading import load_image
 from gptface.training.detected_crops import crop_by_landmarks
 from gptface.training.encode import LAYOUT_LANDMARKS
 from gptface.training.labels import VOTES
+from gptface.training.recognition_packs import LEFT_OUT, digest
 
 EXPRESSIONS = sorted({name for name in VOTES.values() if name})
 ANNOTATORS = 10
@@ -101,14 +107,38 @@ def pack_set(faces: ExpressionSet, data: Path, target: Path, pool: Any, limit: i
     ]
 
 
+def measured_digests(data: Path, packs: Path) -> set[str]:
+    """Digests of the pictures that `lab/pack_faces.py` made of the rows of UTKFace that are measured on."""
+    digests = set()
+    for faces in TRAINING:
+        if faces.usual != "utkface128":
+            continue
+        pictures = read_columns(data / f"{faces.file}.parquet")["image"]
+        landmarks = np.load(packs / "landmarks" / f"{faces.name}.npy")
+        like = ExpressionSet(faces.name, faces.usual, CROP_SIZE, faces.quality)
+        for row in range(0, len(pictures), GROUP_ROWS):
+            digests.add(digest(pack_row((pictures[row], landmarks[row]), like)))
+    packed = {
+        digest(picture)
+        for path in packs.glob("pack128*.parquet")
+        for picture in pq.read_table(path, columns=["image"])["image"].to_pylist()
+    }
+    print(f"measured on: {len(digests)} faces, {len(digests & packed)} of them in the packs", flush=True)
+    return digests
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with train/rafdb100.parquet and train/ferplus48.parquet")
     parser.add_argument("target", type=Path, help="folder of the pack")
+    parser.add_argument("--packs", type=Path, help="folder that `lab/pack_faces.py` wrote")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--limit", type=int, help="the first rows of each set only, to try it out")
     options = parser.parse_args()
     options.target.mkdir(parents=True, exist_ok=True)
+    if options.packs is not None:
+        lines = sorted(measured_digests(options.data, options.packs))
+        (options.target / LEFT_OUT).write_text("\n".join(lines) + "\n")
     with multiprocessing.Pool(options.workers) as pool:
         rows = [row for faces in SETS for row in pack_set(faces, options.data, options.target, pool, options.limit)]
     rows = [rows[index] for index in np.random.default_rng(0).permutation(len(rows))]
