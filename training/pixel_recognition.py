@@ -383,7 +383,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     model = with_pixel_reader(options.model, options.seed)
     size = model.config.image_tokenizer_config.image_size
     labels = model.config.heads[ATTRIBUTES]["labels"]
