@@ -116,9 +116,9 @@ class GPTFaceLowRankChange(nn.Module):
     def forward(self, linear: nn.Linear, states: torch.Tensor) -> torch.Tensor:
         """States […, inputs] → what the changed layer makes of them […, outputs]."""
         outputs, inputs = linear.weight.shape
-        if (
-            states.shape[:-1].numel() * (inputs + outputs) < inputs * outputs
-        ):  # few rows: a changed weight would cost more
+        rows = states.shape[:-1].numel()
+        if not torch.compiler.is_compiling() and rows * (inputs + outputs) < inputs * outputs:
+            # for few rows, as of one photo, a changed weight would cost more
             change = nn.functional.linear(nn.functional.linear(states, self.down), self.up)
             return linear(states) + change
         return nn.functional.linear(states, linear.weight + self.up @ self.down, linear.bias)
