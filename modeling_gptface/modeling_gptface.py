@@ -228,11 +228,11 @@ class GPTFaceEmbeddings(nn.Module):
         word_vectors: torch.Tensor,
         attention_mask: torch.Tensor | None,
         image_vectors: torch.Tensor | None = None,
-        image_positions: torch.Tensor | None = None,
+        has_positions: bool = False,
     ) -> torch.Tensor:
         """
-        Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]. The positions of the cells
-        are the model's own, or `image_positions` [N, H].
+        Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]. `has_positions`: the image
+        vectors say already where they are.
         """
         length = word_vectors.shape[1]
         if length > self.config.max_text_length:
@@ -246,12 +246,11 @@ class GPTFaceEmbeddings(nn.Module):
         positions = self.position_embeddings.weight
         embeddings = word_vectors + positions[:length] + text_type
         if image_vectors is not None:
-            if image_positions is None:
+            if not has_positions:
                 coarse = self.plan is not None and image_vectors.shape[1] == self.config.num_plan_tokens
-                image_positions = (
-                    self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
-                )
-            embeddings = torch.cat([embeddings, image_vectors + image_positions + types[TOKEN_TYPE_IMAGE]], 1)
+                cells = self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
+                image_vectors = image_vectors + cells
+            embeddings = torch.cat([embeddings, image_vectors + types[TOKEN_TYPE_IMAGE]], 1)
         return self.dropout(self.norm(embeddings))
 
 
@@ -386,7 +385,6 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         if pixel_values is not None and image_codes is not None:
             raise ValueError("give pixel_values or image_codes, not both")
         adapters: Sequence[GPTFaceLayerAdapter] | None = None
-        image_positions = None
         if read_pixels:
             if pixel_values is None or any(
                 part is not None for part in (image_mask, image_embeds, plan_codes, kept_states)
@@ -395,7 +393,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                     "read_pixels needs pixel_values, and takes no mask, vectors, plan or kept states with them"
                 )
             reader = self._reader()
-            image_embeds, image_positions = reader(pixel_values), reader.position_embeddings.weight
+            image_embeds = reader(pixel_values)
             adapters = list(reader.adapters)  # type: ignore[arg-type]
         elif pixel_values is not None:
             image_codes = self.image_tokenizer.encode(pixel_values)
@@ -421,7 +419,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
 
         text_length = inputs_embeds.shape[1]
-        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds, image_positions)
+        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds, has_positions=read_pixels)
         mask = self._attention_mask(hidden_states, attention_mask, text_length, image_codes)
         names = ("output_hidden_states", "output_attentions")
         recorded = any(kwargs.get(key) or getattr(self.config, key, False) for key in names)

@@ -64,7 +64,7 @@ class GPTFacePixelReader(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        Aligned pixels [B, 3, S, S] in [-1, 1] → vectors of tokens in raster order [B, (S / 16)², H].
+        Aligned pixels [B, 3, S, S] in [-1, 1] → vectors of tokens in raster order, with their positions [B, (S / 16)², H].
 
         Raises:
             ValueError: pixels of another size.
@@ -75,4 +75,4 @@ class GPTFacePixelReader(nn.Module):
                 f"pixel_values {list(pixel_values.shape)} must be [batch, {', '.join(map(str, expected))}]"
             )
         pixels = pixel_values.to(self.output.weight.dtype, memory_format=torch.channels_last)
-        return self.output(self.stem(pixels)).flatten(2).mT
+        return self.output(self.stem(pixels)).flatten(2).mT + self.position_embeddings.weight
