@@ -60,7 +60,7 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
             "image_laws": [{"mode": "random", "law": "uniform", "low": 0.05, "high": 0.4}]
         },
         "no masks over the region of a phrase": {"collator": {"region_masks": 0.0}},
-        "matching weighs 1 instead of 3": {"model": {"match_loss_weight": 1.0}},
+        "matching weighs 1 instead of 3": {"loss_weights": {"match": 1.0}},
         "8 captions a picture": {"collator": {"match_captions": 8}},
         "96 captions a picture": {"collator": {"match_captions": 96}},
         "no contrasts": {"collator": {"contrast": 0.0}},

@@ -62,13 +62,11 @@ def evaluate_parsing(parser: GPTFaceParser, faces: ParsedFaces) -> dict[str, Any
     counts = parsing_confusion(parser, faces.images, faces.masks)
     scores = intersection_over_union(counts)
     shown = counts.sum(1) > 0
-    named = {
-        parser.config.id2label[index]: score if there else None
-        for index, (score, there) in enumerate(zip(scores.tolist(), shown.tolist(), strict=True))
-    }
-    common = [named[name] for name in COMMON_CLASSES if named.get(name) is not None]
+    names = parser.config.class_names
+    found = {name: float(scores[index]) for index, name in enumerate(names) if shown[index]}
+    common = [found[name] for name in COMMON_CLASSES if name in found]
     return {
-        "iou": named,
+        "iou": {name: found.get(name) for name in names},
         "mean_iou": float(scores[shown].mean()),
         "common_mean_iou": sum(common) / len(common) if common else None,
         "pixel_accuracy": float(counts.diagonal().sum() / counts.sum()),

@@ -75,10 +75,10 @@ def sheet_of_edits(edit, files: list[Path], prompt: str) -> Image.Image:
     return sheet
 
 
-def face_tile(picture: Image.Image, box: dict) -> Image.Image:
-    """The face with its surroundings, `TILE` × `TILE`."""
-    middle = ((box["xmin"] + box["xmax"]) / 2, (box["ymin"] + box["ymax"]) / 2)
-    half = 0.85 * max(box["xmax"] - box["xmin"], box["ymax"] - box["ymin"])
+def face_tile(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """The face (x0, y0, x1, y1) with its surroundings, `TILE` × `TILE`."""
+    x0, y0, x1, y1 = box
+    middle, half = ((x0 + x1) / 2, (y0 + y1) / 2), 0.7 * max(x1 - x0, y1 - y0)
     area = (middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)
     return picture.transform((TILE, TILE), Image.Transform.EXTENT, area, Image.Resampling.BICUBIC)
 

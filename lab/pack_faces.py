@@ -275,9 +275,6 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with train/ and validation/ parquet files")
     parser.add_argument("target", type=Path, help="folder of the packs")
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument(
-        "--limit", type=float, default=36.0, help="most MB of pack256, validation and pack128_a together"
-    )
     options = parser.parse_args()
     options.target.mkdir(parents=True, exist_ok=True)
     with multiprocessing.Pool(options.workers) as pool:

@@ -5,10 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-
-def take_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Rows `positions` [B, M] of states [B, N, H] → [B, M, H]."""
-    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
+from .layers import take_positions
 
 
 def caption_contrast_loss(

@@ -238,6 +238,11 @@ class GPTFaceParserConfig(PreTrainedConfig):
             self.label2id = {name: index for index, name in enumerate(FACE_CLASSES)}
         super().__post_init__(**kwargs)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the logits."""
+        return tuple(name for _, name in sorted((self.id2label or {}).items()))
+
 
 @strict
 class GPTFaceConfig(PreTrainedConfig):
@@ -296,6 +301,8 @@ class GPTFaceConfig(PreTrainedConfig):
             before the captions do.
         match_trained (`bool`, *optional*, defaults to `False`):
             Whether the image-text matching head has been trained. What needs it refuses to run on random weights.
+        plan_trained (`bool`, *optional*, defaults to `False`):
+            Whether the transformer has been trained on the plan of an image tokenizer that has one.
     """
 
     model_type = "gptface"
@@ -330,6 +337,7 @@ class GPTFaceConfig(PreTrainedConfig):
     image_reader: dict[str, Any] | None = None
     auxiliary_head: str | None = None
     match_trained: bool = False
+    plan_trained: bool = False
     pad_token_id: int | None = 0
     cls_token_id: int = 101
     sep_token_id: int = 102

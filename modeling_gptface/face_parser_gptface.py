@@ -88,12 +88,8 @@ class GPTFaceParser(PreTrainedModel):
     one that holds the face's surroundings too (up to twice the crop): pixels in [-1, 1], sides that are multiples of 16.
 
     ```python
-    >>> import torch
-    >>> from gptface import GPTFaceParser, GPTFaceParserConfig
-    >>> parser = GPTFaceParser(GPTFaceParserConfig())
-    >>> parser(torch.zeros(1, 3, 256, 256)).logits.shape
-    torch.Size([1, 16, 256, 256])
-
+    parser = GPTFaceParser(GPTFaceParserConfig())
+    parser(torch.zeros(1, 3, 256, 256)).logits.shape  # torch.Size([1, 16, 256, 256])
     ```
     """
 
@@ -122,7 +118,7 @@ class GPTFaceParser(PreTrainedModel):
         self.merge_quarter = ResidualBlock(quarter)
         self.up_half = nn.Conv2d(quarter, half, 1)
         self.merge_half = ConvNormActivation(half, half)
-        self.classifier = nn.Conv2d(half, config.num_labels, 1)
+        self.classifier = nn.Conv2d(half, len(config.class_names), 1)
         self.post_init()
 
     @torch.no_grad()

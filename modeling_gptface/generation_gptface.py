@@ -300,6 +300,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         fine_temperature: float = 0.4,
         fine_guidance_scale: float = 1.5,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        callback_on_step_end: Callable[[int, dict[str, Any]], None] | None = None,
+        progress_bar: bool = False,
         **guidance: Any,
     ) -> GPTFaceGenerationOutput:
         r"""
@@ -312,6 +314,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             num_inference_steps, temperature: of the plan.
             num_fine_steps, fine_temperature, fine_guidance_scale: of the cells below it, which follow it with little guidance.
             generator: one for each sample, or one that seeds them all.
+            callback_on_step_end, progress_bar: as in [`generate`], for the steps of the plan and then those of the cells.
             guidance: what else [`generate`] takes, for the plan.
 
         Raises:
@@ -322,6 +325,11 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             raise ValueError("this model has no plan (config.image_tokenizer_config.plan_levels): use generate()")
         batch = len(input_ids)
         generators = per_sample_generators(generator, batch)
+        shown: dict[str, Any] = {
+            "generator": generators,
+            "callback_on_step_end": callback_on_step_end,
+            "progress_bar": progress_bar,
+        }
         known = image_codes is not None
         if known and (plan_codes is None or image_mask is None):
             raise ValueError("a picture needs its plan_codes and the image_mask of what is to be filled")
@@ -338,7 +346,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             coarse,
             num_inference_steps=num_inference_steps,
             temperature=temperature,
-            generator=generators,
+            **shown,
             **guidance,
         )
         changed = planned.codes != plan_codes if known else torch.ones_like(coarse)
@@ -353,7 +361,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             num_inference_steps=num_fine_steps,
             temperature=fine_temperature,
             guidance_scale=fine_guidance_scale,
-            generator=generators,
+            **shown,
         )
         return GPTFaceGenerationOutput(fine.codes, planned.match_scores, planned.guidance_kl, planned.codes, filled)
 

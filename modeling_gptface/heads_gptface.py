@@ -10,8 +10,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .caption_contrast import caption_contrast_loss, take_positions
+from .caption_contrast import caption_contrast_loss
 from .configuration_gptface import GPTFaceConfig
+from .layers import take_positions
 from .modeling_gptface import GPTFaceModelOutput
 from .output_heads import GPTFaceCrossMatchHead, GPTFaceMatchHead
 from .task_model import GPTFaceTaskModel, masked_mean_cross_entropy
@@ -27,7 +28,8 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
         loss (`torch.FloatTensor`, *optional*): weighted sum of the terms below.
         text_loss, image_loss, match_loss, label_loss, contrast_loss (`torch.FloatTensor`, *optional*): each term, a mean over
             what it counts.
-        text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words.
+        text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with `text_positions`, of these
+            alone.
         image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_positions`, of these cells alone.
         match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(batch, captions, 2)`
             where captions were given apart.
@@ -91,6 +93,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         image_embeds: torch.Tensor | None = None,
         text_labels: torch.Tensor | None = None,
         image_labels: torch.Tensor | None = None,
+        text_positions: torch.Tensor | None = None,
         image_positions: torch.Tensor | None = None,
         match_labels: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -106,8 +109,8 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         Args:
             text_labels (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): word ids, −100 = ignored.
             image_labels (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes, −100 = ignored.
-            image_positions (`torch.LongTensor` of shape `(batch, budget)`, *optional*): cells whose codes are predicted, as many of each
-                picture; what is left of the budget names cells without a label. All cells where it is not given.
+            text_positions, image_positions (`torch.LongTensor` of shape `(batch, budget)`, *optional*): words and cells that are
+                predicted, as many of each sample; what is left of the budget names some without a label. All where they are not given.
             match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
             labels (`torch.Tensor`, *optional*): of the head `config.auxiliary_head`, see [`GPTFaceForImageClassification`].
             match (mapping, *optional*): captions that are matched with every picture, in the place of `match_labels`; needs
@@ -123,6 +126,11 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         Raises:
             ValueError: labels that the configuration has no head for.
         """
+        state_positions = None
+        apart = labels is None and contrast is None and isinstance(self.match_head, GPTFaceMatchHead)
+        if apart and not self._is_recorded(kwargs):
+            # no term reads other states than those of [CLS] and of what is predicted
+            state_positions = self._state_positions(text_positions, image_positions, input_ids, inputs_embeds)
         outputs = self.gptface(
             input_ids,
             attention_mask,
@@ -131,19 +139,29 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             image_mask,
             inputs_embeds,
             image_embeds,
+            state_positions=state_positions,
             **kwargs,
         )
         cells = 0 if outputs.image_embeds is None else outputs.image_embeds.shape[1]
-        text_states, image_states = self.split_states(outputs)
+        if state_positions is None:
+            text_states, image_states = self.split_states(outputs)
+            predicted = image_states if image_positions is None else take_positions(image_states, image_positions)
+            text_states = text_states if text_positions is None else take_positions(text_states, text_positions)
+        else:
+            assert image_positions is not None
+            text_states, predicted = outputs.last_hidden_state[:, 1:].tensor_split([-image_positions.shape[1]], 1)
+            image_states = predicted
         words, match_words, contrast_words = self._read_captions(
-            text_states, input_ids, attention_mask, inputs_embeds, match, contrast, has_image=cells > 0
+            len(text_states), input_ids, attention_mask, inputs_embeds, match, contrast, has_image=cells > 0
         )
         terms: dict[str, torch.Tensor] = {}
         text_logits = self.lm_head.text(text_states)
         if text_labels is not None:
-            terms["text_loss"] = masked_mean_cross_entropy(text_logits.flatten(0, 1), text_labels.flatten())
+            wanted = text_labels if text_positions is None else text_labels.gather(1, text_positions)
+            terms["text_loss"] = masked_mean_cross_entropy(text_logits.flatten(0, 1), wanted.flatten())
         table = self.gptface.embeddings.code_table(cells)
-        image_logits = self._cell_logits(image_states, table, words, attention_mask, image_positions)
+        plan = self._is_plan(cells)
+        image_logits = self._cell_logits(predicted, table, words, attention_mask, plan)
         if image_labels is not None:
             wanted = image_labels if image_positions is None else image_labels.gather(1, image_positions)
             terms["image_loss"] = masked_mean_cross_entropy(image_logits.flatten(0, 1), wanted.flatten())
@@ -161,7 +179,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             if self.lm_head.caption_reader is None or image_labels is None or contrast_words is None:
                 raise ValueError("contrast needs image_labels, and caption_reader in the configuration")
             terms["contrast_loss"] = caption_contrast_loss(
-                lambda states, spoken, mask: self._cell_logits(states, table, spoken, mask, plan=self._is_plan(cells)),
+                lambda states, spoken, mask: self._cell_logits(states, table, spoken, mask, plan),
                 image_states,
                 image_labels,
                 contrast_words,
@@ -181,9 +199,25 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             attentions=outputs.attentions,
         )
 
+    def _state_positions(
+        self,
+        text_positions: torch.Tensor | None,
+        image_positions: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """Places in the sequence [B, 1 + words + cells] of `[CLS]` and of what is predicted; None where all cells are."""
+        if image_positions is None:
+            return None
+        captions = input_ids if inputs_embeds is None else inputs_embeds
+        length = 2 if captions is None else captions.shape[1]
+        if text_positions is None:
+            text_positions = torch.arange(length, device=image_positions.device).expand(len(image_positions), -1)
+        return torch.cat([torch.zeros_like(image_positions[:, :1]), text_positions, image_positions + length], 1)
+
     def _read_captions(
         self,
-        text_states: torch.Tensor,
+        batch: int,
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
@@ -195,7 +229,6 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         States of the captions that are read apart from the pictures, all in one pass: those of the pictures themselves [B, T, H],
         where a head asks for them, those of `match` and of `contrast`.
         """
-        batch = len(text_states)
         single = match is None and isinstance(self.match_head, GPTFaceCrossMatchHead)
         own = (self.lm_head.caption_reader is not None and has_image) or single
         if inputs_embeds is None and input_ids is None:
@@ -242,17 +275,12 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         code_table: torch.Tensor,
         words: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
-        positions: torch.Tensor | None = None,
-        plan: bool | None = None,
+        plan: bool,
     ) -> torch.Tensor:
         """
-        States of cells [B, N, H] → logits over codes [B, N, K], or [B, M, K] of the cells `positions` [B, M] alone. A head with a
-        caption reader reads the `words` [B, T, H], see [`caption_states`]. `plan`: whether these are tokens of the plan; by their
-        number where it is not said.
+        States of cells [B, M, H], or of tokens of the `plan` → logits over codes [B, M, K]. A head with a caption reader reads the
+        `words` [B, T, H], see [`caption_states`].
         """
-        plan = self._is_plan(image_states.shape[1]) if plan is None else plan
-        if positions is not None:
-            image_states = take_positions(image_states, positions)
         if self.lm_head.caption_reader is not None and words is not None:
             image_states = self.lm_head.caption_reader(image_states, words, attention_mask)
         return self.lm_head.image(image_states, code_table, plan)

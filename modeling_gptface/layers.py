@@ -14,6 +14,43 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .configuration_gptface import GPTFaceConfig
 
 
+def take_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Rows `positions` [B, M] of states [B, N, H] → [B, M, H]."""
+    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
+
+
+def mask_of_queries(mask: torch.Tensor | None, positions: torch.Tensor) -> torch.Tensor | None:
+    """Attention mask [B or 1, 1, L or 1, K] → that of the queries at `positions` [B, Q]; one that is the same for all queries stays."""
+    if mask is None or mask.shape[2] == 1:
+        return mask
+    batch, length = positions.shape
+    index = positions[:, None, :, None].expand(batch, 1, length, mask.shape[3])
+    return mask.expand(batch, -1, -1, -1).gather(2, index)
+
+
+class GPTFacePositions(NamedTuple):
+    """
+    Positions whose states a layer is asked for, as many of each sample: rows are [B, Q, H], and no shape depends on the data.
+
+    Attributes:
+        positions: [B, Q] long.
+    """
+
+    positions: torch.Tensor
+
+    def take(self, states: torch.Tensor) -> torch.Tensor:
+        """States [B, L, H] → rows."""
+        return take_positions(states, self.positions)
+
+    def pad(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows → queries [B, Q, H]: the same."""
+        return rows
+
+    def unpad(self, states: torch.Tensor) -> torch.Tensor:
+        """States of queries [B, Q, H] → rows: the same."""
+        return states
+
+
 class GPTFaceQueries(NamedTuple):
     """
     Positions whose states a layer is asked for. All that works on one position at a time runs on them alone, in one flat
@@ -37,6 +74,14 @@ class GPTFaceQueries(NamedTuple):
         index = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
         return cls(mask, index, torch.arange(most, device=mask.device) < counts)
 
+    def take(self, states: torch.Tensor) -> torch.Tensor:
+        """States [B, L, H] → rows [M, H]."""
+        return states[self.mask]
+
+    def unpad(self, states: torch.Tensor) -> torch.Tensor:
+        """States of padded queries [B, Q, H] → rows [M, H]."""
+        return states[self.valid]
+
     def pad(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows [M, H] → padded queries [B, Q, H]."""
         return rows.new_zeros(*self.valid.shape, rows.shape[-1]).masked_scatter(self.valid[..., None], rows)
@@ -48,14 +93,6 @@ class GPTFaceQueries(NamedTuple):
     def put(self, rows: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """Rows [M, H] in the place of those of the states [B, L, H]."""
         return states.masked_scatter(self.mask[..., None], rows)
-
-    def attention_mask(self, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Attention mask [B or 1, 1, L or 1, K] → that of the queries; one that is the same for all queries stays."""
-        if mask is None or mask.shape[2] == 1:
-            return mask
-        batch, length = self.positions.shape
-        index = self.positions[:, None, :, None].expand(batch, 1, length, mask.shape[3])
-        return mask.expand(batch, -1, -1, -1).gather(2, index)
 
 
 @dataclass
@@ -160,14 +197,14 @@ class GPTFaceAttention(nn.Module):
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        queries: GPTFaceQueries | None = None,
+        queries: GPTFaceQueries | GPTFacePositions | None = None,
         kept: GPTFaceKeptLayer | None = None,
         adapter: GPTFaceLayerAdapter | None = None,
         **kwargs,
     ):
         """
-        States [B, L, H] → states that attended, [B, L, H] or only those of the `queries`, [M, H], and the weights. Keys and values of
-        other positions than the queries come from `kept`, which a first pass fills.
+        States [B, L, H] → states that attended, [B, L, H] or only rows of the `queries`, and the weights. Keys and values of other
+        positions than the queries come from `kept`, which a first pass fills.
         """
         of_query, of_key, of_value, of_output = (
             getattr(adapter, name, None) for name in ("query", "key", "value", "output")
@@ -175,10 +212,10 @@ class GPTFaceAttention(nn.Module):
         if queries is None:
             rows, query = hidden_states, project(self.query, hidden_states, of_query)
         else:
-            rows = hidden_states[queries.mask]
+            rows = queries.take(hidden_states)
             query = queries.pad(project(self.query, rows, of_query))
-            attention_mask = queries.attention_mask(attention_mask)
-        if queries is None or kept is None or kept.key is None or kept.value is None:
+            attention_mask = mask_of_queries(attention_mask, queries.positions)
+        if not isinstance(queries, GPTFaceQueries) or kept is None or kept.key is None or kept.value is None:
             key, value = project(self.key, hidden_states, of_key), project(self.value, hidden_states, of_value)
             if kept is not None:
                 kept.key, kept.value = key.detach(), value.detach()
@@ -196,7 +233,7 @@ class GPTFaceAttention(nn.Module):
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
         context = context.flatten(2)
-        context = context if queries is None else context[queries.valid]
+        context = context if queries is None else queries.unpad(context)
         return project(self.output, context, of_output), weights
 
 
@@ -256,12 +293,12 @@ class GPTFaceLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None,
         text_length: int,
-        queries: GPTFaceQueries | None = None,
+        queries: GPTFaceQueries | GPTFacePositions | None = None,
         kept: GPTFaceKeptLayer | None = None,
         adapter: GPTFaceLayerAdapter | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """States [B, L, H] → states [B, L, H], or only those of the `queries`, [M, H]; for `kept` see [`GPTFaceAttention`]."""
+        """States [B, L, H] → states [B, L, H], or only rows of the `queries`; for `kept` see [`GPTFaceAttention`]."""
         if self.grid_convolution is not None:
             hidden_states = self.grid_convolution(hidden_states, text_length, getattr(adapter, "convolution", None))
         attended, _ = self.attention(
@@ -273,7 +310,7 @@ class GPTFaceLayer(GradientCheckpointingLayer):
             **kwargs,
         )
         if queries is not None:
-            hidden_states = hidden_states[queries.mask]
+            hidden_states = queries.take(hidden_states)
         hidden_states = hidden_states + self.dropout(attended)
         if self.pre_norm:
             return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states), adapter))

@@ -4,8 +4,9 @@ The sequence is `[CLS] caption [SEP]` followed by the codes in raster order. Ima
 the caption's length, so that a cell of the grid always has the same position.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +28,9 @@ from .layers import (
     GPTFaceLayer,
     GPTFaceLayerAdapter,
     GPTFaceLowRankChange,
+    GPTFacePositions,
     GPTFaceQueries,
+    take_positions,
 )
 from .pixel_reader_gptface import GPTFaceClosedConvolution, GPTFacePixelPositionEmbedding, GPTFacePixelReader
 from .quantization import code_levels
@@ -40,7 +43,7 @@ class GPTFaceModelOutput(ModelOutput):
     """
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(batch, text_length + cells, hidden_size)`): states of the sequence;
-            those that were not asked for are 0.
+            those that were not asked for are 0. With `state_positions` `(batch, positions, hidden_size)`, these states alone.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden_size)`): state of `[CLS]`.
         image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): the codes that were read.
         hidden_states, attentions: those of each layer, where asked for.
@@ -269,6 +272,11 @@ class GPTFacePreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": GPTFaceLayer, "attentions": GPTFaceAttention}
 
+    def _is_recorded(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether hidden states or attentions are asked for, in the arguments of a call or in the configuration."""
+        names = ("output_hidden_states", "output_attentions")
+        return any(kwargs.get(name) or getattr(self.config, name, False) for name in names)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # Only modules that own parameters come here: transformers leaves the others out for classes outside of it.
@@ -347,6 +355,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         plan_codes: torch.Tensor | None = None,
         text_state_mask: torch.Tensor | None = None,
         image_state_mask: torch.Tensor | None = None,
+        state_positions: torch.Tensor | None = None,
         kept_states: GPTFaceKeptStates | None = None,
         read_pixels: bool = False,
         **kwargs: Unpack[TransformersKwargs],
@@ -370,6 +379,9 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             image_state_mask (`torch.BoolTensor` that broadcasts to `(batch, cells)`, *optional*): True = the state is needed.
                 Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back as 0. All are
                 computed where hidden states or attentions are asked for, and under `torch.compile`.
+            state_positions (`torch.LongTensor` of shape `(batch, positions)`, *optional*): places in the sequence whose states are
+                needed, that of `[CLS]`, 0, first: the last layer leaves out all others, and these come back in this order. As many of
+                each sample, so that no shape depends on the data, under `torch.compile` too; in the place of the masks.
             kept_states ([`GPTFaceKeptStates`], *optional*): the first pass that is given it fills it, later ones compute what has
                 changed and take the rest from it, whatever states they ask for. Under `torch.compile` all passes are whole.
             read_pixels (`bool`, *optional*, defaults to `False`): the pixels are read by the pixel reader, for recognition, in the
@@ -421,8 +433,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         text_length = inputs_embeds.shape[1]
         hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds, has_positions=read_pixels)
         mask = self._attention_mask(hidden_states, attention_mask, text_length, image_codes)
-        names = ("output_hidden_states", "output_attentions")
-        recorded = any(kwargs.get(key) or getattr(self.config, key, False) for key in names)
+        recorded = self._is_recorded(kwargs)
         if torch.compiler.is_compiling():
             kept_states = None
         if kept_states is not None:
@@ -433,10 +444,14 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             kept_states.check(hidden_states.shape)
         if torch.compiler.is_compiling() or recorded:
             text_state_mask = image_state_mask = None
+        queries: GPTFaceQueries | GPTFacePositions | None = None
         if kept_states is not None and kept_states.last is not None:
             hidden_states = self._changed_states(hidden_states, mask, text_length, kept_states, **kwargs)
         else:
-            queries = self._queries(text_state_mask, image_state_mask, hidden_states, text_length)
+            if state_positions is not None and not recorded and kept_states is None and self.layers:
+                queries = GPTFacePositions(state_positions)
+            else:
+                queries = self._queries(text_state_mask, image_state_mask, hidden_states, text_length)
             last = len(self.layers) - 1
             filled: list[GPTFaceKeptLayer] = []
             for number, layer in enumerate(self.layers):
@@ -447,10 +462,12 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 if kept is not None:
                     filled.append(kept)
             hidden_states = self.norm(hidden_states)
-            if queries is not None:
+            if isinstance(queries, GPTFaceQueries):
                 hidden_states = queries.scatter(hidden_states)
             if kept_states is not None:
                 kept_states.fill(filled, hidden_states)
+        if state_positions is not None and not isinstance(queries, GPTFacePositions):
+            hidden_states = take_positions(hidden_states, state_positions)
         return GPTFaceModelOutput(
             last_hidden_state=hidden_states,
             pooler_output=hidden_states[:, 0],
@@ -475,7 +492,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         """Embeddings [B, L, H] → last states [B, L, H], those that do not change as they were kept."""
         queries = kept_states.queries
         assert queries is not None and kept_states.last is not None
-        rows = hidden_states[queries.mask]
+        rows = queries.take(hidden_states)
         for layer, kept in zip(self.layers, kept_states.layers, strict=True):
             rows = layer(queries.put(rows, kept.states), mask, text_length, queries, kept, **kwargs)
         return queries.put(self.norm(rows), kept_states.last)

@@ -109,19 +109,6 @@ class GPTFaceRefiner(PreTrainedModel):
     arXiv 2306.04632): it draws what the codes lost, and makes tone and edges fit to what stays.
 
     Its picture is `decoded · (1 + gain) + offset + residual`, gain and offset smooth. Before training it is `decoded`.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from gptface import GPTFaceRefiner, GPTFaceRefinerConfig
-
-    >>> refiner = GPTFaceRefiner(GPTFaceRefinerConfig(hidden_channels=[4, 4, 4, 4]))
-    >>> decoded, photo = torch.zeros(1, 3, 128, 128), torch.zeros(1, 3, 256, 256)
-    >>> refiner(decoded, photo, mask=torch.ones(1, 1, 256, 256)).shape
-    torch.Size([1, 3, 256, 256])
-
-    ```
     """
 
     config: GPTFaceRefinerConfig

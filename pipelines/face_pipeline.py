@@ -168,8 +168,7 @@ class FacePipeline(Pipeline):
             pixels = torch.from_numpy(np.stack([np.asarray(crop) for crop in crops])).to(parser.device, parser.dtype)
             return parser.probabilities(pixels.permute(0, 3, 1, 2) / 127.5 - 1).cpu().numpy()
 
-        labels = [parser.config.id2label[index] for index in range(parser.config.num_labels)]
-        return parse(photo, to_crop, predict, labels, size)
+        return parse(photo, to_crop, predict, parser.config.class_names, size)
 
     def require_face_parser(self) -> GPTFaceParser:
         """The model's face parser; raises `ValueError` where it has none that is trained."""

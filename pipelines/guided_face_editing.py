@@ -1,7 +1,7 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from transformers import BatchFeature
 from transformers.utils import logging
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
+from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner
 from gptface.processing.alignment import align
 from gptface.processing.composite import (
     COUNTS,
@@ -38,11 +39,14 @@ from gptface.processing.tone import match_tone
 from .edit_area import named_area
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
+from .refined_edit import refine_edit
 
 logger = logging.get_logger(__name__)
 
 # Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
 FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
+#: The refiner makes the edge fit by itself, and a wide one shows what the edit takes away.
+REFINED_FEATHER_RADIUS = 4.0
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
 SHOWS_THE_MOUTH = {"smile", "mouth", "lower_face", "beard", "face", "all"}
 
@@ -54,6 +58,8 @@ DEFAULTS = {
     # moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
     "itm_guidance": 4.0,
 }
+#: Where the plan is drawn first: guidance by matching does most there, more of the other breaks mouths (benchmarks/NOTES.md).
+PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
 #: Of a new colour for hair that is there: as only its colour is taken over, nothing gets coarse by it, and less leaves hair dark.
 HAIR_COLOUR_GUIDANCE = 4.5
 
@@ -81,16 +87,20 @@ class GuidedFaceEditingPipeline(FacePipeline):
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
         strength: in (0, 1], share of the region's cells that are redrawn, the most salient first; below 1 nothing is redrawn that would be put back.
-        num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
-        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2.
+        plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what changed of it; by
+            default where the checkpoint has a trained plan and more than a colour of hair is to change.
+        num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
+            [`DecodingSchedule`].
+        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2, or 1.5 for the plan.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
         seed or generator: the same seed gives the same picture.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
-        composite: how the edit gets into the photo, see [`composite_crop`].
-        keep_tone: whether skin keeps its tone, see [`match_tone`]; by default where the prompt speaks of expressions alone
-            and nothing is a hole. With `composite="replace"` it has no effect.
+        composite: how the edit gets into the photo: `"refined"`, the default where the checkpoint has a refiner (it draws the edit at twice
+            the size, with the photo in view), or see [`composite_crop`].
+        keep_tone: whether skin keeps its tone, by the refiner or see [`match_tone`]; by default where the prompt speaks of expressions
+            alone and nothing is a hole. With `composite="replace"` it has no effect.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
             candidates as they are so far.
@@ -120,6 +130,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             "forward": (
                 "strength",
                 *DECODING,
+                "plan_first",
                 "state_refresh",
                 "num_images_per_prompt",
                 "seed",
@@ -235,6 +246,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         num_images_per_prompt: int = 1,
         seed: int | None = None,
         generator: torch.Generator | None = None,
+        plan_first: bool | None = None,
         callback_on_step_end: Callable | None = None,
         progress_bar: bool = False,
         **decoding: Any,
@@ -246,30 +258,45 @@ class GuidedFaceEditingPipeline(FacePipeline):
         seeds = candidate_seeds(seed, generator, num_images_per_prompt)
         captions = {**inputs["text"], **inputs["negative"], **inputs["source"]}
         for edit in inputs["edits"]:
-            codes = self.model.image_tokenizer.encode(edit["pixel_values"].to(self.model.dtype))
+            tokenizer = self.model.image_tokenizer
+            latents = tokenizer.checked_latents(edit["pixel_values"].to(self.model.dtype))
+            codes = tokenizer.quantizer(latents)[1].flatten(1)
             cells, bound = edit["cells"], edit["bound"]
             if strength < 1:
                 edit["hair"] = edit["crown"] = None  # what of the hair has a new colour is not known
                 if cells is not None and bound is not None:
                     cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
             mask = self._cells_to_redraw(cells, codes, {**inputs["text"], **inputs["source"]}, strength)
-            scale = {} if edit["hair"] is None else {"guidance_scale": HAIR_COLOUR_GUIDANCE}
-            output = self.model.generate(
+            colour_alone = edit["hair"] is not None
+            scale = {"guidance_scale": HAIR_COLOUR_GUIDANCE} if colour_alone else {}
+            arguments = {
                 **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
-                image_codes=codes.expand(len(seeds), -1),
-                image_mask=mask.expand(len(seeds), -1),
-                **{**DEFAULTS, **scale, **decoding},
-                generator=[torch.Generator().manual_seed(each) for each in seeds],
-                callback_on_step_end=self._with_pictures(callback_on_step_end),
-                progress_bar=progress_bar,
-            )
+                "image_codes": codes.expand(len(seeds), -1),
+                "image_mask": mask.expand(len(seeds), -1),
+                "generator": [torch.Generator().manual_seed(each) for each in seeds],
+                "callback_on_step_end": self._with_pictures(callback_on_step_end),
+                "progress_bar": progress_bar,
+            }
+            if self._draws_plan_first(plan_first, colour_alone):
+                plan = tokenizer.encode_plan(latents=latents).expand(len(seeds), -1)
+                options = {**PLAN_DEFAULTS, **scale, **decoding}
+                output = self.model.generate_plan_first(**arguments, plan_codes=plan, **options)
+                edit["redrawn"] = output.filled
+            else:
+                output = self.model.generate(**arguments, **{**DEFAULTS, **scale, **decoding})
+                edit["redrawn"] = mask.expand(len(seeds), -1)
             decoded = self.model.image_tokenizer.decode(torch.cat([codes, output.codes]))
             if not torch.isfinite(decoded).all():
                 raise FloatingPointError("the decoded pixels are not finite: the checkpoint is damaged")
             edit["decoded"] = decoded.add(1).div(2).permute(0, 2, 3, 1)
             edit["match_scores"], edit["guidance_kl"] = output.match_scores, output.guidance_kl
-            edit["redrawn"] = mask[0]
         return {**inputs, "seeds": seeds}
+
+    def _draws_plan_first(self, wanted: bool | None, colour_alone: bool) -> bool:
+        trained = self.model.config.plan_trained
+        if wanted and not trained:
+            raise ValueError("this checkpoint has no trained plan: leave plan_first out")
+        return trained and not colour_alone if wanted is None else wanted
 
     def _with_pictures(self, callback: Callable | None) -> Callable | None:
         """The user's callback, given the partial pictures too; they are decoded for nobody else."""
@@ -277,7 +304,9 @@ class GuidedFaceEditingPipeline(FacePipeline):
             return None
 
         def on_step_end(step: int, state: dict[str, Any]) -> None:
-            images = self.processor.decode_codes(state["codes"], self.model.image_tokenizer)
+            tokenizer, codes = self.model.image_tokenizer, state["codes"]
+            coarse = codes.shape[1] != self.model.config.num_image_tokens
+            images = self.processor.pixels_to_pil((tokenizer.decode_plan if coarse else tokenizer.decode)(codes))
             callback(step, {**state, "images": images})
 
         return on_step_end
@@ -300,17 +329,22 @@ class GuidedFaceEditingPipeline(FacePipeline):
     def postprocess(
         self,
         outputs: dict[str, Any],
-        composite: CompositeMode | None = None,
+        composite: CompositeMode | Literal["refined"] | None = None,
         keep_tone: bool | None = None,
         feather: float | None = None,
         face: str | int = "largest",
     ) -> list[dict[str, Any]]:
-        hole = outputs["hole"]
+        hole, refiner = outputs["hole"], self.model.image_tokenizer.refiner
+        if composite == "refined" and refiner is None:
+            raise ValueError('this checkpoint has no refiner: leave composite="refined" out')
+        if composite is None and refiner is not None:
+            composite = "refined"
         composite = composite or ("replace" if hole else "adaptive")
         if keep_tone is None:
             keep_tone = not hole and speaks_of_expressions_alone(outputs["prompt"])
         if feather is None:
-            feather = HOLE_FEATHER_RADIUS if hole else FEATHER_RADIUS
+            feather = REFINED_FEATHER_RADIUS if composite == "refined" else FEATHER_RADIUS
+            feather = HOLE_FEATHER_RADIUS if hole else feather
         if not 0 <= feather < self.face_size:
             raise ValueError(f"feather must lie in 0…{self.face_size - 1} pixels of the crop, got {feather}")
         grid, size = self.model.config.grid_size, self.face_size
@@ -320,20 +354,28 @@ class GuidedFaceEditingPipeline(FacePipeline):
         for index, seed in enumerate(outputs["seeds"]):
             image, faces, masks = photo, [], []
             for edit in outputs["edits"]:
-                cells = edit["redrawn"].cpu().numpy().reshape(grid, grid)
+                cells = edit["redrawn"][index].cpu().numpy().reshape(grid, grid)
                 mask = fade_inwards(cells_to_mask(cells, size), feather)
                 if edit["bound"] is not None:
                     mask = np.minimum(mask, fade_inwards(edit["bound"], feather))
                 decoded = edit["decoded"].float().cpu().numpy()
                 edited, reconstruction = decoded[index + 1], decoded[0]
-                if keep_tone and composite != "replace":
-                    edited = match_tone(edited, reconstruction, mask)
-                kept = None
-                if edit["hair"] is not None and composite == "adaptive":
-                    edited, kept = recolour_hair(edited, reconstruction, edit["hair"])
-                image, crop = self._composite(
-                    image, edit["face"], edited, reconstruction, mask, composite, outputs["photo_mask"], kept
-                )
+                # of hair whose colour alone changes the strands stay: there is nothing to draw
+                recolour = edit["hair"] is not None and composite in ("refined", "adaptive")
+                if composite == "refined" and refiner is not None and not recolour:
+                    image, crop = self._refined(
+                        image, edit["face"], refiner, edited, reconstruction, mask, keep_tone, outputs
+                    )
+                else:
+                    mode: CompositeMode = "adaptive" if composite == "refined" else composite
+                    if keep_tone and mode != "replace":
+                        edited = match_tone(edited, reconstruction, mask)
+                    kept = None
+                    if recolour:
+                        edited, kept = recolour_hair(edited, reconstruction, edit["hair"])
+                    image, crop = self._composite(
+                        image, edit["face"], edited, reconstruction, mask, mode, outputs["photo_mask"], kept
+                    )
                 if edit["crown"] is not None:
                     before, after = (np.asarray(each, np.float32) / 255 for each in (edit["face"].crop, crop))
                     image = recolour_crown(image, edit["crown"], before, after)
@@ -362,6 +404,34 @@ class GuidedFaceEditingPipeline(FacePipeline):
             )
         return sorted(results, key=lambda result: -result["match_score"])
 
+    def _refined(
+        self,
+        photo: Image.Image,
+        face: AlignedFace,
+        refiner: GPTFaceRefiner,
+        edited: np.ndarray,
+        reconstruction: np.ndarray,
+        mask: np.ndarray,
+        keep_tone: bool,
+        outputs: dict[str, Any],
+    ) -> tuple[Image.Image, Image.Image]:
+        """The photo and the crop with the edit as the refiner draws it."""
+        matrix = self._to_crop(photo, face)
+        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone)
+        pasted = paste_back(
+            photo, refined.pixels, refined.mask, refined.matrix, "replace", None, outputs["photo_mask"]
+        )
+        crop = composite_crop(refined.photo, refined.pixels, refined.mask, "replace")
+        whole = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
+        return pasted, whole.resize((self.face_size, self.face_size), Image.Resampling.BOX)
+
+    def _to_crop(self, photo: Image.Image, face: AlignedFace) -> np.ndarray:
+        """[2, 3] from photo to crop; an aligned input of another size is a photo whose crop is all of it."""
+        if face.matrix is not None:
+            return face.matrix
+        scale = self.face_size / np.array(photo.size, dtype=np.float64)
+        return np.array([[scale[0], 0, 0], [0, scale[1], 0]])
+
     def _composite(
         self,
         photo: Image.Image,
@@ -377,8 +447,6 @@ class GuidedFaceEditingPipeline(FacePipeline):
         original = np.asarray(face.crop, dtype=np.float32) / 255
         crop = composite_crop(original, edited, mask, mode, reconstruction, kept)
         crop_image = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
-        # an aligned input of another size is a photo whose crop is all of it
-        scale = self.face_size / np.array(photo.size, dtype=np.float64)
-        matrix = face.matrix if face.matrix is not None else np.array([[scale[0], 0, 0], [0, scale[1], 0]])
+        matrix = self._to_crop(photo, face)
         pasted = paste_back(photo, edited, mask, matrix, mode, reconstruction, photo_mask, kept)
         return pasted, crop_image

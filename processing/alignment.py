@@ -127,7 +127,7 @@ def covered_cells(matrix: np.ndarray, size: ArrayLike, grid: int = 16) -> np.nda
     """
     steps = np.linspace(0, CROP_SIZE, grid + 1)
     points = apply(inverse(matrix), np.stack(np.meshgrid(steps, steps), axis=-1))
-    inside = ((points >= -0.5) & (points <= np.asarray(size) + 0.5)).all(axis=-1)
+    inside: np.ndarray = np.all((points >= -0.5) & (points <= np.asarray(size) + 0.5), axis=-1)
     return inside[:-1, :-1] & inside[:-1, 1:] & inside[1:, :-1] & inside[1:, 1:]
 
 

@@ -9,7 +9,7 @@ Fixtures that all tests share. Everything is tiny and seeded; nothing needs the 
 - `tiny_tokenizer`: a trained [`GPTFaceTokenizer`] with at most 16 tokens a caption. Read only.
 - `tiny_processor`: it and an image processor of 64 px.
 - `tiny_checkpoint`: folder of a complete checkpoint that every class and pipeline loads: 64 px, a grid of 8×8 cells, so that named
-  regions have cells; `match_trained`, heads `attributes` (multi-label) and `expression` (7 labels), both `trained`. Its weights are
+  regions have cells; a face parser; `match_trained`, heads `attributes` (multi-label) and `expression` (7 labels), both `trained`. Its weights are
   random. Read only: copy it to change it.
 - `checkout_on_path`: `benchmarks` can be imported, which is not part of the package.
 - `face_picture`: an RGB picture of 80×96 px, smooth, in PIL. No detector finds a face in it: use `aligned=True` or `landmarks`.
@@ -33,6 +33,8 @@ from gptface import (
     GPTFaceConfig,
     GPTFaceForPreTraining,
     GPTFaceImageProcessor,
+    GPTFaceParser,
+    GPTFaceParserConfig,
     GPTFaceProcessor,
     GPTFaceTokenizer,
 )
@@ -51,6 +53,7 @@ CAPTIONS = [
     "a happy young person with a mouth mask",
 ]
 IMAGE_TOKENIZER = {"image_size": 24, "latent_channels": 5, "hidden_channels": 8, "fsq_levels": [3, 4, 5]}
+FACE_PARSER = {"image_size": 64, "block_out_channels": [8, 8, 16, 16], "dilations": [1]}
 TRANSFORMER = {
     "vocab_size": 37,
     "hidden_size": 32,
@@ -145,6 +148,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_processor: GP
         sep_token_id=tokenizer.sep_token_id,
         mask_token_id=tokenizer.mask_token_id,
     )
+    parser = GPTFaceParser(GPTFaceParserConfig(**FACE_PARSER))
+    model.gptface.face_parser, model.config.face_parser_config = parser, parser.config
     folder = tmp_path_factory.mktemp("tiny-gptface")
     model.save_pretrained(folder)
     tiny_processor.save_pretrained(folder)

@@ -169,7 +169,7 @@ def sample_caption(
         plain: share of captions that are lists of committed phrases (`render_plainly`).
     """
     mentions = sample_mentions(labels, rng, max_mentions)
-    if plain and mentions and rng.random() < plain:
+    if mentions and rng.random() < plain:
         return Caption(render_plainly(mentions, rng), mentions)
     if labels.get(GRAYSCALE) == 1 and rng.random() < _GRAYSCALE_SHARE:
         mentions[GRAYSCALE] = 1

@@ -106,15 +106,6 @@ class CodeTable:
             return int(own.casefold() != caption.text.casefold())
         return contradictions(caption.mentions, self.labels[row])
 
-    def agrees(self, caption: Caption, row: int) -> int:
-        """Whether a caption is true of a row: 1, 0, or −100 where the labels do not say. A weak caption is true of its own row only."""
-        if self.contradictions(caption, row):
-            return 0
-        own = self.texts[row]
-        if not caption.mentions:
-            return 1 if own is not None and own.casefold() == caption.text.casefold() else IGNORED
-        return 1 if caption.mentions.keys() <= self.labels[row].keys() else IGNORED
-
 
 def load_code_table(folders: Mapping[str, float] | Sequence[str | Path], fingerprint: str) -> CodeTable:
     """

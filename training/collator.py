@@ -30,8 +30,8 @@ MASKED, RANDOM, KEPT = 0, 1, 2
 CANDIDATES = 16
 #: What the model reads as cells that a picture has no pixels for.
 ABSENT_CODE = -1
-# A stream of a sample's noise, beside those of the masks.
-POSITIONS = 4
+# Streams of a sample's noise, beside those of the masks.
+CELL_POSITIONS, WORD_POSITIONS = 4, 5
 # Keep what is drawn for a batch apart from what is drawn for its first sample.
 MATCHES, CONTRASTS = 2**62, 2**61
 
@@ -69,6 +69,7 @@ class PreTrainingCollator:
         contrast_cells: most cells of the region that a pair looks at.
         predicted_cells: so many masked cells of each picture are predicted, drawn at random where more are masked; all, where it is
             not given. Predicting is a large part of a step.
+        predicted_words: likewise of the words of each caption; worth it where the vocabulary is large.
         text_lengths: captions are padded to the least of these lengths that holds the batch's longest, so that few shapes occur: by
             default to the next multiple of 8.
         plan: whether the batch is one of plan tokens instead of codes.
@@ -95,6 +96,7 @@ class PreTrainingCollator:
     contrast_attributes: int = 8
     contrast_cells: int = 32
     predicted_cells: int | None = None
+    predicted_words: int | None = None
     text_lengths: Sequence[int] = ()
     plan: bool = False
     plan_dropout: float = 0.4
@@ -143,8 +145,13 @@ class PreTrainingCollator:
         wholly_masked = batch.pop("wholly_masked")
         for name in ("image_labels", "text_labels"):
             batch[name][false] = IGNORED
-        if self.predicted_cells is not None and self.predicted_cells < codes.shape[1]:
-            batch["image_positions"] = self._positions(batch["image_labels"], noise)
+        for name, budget, stream in (
+            ("image", self.predicted_cells, CELL_POSITIONS),
+            ("text", self.predicted_words, WORD_POSITIONS),
+        ):
+            labels = batch[f"{name}_labels"]
+            if budget is not None and budget < labels.shape[1]:
+                batch[f"{name}_positions"] = predicted_positions(labels, budget, noise.stream(stream))
         if self.match_captions:
             batch["match"] = self._pad(encoded["match"], length) | {"labels": matches}
         else:
@@ -162,25 +169,22 @@ class PreTrainingCollator:
     @staticmethod
     def _counts(batch: Mapping[str, Any]) -> np.ndarray:
         """How many labels each term of the loss counts [5], in the order of `LOSS_TERMS`."""
-        image = batch["image_labels"]
-        if "image_positions" in batch:
-            image = np.take_along_axis(image, batch["image_positions"], 1)
+        image, text = (
+            np.take_along_axis(batch[f"{name}_labels"], batch[f"{name}_positions"], 1)
+            if f"{name}_positions" in batch
+            else batch[f"{name}_labels"]
+            for name in ("image", "text")
+        )
         match = batch["match"]["labels"] if "match" in batch else batch["match_labels"]
         none = np.empty(0)
         counted = (
-            batch["text_labels"],
+            text,
             image,
             match,
             batch.get("labels", none),
             batch.get("contrast", {}).get("labels", none),
         )
         return np.array([(labels >= 0).sum() for labels in counted], np.float32)
-
-    def _positions(self, labels: np.ndarray, noise: SampleNoise) -> np.ndarray:
-        """Cells to predict [B, budget]: those that have a label, at random; where there are fewer, others."""
-        order = noise.stream(POSITIONS).uniform(labels.shape[1]) + (labels == IGNORED)
-        assert self.predicted_cells is not None
-        return np.argpartition(order, self.predicted_cells - 1, axis=1)[:, : self.predicted_cells]
 
     def mask_pairs(
         self,
@@ -414,6 +418,12 @@ class ScalesCollator:
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {name: collator(samples) for name, collator in self.collators.items()}
+
+
+def predicted_positions(labels: np.ndarray, budget: int, noise: SampleNoise) -> np.ndarray:
+    """`budget` positions [B, budget] of labels [B, N]: those that have one, at random; where there are fewer, others beside them."""
+    order = noise.uniform(labels.shape[1]) + (labels == IGNORED)
+    return np.argpartition(order, budget - 1, axis=1)[:, :budget]
 
 
 def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int, length: int | None = None) -> np.ndarray:

@@ -57,7 +57,7 @@ def find_landmarks(image: Image.Image, detector: Detector, expected: ArrayLike |
 def is_alike(landmarks: ArrayLike, expected: ArrayLike, size: tuple[int, int]) -> bool:
     """Whether landmarks [5, 2] in a picture of `size` (width, height) may be those of the face that is expected at others."""
     matrix = similarity_transform(expected, landmarks)
-    centre = np.mean(expected, axis=0)
+    centre = np.asarray(expected, dtype=np.float64).mean(axis=0)
     shift = np.abs(apply(matrix, centre) - centre).max() / min(size)
     return 1 / _LARGEST_RATIO <= scale_of(matrix) <= _LARGEST_RATIO and bool(shift <= _LARGEST_SHIFT)
 

@@ -174,8 +174,8 @@ def encode_columns(
     labeller: Labeller | None = None,
 ) -> "dict[str, pa.Array]":
     """
-    The columns `codes`, `codes_flipped` (with `flips`), those of the plan, `grey` and `lens_brightness` (see [`lens_brightness`]) of crops of the tokenizer's
-    size, and those of a labeller.
+    The columns `codes`, `codes_flipped` (with `flips`), those of the plan, `grey` and `lens_brightness` (see [`lens_brightness`]) of
+    crops of the tokenizer's size, and those of a labeller.
 
     Args:
         covered: which cells of each have pixels, boolean [grid, grid]; the codes of the others are `ABSENT`.

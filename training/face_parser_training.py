@@ -208,11 +208,11 @@ def train_face_parser(
         )
     device = images.device
     parser = new_parser(GPTFaceParserConfig(image_size=images.shape[1]), arguments.seed) if parser is None else parser
-    run = _Run(parser.to(device).to(memory_format=torch.channels_last), arguments, device)  # type: ignore[call-arg]
+    run = _Run(parser.to(device).to(memory_format=torch.channels_last), arguments, device)  # type: ignore[call-arg,arg-type]
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
     augmentation = augmentation or ParsingAugmentation()
-    classes = parser.config.num_labels
+    classes = len(parser.config.class_names)
     weights = class_weights(masks, classes, arguments.rare_class_weight)
     shown = torch.stack([(masks == index).flatten(1).any(1) for index in range(classes)], 1)
     draw = _Drawing(images, masks, face_weights(shown, arguments.rare_face_weight))
@@ -420,7 +420,7 @@ def parsing_confusion(
     parser: GPTFaceParser, images: torch.Tensor, masks: torch.Tensor, batch_size: int = 16
 ) -> torch.Tensor:
     """Confusion counts long [C, C] of a parser, on the CPU, over pictures uint8 [N, S, S, 3] and masks [N, S, S]; no mirror images."""
-    classes = parser.config.num_labels
+    classes = len(parser.config.class_names)
     counts = torch.zeros(classes, classes, dtype=torch.long)
     for start in range(0, len(images), batch_size):
         rows = slice(start, start + batch_size)
@@ -432,7 +432,7 @@ def parsing_confusion(
 
 def _log_scores(parser: GPTFaceParser, faces: ParsedFaces, step: int) -> None:
     scores = intersection_over_union(parsing_confusion(parser, faces.images, faces.masks))
-    named = {parser.config.id2label[index]: round(score, 3) for index, score in enumerate(scores.tolist())}
+    named = {name: round(score, 3) for name, score in zip(parser.config.class_names, scores.tolist(), strict=True)}
     logger.info("step %d, IoU %s, mean %.4f", step, named, float(scores.nanmean()))
 
 

@@ -57,6 +57,8 @@ def initial_image_tokenizer(
         tokenizer = GPTFaceImageTokenizer(merged_config(source.config, fields)).eval()
         load_part(tokenizer.encoder, source.encoder.state_dict(), init)
         load_part(tokenizer.decoder, source.decoder.state_dict(), init)
+        if tokenizer.plan is not None and source.plan is not None:
+            tokenizer.plan.load_state_dict(source.plan.state_dict())
         adapt_quantizer(tokenizer, source, pixels)
         return tokenizer
     from safetensors.torch import load_file

@@ -41,6 +41,7 @@ class ImageTokenizerTrainingConfig(Recipe):
         codebook: fields of [`CodebookConfig`], for `quantizer: codebook`.
         discriminator: fields of [`DiscriminatorConfig`]; none by default.
         frozen_codes: train only what decodes: codes made with the `init` folder stay valid, and so does what was trained on them.
+            A plan of the `init` folder stays then, too; without it there is none, as its codes come from the encoder.
         weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept; none = the weights.
             For quantizers without a codebook.
         start_pictures: about as many training pictures set what is new in the quantizer.
@@ -64,6 +65,11 @@ class ImageTokenizerTrainingConfig(Recipe):
     start_pictures: int = 64
     arguments: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def model_fields(self) -> dict[str, Any]:
+        """What replaces fields of the configuration of the `init` folder."""
+        return self.model if self.frozen_codes else {**self.model, "plan_levels": None}
+
     def sources(self, entries: list[dict[str, Any]]) -> list[PictureSource]:
         """The sources of `train` or `evaluation`, their paths under `data_dir`."""
         return [PictureSource(**{**entry, "path": str(Path(self.data_dir, entry["path"]))}) for entry in entries]
@@ -74,8 +80,8 @@ def _tokenizer_config(config: ImageTokenizerTrainingConfig, checkpoint: str | No
     if checkpoint:
         return GPTFaceImageTokenizerConfig.from_pretrained(checkpoint)
     if isinstance(config.init, str):
-        return merged_config(GPTFaceImageTokenizerConfig.from_pretrained(config.init), config.model)
-    return GPTFaceImageTokenizerConfig(**config.model)
+        return merged_config(GPTFaceImageTokenizerConfig.from_pretrained(config.init), config.model_fields)
+    return GPTFaceImageTokenizerConfig(**config.model_fields)
 
 
 def check_crop_size(crop_size: int, config: GPTFaceImageTokenizerConfig) -> None:
@@ -102,7 +108,7 @@ def build_image_tokenizer(
     if checkpoint:
         return GPTFaceImageTokenizer.from_pretrained(checkpoint, dtype=torch.float32)
     pixels = collate_pictures(dataset.spread(config.start_pictures))["pixel_values"]
-    tokenizer = initial_image_tokenizer(config.init, config.model, pixels)
+    tokenizer = initial_image_tokenizer(config.init, config.model_fields, pixels)
     if type(tokenizer.quantizer) is CodebookQuantizer and CodebookConfig(**config.codebook).kmeans:
         start_codebook(tokenizer, pixels, seed)
     return tokenizer

@@ -9,10 +9,10 @@ from gptface.processing.regions import region_cells, regions_from_prompt
 
 from .captions import phrase_for
 from .code_dataset import IGNORED
-from .phrases import PHRASES, SAYABLE
+from .phrases import GRAYSCALE, PHRASES, SAYABLE
 
 #: Columns of [`label_matrix`].
-MENTIONS = tuple(SAYABLE)
+MENTIONS = (*SAYABLE, GRAYSCALE)
 _COLUMNS = {name: column for column, name in enumerate(MENTIONS)}
 UNKNOWN = -1
 

@@ -91,7 +91,7 @@ def with_plan(
     state = {name: tensor for name, tensor in tokenizer.state_dict().items() if not name.startswith("plan.")}
     missing = copy.load_state_dict(state, strict=False).missing_keys
     assert all(name.startswith("plan.") for name in missing)
-    return copy.to(tokenizer.device, tokenizer.dtype).eval()
+    return copy.to(tokenizer.device, tokenizer.dtype).eval()  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -159,7 +159,7 @@ class _PlanTrainer:
             raise ValueError("the image tokenizer has no plan: see with_plan")
         self.settings, self.device, self.checkpoint = settings, device, checkpoint
         tokenizer.requires_grad_(False).eval()
-        self.tokenizer = tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-arg]
+        self.tokenizer = tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[arg-type, call-arg]
         self.plan = tokenizer.plan
         self.faces = faces.to(device)
         self.covered = None if covered is None else covered.to(device)

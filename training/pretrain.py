@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,10 @@ class PreTrainingConfig(Recipe):
     @classmethod
     def check(cls, path: str | Path, values: dict[str, Any]) -> None:
         term_weights(values.get("loss_weights") or {})
+        known = {field.name for field in fields(GPTFaceConfig)}
+        unknown = sorted(set(values.get("model") or {}) - known)
+        if unknown:
+            raise ValueError(f"{path}: model has no fields {unknown}; known: {sorted(known)}")
         scales = values.get("scales", ["image"])
         if not scales or set(scales) - set(SCALES):
             raise ValueError(f"{path}: scales must be some of {SCALES}, got {scales}")
@@ -162,7 +166,9 @@ def build_model(
         if config.image_tokenizer and not checkpoint:
             image_tokenizer = load_image_tokenizer(config.image_tokenizer)
         rows = load_rows(config, image_tokenizer, arguments)
-        if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
+        # no weight tells 7 levels from 8
+        codes = [(each.fingerprint(), each.config.num_codes) for each in (image_tokenizer, model.image_tokenizer)]
+        if codes[0] != codes[1]:
             seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
             model = carry_over(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
         return model, GPTFaceTokenizer.from_pretrained(source), rows
@@ -254,7 +260,8 @@ def time_budget(config: PreTrainingConfig, checkpoint: str | None) -> TimeBudget
     if config.minutes is None:
         return None
     budget = TimeBudget(config.minutes, ClockSchedule(**config.schedule))
-    spent = (trainer_state(checkpoint).stateful_callbacks or {}).get(BUDGET_STATE) if checkpoint else None  # type: ignore[union-attr]
+    callbacks: Any = trainer_state(checkpoint).stateful_callbacks if checkpoint else None
+    spent = (callbacks or {}).get(BUDGET_STATE)
     if spent:
         budget.resume(spent)
     return budget
@@ -285,6 +292,7 @@ def pretrain(config: PreTrainingConfig) -> Path:
         place_stream(rows, arguments, checkpoint)
     # from the first checkpoint on: what a run has trained so far may be used
     model.config.match_trained = True
+    model.config.plan_trained |= "plan" in config.scales
     if config.auxiliary_head:
         model.config.heads[config.auxiliary_head]["trained"] = True
     evaluation = None

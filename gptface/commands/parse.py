@@ -23,7 +23,7 @@ def run_parse(options: argparse.Namespace) -> int:
     if options.output is not None:
         check_output(options.output)
     parse = load_pipeline("face-parsing", options.model)
-    labels = list(parse.model.face_parser.config.id2label.values())
+    labels = list(parse.model.face_parser.config.class_names)
     photo = load_image(options.photo)
     result = parse(photo, face=face_index(options.face), aligned=options.aligned, on_error="return")
     if report_error(options.photo, result, options.json):

@@ -50,6 +50,7 @@ report(
     tasks=sorted(tasks),
     attributes=attributes(photo, aligned=True),
     expression=tasks["facial-expression"](photo, aligned=True),
+    parsed=[each["label"] for each in tasks["face-parsing"](photo, aligned=True)],
     again=again(photo, aligned=True),
     pixels=int(np.asarray(edited["image"], dtype=int).sum()),
     match=edited["match_score"],
@@ -99,6 +100,8 @@ def test_remote_pipelines_give_what_the_package_gives(clean, tiny_checkpoint, ph
         expected = pipeline(task, model=str(tiny_checkpoint))(str(photo), aligned=True)
         assert [entry["label"] for entry in clean[name]] == [entry["label"] for entry in expected]
         assert [e["score"] for e in clean[name]] == pytest.approx([e["score"] for e in expected], abs=1e-5)
+    parsed = pipeline("face-parsing", model=str(tiny_checkpoint))(str(photo), aligned=True)
+    assert clean["parsed"] == [each["label"] for each in parsed]
     edit = pipeline("guided-face-editing", model=str(tiny_checkpoint))
     expected = edit(str(photo), prompt="smiling", seed=0, aligned=True, num_inference_steps=2)[0]
     assert clean["match"] == pytest.approx(expected["match_score"], abs=1e-4)

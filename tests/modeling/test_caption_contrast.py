@@ -8,6 +8,7 @@ from gptface.modeling_gptface.caption_contrast import caption_contrast_loss
 
 @pytest.fixture
 def example():
+    """Three pictures and two attributes: three pairs, and one for which nothing is asked."""
     generator = torch.Generator().manual_seed(0)
     batch, cells, codes, size, attributes = 3, 6, 5, 4, 2
     states = torch.randn(batch, cells, size, generator=generator)
@@ -15,46 +16,54 @@ def example():
     image_labels[:, ::3] = -100
     words = torch.randn(2 * attributes, 2, size, generator=generator)
     head = torch.randn(size, codes, generator=generator)
-    regions = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]).bool()
-    labels = torch.tensor([[1, -100], [0, 1], [-100, -1]])
+    contrast = {
+        "attention_mask": torch.tensor([[1, 1], [1, 0], [1, 1], [1, 0]]),
+        "phrases": torch.tensor([[0, 1], [0, 1], [2, 3], [2, 3]]),
+        "pictures": torch.tensor([0, 1, 1, 2]),
+        # of the first attribute cells 0 to 2, of the second 2 to 5; those without a label do not count
+        "positions": torch.tensor([[0, 1, 2, -1], [2, 1, -1, -1], [2, 3, 4, 5], [2, 3, 4, 5]]),
+        "labels": torch.tensor([1, 0, 1, -100]),
+    }
 
-    def cell_logits(states, spoken, mask, cells):
-        return ((states + (spoken * mask[..., None]).sum(1, keepdim=True)) @ head)[cells]
+    def cell_logits(states, spoken, mask):
+        return (states + (spoken * mask[..., None]).sum(1, keepdim=True)) @ head
 
-    return cell_logits, states, image_labels, words, torch.tensor([[1, 1], [1, 0], [1, 1], [1, 0]]), regions, labels
+    return cell_logits, states, image_labels, words, contrast
 
 
 def test_it_is_the_cross_entropy_of_the_log_likelihood_ratio(example):
-    cell_logits, states, image_labels, words, mask, regions, labels = example
-    expected = []
-    for picture, attribute in ((0, 0), (1, 0), (1, 1)):
+    cell_logits, states, image_labels, words, contrast = example
+    mask, regions, expected = contrast["attention_mask"], ((1, 2), (2, 4, 5)), []
+    for picture, attribute, label in ((0, 0, 1), (1, 0, 0), (1, 1, 1)):
         sums = []
         for value in (0, 1):
             phrase = 2 * attribute + value
-            counted = regions[attribute] & (image_labels[picture] != -100)
-            logits = cell_logits(states[[picture]], words[[phrase]], mask[[phrase]], torch.ones_like(counted)[None])
-            sums.append(
-                sum(logits[cell].log_softmax(-1)[image_labels[picture, cell]] for cell in counted.nonzero()[:, 0])
-            )
-        odds = sums[1] - sums[0] if labels[picture, attribute] else sums[0] - sums[1]
+            logits = cell_logits(states[[picture]], words[[phrase]], mask[[phrase]])[0]
+            sums.append(sum(logits[cell].log_softmax(-1)[image_labels[picture, cell]] for cell in regions[attribute]))
+        odds = sums[1] - sums[0] if label else sums[0] - sums[1]
         expected.append(-torch.nn.functional.logsigmoid(odds))
-    loss = caption_contrast_loss(*example)
-    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    torch.testing.assert_close(caption_contrast_loss(*example), torch.stack(expected).mean())
 
 
 def test_where_nothing_is_asked_it_is_zero(example):
-    *inputs, labels = example
-    assert caption_contrast_loss(*inputs, torch.full_like(labels, -100)) == 0
+    *inputs, contrast = example
+    nothing = {**contrast, "labels": torch.full_like(contrast["labels"], -100)}
+    assert caption_contrast_loss(*inputs, nothing) == 0
+    empty = {**contrast, "labels": torch.full_like(contrast["labels"], -100), "positions": torch.full((4, 4), -1)}
+    assert caption_contrast_loss(*inputs, empty) == 0
 
 
-def test_a_model_without_a_caption_reader_says_what_is_missing(tiny_model, tiny_inputs):
-    model = tiny_model()
+@pytest.mark.parametrize("options", [{}, {"caption_reader": True, "image_labels": None}])
+def test_a_model_that_cannot_tell_says_what_is_missing(tiny_model, tiny_inputs, options):
+    labels = options.pop("image_labels", 0)
+    model = tiny_model(**options)
     inputs = tiny_inputs(model.config)
-    with pytest.raises(ValueError, match="caption_reader"):
-        model(
-            **inputs,
-            image_labels=inputs["image_codes"],
-            contrast_input_ids=model.gptface.empty_caption(2),
-            contrast_cells=torch.ones(1, 9, dtype=torch.bool),
-            contrast_labels=torch.ones(2, 1, dtype=torch.long),
-        )
+    contrast = {
+        "input_ids": model.gptface.empty_caption(2),
+        "phrases": torch.tensor([[0, 1]]),
+        "pictures": torch.tensor([0]),
+        "positions": torch.tensor([[0, 1]]),
+        "labels": torch.tensor([1]),
+    }
+    with pytest.raises(ValueError, match="contrast needs image_labels, and caption_reader"):
+        model(**inputs, image_labels=None if labels is None else inputs["image_codes"], contrast=contrast)

@@ -46,27 +46,6 @@ def full_states(model, monkeypatch):
     monkeypatch.setattr(model.gptface, "_queries", lambda *arguments: None)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_a_training_step_has_the_same_losses_and_gradients(tiny_model, inputs, variant, attention, monkeypatch):
-    model = tiny_model(GPTFaceForPreTraining, **variant).train()
-    model.set_attn_implementation(attention)
-    results = []
-    for full in (False, True):
-        if full:
-            full_states(model, monkeypatch)
-        model.zero_grad()
-        outputs = model(**inputs, **training_labels(inputs))
-        outputs.loss.backward()
-        gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-        results.append((outputs, {name: gradient.clone() for name, gradient in gradients.items()}))
-    (saved, saved_gradients), (plain, plain_gradients) = results
-    for term in (*TERMS, "text_logits", "image_logits", "match_logits"):
-        torch.testing.assert_close(getattr(saved, term), getattr(plain, term), atol=1e-5, rtol=1e-5)
-    assert saved_gradients.keys() == plain_gradients.keys()
-    for name, gradient in plain_gradients.items():
-        torch.testing.assert_close(saved_gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
-
-
 def test_the_states_that_are_asked_for_are_those_of_the_whole_sequence(tiny_model, inputs, variant):
     model = tiny_model(**variant).gptface
     words = torch.tensor([[0, 1, 0, 0, 1]]).bool()
@@ -79,12 +58,60 @@ def test_the_states_that_are_asked_for_are_those_of_the_whole_sequence(tiny_mode
     torch.testing.assert_close(asked.pooler_output, every[:, 0], atol=1e-5, rtol=1e-5)
 
 
-def test_the_last_layer_works_on_what_is_needed_alone(tiny_model, inputs):
-    model = tiny_model(GPTFaceForPreTraining)
-    rows = []
+def predicted_positions(labels):
+    """As many positions of each sample as the one with most labels has, those with a label first."""
+    order = (labels == -100).long().argsort(dim=1, stable=True)
+    return order[:, : int((labels != -100).sum(1).max())]
+
+
+def with_positions(labels):
+    return {
+        **labels,
+        **{f"{name}_positions": predicted_positions(labels[f"{name}_labels"]) for name in ("text", "image")},
+    }
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_last_layer_works_on_what_is_predicted_alone(tiny_model, inputs, variant, attention):
+    """What it leaves out must not have been needed: losses and gradients stay."""
+    model = tiny_model(GPTFaceForPreTraining, **variant).train()
+    model.set_attn_implementation(attention)
+    labels, rows, results = training_labels(inputs), [], []
     model.gptface.layers[-1].feed_forward.register_forward_hook(lambda _, args, __: rows.append(args[0].shape[:-1]))
-    model(**inputs, **training_labels(inputs))
-    assert rows == [(int(inputs["image_mask"].sum()) + 2 + 3,)]  # cells, words, [CLS] of each sample
+    for given in (with_positions(labels), labels):
+        model.zero_grad()
+        output = model(**inputs, **given)
+        output.loss.backward()
+        gradients = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+        results.append((output, gradients))
+    (saved, saved_gradients), (plain, plain_gradients) = results
+    if model.config.match_head == "cls":  # the other one reads every cell
+        assert rows[0] == (3, 1 + 2 + int(inputs["image_mask"].sum(1).max()))  # [CLS], words, cells
+    for term in TERMS:
+        torch.testing.assert_close(getattr(saved, term), getattr(plain, term), atol=1e-5, rtol=1e-5)
+    assert saved_gradients.keys() == plain_gradients.keys()
+    for name, gradient in plain_gradients.items():
+        torch.testing.assert_close(saved_gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_positions_are_taken_where_all_states_are_computed(tiny_model, inputs):
+    """Who looks at the layers gets the same answer, and whole layers."""
+    model = tiny_model(GPTFaceForPreTraining)
+    labels = with_positions(training_labels(inputs))
+    saved, whole = model(**inputs, **labels), model(**inputs, **labels, output_hidden_states=True)
+    assert whole.hidden_states[-1].shape[1] == 5 + 9
+    for name in (*TERMS, "text_logits", "image_logits"):
+        torch.testing.assert_close(getattr(saved, name), getattr(whole, name), atol=1e-5, rtol=1e-5)
+
+
+def test_terms_that_read_every_cell_get_every_cell(tiny_model, inputs):
+    heads = {"mood": {"labels": ["calm", "tense"], "problem_type": "single_label_classification", "trained": True}}
+    model = tiny_model(GPTFaceForPreTraining, heads=heads, auxiliary_head="mood")
+    labels = {**training_labels(inputs), "labels": torch.tensor([0, 1, 1])}
+    expected = model(**inputs, **labels)
+    output = model(**inputs, **labels, image_positions=predicted_positions(labels["image_labels"]))
+    for term in (*TERMS, "label_loss"):
+        torch.testing.assert_close(getattr(output, term), getattr(expected, term), atol=1e-5, rtol=1e-5)
 
 
 def test_whoever_asks_for_hidden_states_gets_all_of_them(tiny_model, inputs):

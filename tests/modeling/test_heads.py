@@ -32,7 +32,7 @@ EVERY_CLASS = [
 
 @pytest.fixture
 def pretraining(tiny_model, tiny_inputs):
-    model = tiny_model(text_loss_weight=0.5, image_loss_weight=2.0, match_loss_weight=3.0)
+    model = tiny_model()
     return model, tiny_inputs(model.config)
 
 
@@ -48,7 +48,8 @@ def labels_of(inputs):
 
 def test_each_term_is_the_mean_over_what_it_counts(pretraining):
     model, inputs = pretraining
-    full, output = model(**inputs), model(**inputs, **labels_of(inputs))
+    weights = torch.tensor([0.5, 2.0, 3.0, 1.0, 1.0])
+    full, output = model(**inputs), model(**inputs, **labels_of(inputs), loss_weights=weights)
     text = -full.text_logits.log_softmax(-1)
     torch.testing.assert_close(output.text_loss, (text[0, 1, 7] + text[1, 2, 8]) / 2)
     image = -full.image_logits.log_softmax(-1).gather(-1, inputs["image_codes"][..., None])[..., 0]
@@ -59,13 +60,33 @@ def test_each_term_is_the_mean_over_what_it_counts(pretraining):
     torch.testing.assert_close(output.loss, expected)
 
 
-def test_logits_with_labels_are_those_of_the_rows_that_count(pretraining):
+def test_labels_change_no_logits(pretraining):
+    """Metrics are computed on them in evaluation: they are over all words and cells."""
     model, inputs = pretraining
-    full, labels = model(**inputs), labels_of(inputs)
-    output = model(**inputs, **labels)
+    full, output = model(**inputs), model(**inputs, **labels_of(inputs))
     assert full.text_logits.shape == (2, 5, 37) and full.image_logits.shape == (2, 9, 60)
-    torch.testing.assert_close(output.text_logits, full.text_logits[labels["text_labels"] != -100])
-    torch.testing.assert_close(output.image_logits, full.image_logits[labels["image_labels"] != -100])
+    for name in ("text_logits", "image_logits", "match_logits"):
+        assert torch.equal(getattr(output, name), getattr(full, name))
+
+
+@pytest.mark.parametrize("match_head", ["cls", "cross"])
+@pytest.mark.parametrize("words", [False, True])
+def test_logits_at_positions_are_those_of_the_whole_sequence(tiny_model, tiny_inputs, match_head, words):
+    """The cells in the order that was asked for, and the loss over their labels alone."""
+    model = tiny_model(match_head=match_head)
+    inputs = tiny_inputs(model.config)
+    labels = labels_of(inputs)
+    cells, places = torch.tensor([[8, 0, 3], [1, 2, 0]]), torch.tensor([[1, 0], [2, 3]])
+    positions = {"image_positions": cells, **({"text_positions": places} if words else {})}
+    full, output = model(**inputs), model(**inputs, **labels, **positions)
+    rows = torch.arange(2)[:, None]
+    torch.testing.assert_close(output.image_logits, full.image_logits[rows, cells])
+    torch.testing.assert_close(output.text_logits, full.text_logits[rows, places] if words else full.text_logits)
+    torch.testing.assert_close(output.match_logits, full.match_logits)
+    chosen = labels["image_labels"].gather(1, cells)
+    expected = torch.nn.functional.cross_entropy(output.image_logits[chosen >= 0], chosen[chosen >= 0])
+    torch.testing.assert_close(output.image_loss, expected)
+    torch.testing.assert_close(output.text_loss, model(**inputs, **labels).text_loss)
 
 
 def test_ignored_samples_do_not_count(pretraining):
@@ -90,7 +111,9 @@ def test_no_labels_no_loss(pretraining):
     assert output.loss is None and output.text_loss is None and output.image_loss is None and output.match_loss is None
     only_match = model(**inputs, match_labels=torch.tensor([1, 1]))
     assert only_match.text_loss is None
-    torch.testing.assert_close(only_match.loss, 3 * only_match.match_loss)
+    torch.testing.assert_close(only_match.loss, only_match.match_loss)
+    weighed = model(**inputs, match_labels=torch.tensor([1, 1]), loss_weights=torch.arange(5.0))
+    torch.testing.assert_close(weighed.loss, 2 * only_match.match_loss)
 
 
 def test_labels_stay_as_the_caller_gave_them(pretraining):
@@ -323,13 +346,14 @@ def test_every_picture_with_every_caption_is_each_pair_alone(tiny_model, tiny_in
     captions = torch.cat([inputs["input_ids"], inputs["input_ids"].flip(1)])
     mask = torch.ones_like(captions)
     mask[1, 3:] = 0
-    logits = model(**pictures, match_input_ids=captions, match_attention_mask=mask).match_logits
+    match = {"input_ids": captions, "attention_mask": mask}
+    logits = model(**pictures, match=match).match_logits
     assert logits.shape == (2, 4, 2)
     for caption in range(4):
         words, seen = captions[caption].expand(2, -1), mask[caption].expand(2, -1)
         torch.testing.assert_close(model.match(words, seen, **pictures)[0], logits[:, caption], atol=1e-5, rtol=1e-4)
     labels = torch.tensor([[1, 0, -100, -100], [-100, 1, 0, -100]])
-    output = model(**pictures, match_input_ids=captions, match_attention_mask=mask, match_labels=labels)
+    output = model(**pictures, match={**match, "labels": labels})
     expected = torch.nn.functional.cross_entropy(logits[labels >= 0], labels[labels >= 0])
     torch.testing.assert_close(output.match_loss, expected)
 
@@ -338,7 +362,7 @@ def test_captions_apart_need_the_head_that_reads_them_apart(tiny_model, tiny_inp
     model = tiny_model()
     inputs = tiny_inputs(model.config)
     with pytest.raises(ValueError, match="cross"):
-        model(image_codes=inputs["image_codes"], match_input_ids=inputs["input_ids"])
+        model(image_codes=inputs["image_codes"], match={"input_ids": inputs["input_ids"]})
 
 
 def test_cross_match_reads_the_picture_without_its_caption(tiny_model, tiny_inputs):

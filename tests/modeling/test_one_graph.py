@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,7 +23,18 @@ DESIGN = {
     "auxiliary_head": "attributes",
 }
 #: Operators whose result has a shape, or a value in Python, that depends on the data.
-DATA_DEPENDENT = ("_local_scalar_dense", "nonzero", "masked_select", "item", "unique", "repeat_interleave.Tensor")
+DATA_DEPENDENT = (
+    "_local_scalar_dense",
+    "_unique",
+    "index by Booleans",
+    "is_nonzero",
+    "masked_scatter",
+    "masked_select",
+    "nonzero",
+    "repeat_interleave.Tensor",
+)
+#: Operators of a forward and of a backward at most.
+BOUNDS = (590, 1000)
 
 
 @pytest.fixture
@@ -232,33 +244,78 @@ def test_it_compiles_to_one_graph_with_all_terms(model, tiny_inputs):
 
 
 class CountedOperators(TorchDispatchMode):
-    """Counts the operators that reach the device."""
+    """Counts the operators that reach the device, those that take Booleans as an index apart."""
 
     def __init__(self):
         super().__init__()
         self.counts = Counter()
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        self.counts[str(operator).removeprefix("aten.")] += 1
-        tensors = [value for value in (args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ())]
-        if "index" in str(operator) and any(
-            isinstance(value, torch.Tensor) and value.dtype == torch.bool for value in tensors
-        ):
-            self.counts["index by Booleans"] += 1
+        name = str(operator).removeprefix("aten.")
+        indices = args[1] if name.startswith(("index.", "index_put", "_unsafe_index")) else ()
+        booleans = any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in indices)
+        self.counts["index by Booleans" if booleans else name] += 1
         return operator(*args, **(kwargs or {}))
 
+    def waiting(self):
+        """Those that depend on the data."""
+        return [name for name in self.counts if name.startswith(DATA_DEPENDENT)]
 
-def on_meta(value):
-    return {name: on_meta(part) for name, part in value.items()} if isinstance(value, dict) else value.to("meta")
+
+def step_operators(loss_of):
+    """The operators of a forward and of its backward."""
+    with CountedOperators() as forward:
+        loss = loss_of()
+    with CountedOperators() as backward:
+        loss.backward()
+    return forward, backward
+
+
+def moved(value, move):
+    return {name: moved(part, move) for name, part in value.items()} if isinstance(value, dict) else move(value)
 
 
 def test_nothing_waits_for_the_device(model, batch):
     """Each such operator stops the CPU until the GPU has caught up; on meta tensors one that needs a value raises."""
-    model, batch = copy.deepcopy(model).to("meta"), on_meta(batch)
-    with CountedOperators() as forward:
-        loss = model(**batch).loss
-    with CountedOperators() as backward:
-        loss.backward()
-    for counts in (forward.counts, backward.counts):
-        waiting = [name for name in counts if name.startswith(DATA_DEPENDENT) or name == "index by Booleans"]
-        assert waiting == []
+    model, batch = copy.deepcopy(model).to("meta"), moved(batch, lambda value: value.to("meta"))
+    for part in step_operators(lambda: model(**batch).loss):
+        assert sum(part.counts.values()) > 100 and part.waiting() == []
+
+
+def test_a_count_of_operators_sees_those_that_wait():
+    states = torch.ones(3)
+    with CountedOperators() as counted:
+        assert states.max().item() == 1 and states[states > 0].sum() == 3
+        states.nonzero()
+    assert {"index by Booleans", "_local_scalar_dense.default", "nonzero.default"} <= set(counted.waiting())
+
+
+def test_it_runs_on_fake_tensors(model, batch):
+    """What has shapes and no data, as compilers and those who plan memory run it."""
+    with FakeTensorMode(allow_non_fake_inputs=False):
+
+        def fake(value):
+            return torch.empty(value.shape, dtype=value.dtype, device="meta", requires_grad=value.requires_grad)
+
+        weights = moved(model.state_dict(keep_vars=True), fake)
+        inputs = moved(batch, fake)
+        output = torch.func.functional_call(model, weights, kwargs=inputs, tie_weights=False)
+        output.loss.backward()
+    assert output.image_logits.shape[:2] == batch.get("image_positions", batch["image_codes"]).shape
+
+
+@pytest.mark.parametrize("pictures", [4, 12])
+def test_a_step_has_as_many_operators_whatever_the_batch(model, tiny_inputs, pictures):
+    """Two layers with all terms. A loop over samples, attributes or phrases would be slow on any device, and grow."""
+    inputs = tiny_inputs(model.config, batch=4)
+    batch = make_batch(model, inputs, budget=4)
+    apart = ("match", "contrast")
+    repeated = {
+        name: value.repeat(pictures // 4, *[1] * (value.ndim - 1))
+        for name, value in batch.items()
+        if name not in apart
+    }
+    repeated["match"] = {**batch["match"], "labels": batch["match"]["labels"].repeat(pictures // 4, 1)}
+    repeated["contrast"] = batch["contrast"]
+    forward, backward = (sum(part.counts.values()) for part in step_operators(lambda: model(**repeated).loss))
+    assert forward <= BOUNDS[0] and backward <= BOUNDS[1], (forward, backward)

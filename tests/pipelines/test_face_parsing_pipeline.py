@@ -67,9 +67,11 @@ def test_putting_a_parser_in_changes_nothing_else(checkpoint, tiny_checkpoint, f
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_a_checkpoint_without_a_parser_says_so(tiny_checkpoint):
+def test_a_checkpoint_without_a_parser_says_so(tiny_model, tiny_processor, tmp_path):
+    tiny_model(GPTFaceForGuidedGeneration).save_pretrained(tmp_path)
+    tiny_processor.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="train-parser"):
-        pipeline("face-parsing", model=str(tiny_checkpoint))
+        pipeline("face-parsing", model=str(tmp_path))
 
 
 def test_one_bad_picture_does_not_stop_the_others(parse, face_picture):

@@ -207,8 +207,9 @@ def test_no_judgement_and_no_race(many):
     assert not words & {"asian", "african", "caucasian", "indian", "european", "latino", "race", "ethnic"}
     # "black" and "white" speak of hair only.
     for _, caption in many:
+        assert "black and white" not in caption.text
         for colour in re.findall(r"\b(?:black|white)\b[- ](\w+)", caption.text):
-            assert colour in {"hair", "haired"}
+            assert colour in {"hair", "haired", "and"}, "as in: her hair is black and her eyebrows are arched"
 
 
 def test_neutral_words_where_the_gender_is_not_mentioned(many):

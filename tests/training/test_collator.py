@@ -9,6 +9,15 @@ from gptface.training.batch_masking import MaskLaw
 from gptface.training.captions import contradictions, phrase_for
 from gptface.training.collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw
 from gptface.training.masking import sample_generator
+from gptface.training.phrase_contrast import (
+    PLACED,
+    contrast_pairs,
+    label_matrix,
+    opposite_phrases,
+    placed_cells,
+    truths,
+)
+from gptface.training.phrases import SAYABLE
 from gptface.training.pretrain import train_vocabulary
 
 CELLS = 64
@@ -192,114 +201,314 @@ def test_captions_for_every_picture_are_true_or_false_of_it_and_balanced(code_ta
     counted = 0
     for epoch in range(5):
         batch = collate(samples(range(48), epoch))
-        labels = batch["match_labels"]
-        assert labels.shape == (48, 12) and batch["match_input_ids"].shape == batch["match_attention_mask"].shape
+        labels = batch["match"]["labels"]
+        assert labels.shape == (48, 12)
+        assert (
+            batch["match"]["input_ids"].shape
+            == batch["match"]["attention_mask"].shape
+            == (12, batch["input_ids"].shape[1])
+        )
         assert ((labels == 1).sum(0) == (labels == 0).sum(0)).all()
         counted += int((labels >= 0).sum())
         assert (batch["text_labels"] != IGNORED).any() and (batch["image_labels"] != IGNORED).any(1).all()
     assert counted > 500
 
 
+def match_all(collate, faces):
+    """The captions that pictures are matched with and the labels, and what each picture's own caption mentions."""
+    mentions = [collate._sample(face)["mentions"] for face in faces]
+    known = label_matrix([collate.table.labels[face["row"]] for face in faces])
+    tables = [(collate.table, face["row"]) for face in faces]
+    return *collate._match_all(faces, tables, known, label_matrix(mentions)), mentions
+
+
 def test_a_picture_is_not_matched_with_captions_about_what_its_own_says(code_table, tokenizer):
     """It could read the answer off its own caption; and of a grey photo nothing is known about glasses."""
     collate = PreTrainingCollator(code_table, tokenizer, 32, match_captions=30, caption_dropout=0.0, max_mentions=1)
-    rows = [collate._sample(sample) for sample in samples(range(48))]
-    drawn = {}
-    collate.tokenizer.encode, original = lambda text, **_: drawn.setdefault(text, [1, 5, 2]), collate.tokenizer.encode
-    try:
-        labels = collate._match_all(samples(range(48)), rows)["match_labels"]
-    finally:
-        collate.tokenizer.encode = original
-    assert labels.shape == (48, 30) and drawn
-    for row, shown in enumerate(rows):
-        known = set(code_table.labels[row])
-        assert shown["mentions"].keys() <= known
+    captions, labels, mentions = match_all(collate, samples(range(48)))
+    assert labels.shape == (48, 30) == (len(mentions), len(captions)) and (labels >= 0).any()
+    phrases = {phrase_for(name, value): name for name, sayable in SAYABLE.items() for value in sayable}
+    stated = [{name for phrase, name in phrases.items() if caption == phrase} for caption in captions]
+    for row, own in enumerate(mentions):
+        for column, names in enumerate(stated):
+            assert labels[row, column] == IGNORED or not own.keys() & names
     emotions = labels[40:]
     assert (emotions[:, (labels[:40] >= 0).any(0)] != 1).all()
 
 
-def test_agreement_is_unknown_where_the_labels_do_not_say(code_table):
-    from gptface.training.captions import Caption
-
+def test_the_truth_of_a_caption_is_unknown_where_the_labels_do_not_say(code_table):
     smiling = code_table.labels[0]["Smiling"]
-    assert code_table.agrees(Caption("", {"Smiling": smiling}), 0) == 1
-    assert code_table.agrees(Caption("", {"Smiling": 1 - smiling}), 0) == 0
-    assert code_table.agrees(Caption("", {"Smiling": smiling, "Bald": 1}), 0) == IGNORED
-    assert code_table.agrees(Caption("", {"Eyeglasses": 1}), 45) == IGNORED
-    code_table.texts[3] = "Somebody"
-    assert code_table.agrees(Caption("somebody", {}), 3) == 1
-    assert code_table.agrees(Caption("someone else", {}), 3) == 0
+    known = label_matrix([code_table.labels[row] for row in (0, 45)])
+    assert truths({"Smiling": smiling}, known)[0] == 1
+    assert truths({"Smiling": 1 - smiling}, known)[0] == 0
+    assert truths({"Smiling": smiling, "Bald": 1}, known)[0] == IGNORED
+    assert truths({"Smiling": 1 - smiling, "Bald": 1}, known)[0] == 0
+    assert truths({"Eyeglasses": 1}, known)[1] == IGNORED
+    # a colour photo of somebody happy is not known to be a grey one
+    assert truths({"emotion:sad": 1, "grayscale": 1}, known).tolist() == [IGNORED, 1]
 
 
-def test_opposite_phrases_are_asked_fairly_and_never_where_the_caption_or_the_given_cells_tell(tiny_tokenizer):
-    from gptface.training.phrase_contrast import PLACED, contrast_labels, opposite_phrases, placed_cells
+def test_a_weak_caption_is_true_of_its_own_picture_alone(code_table, tokenizer):
+    """What an alt text leaves out may be true all the same: of pictures without a text nothing is known."""
+    code_table.texts[:6] = ["Somebody", "somebody", "someone else", "a third", "a fourth", "a fifth"]
+    collate = PreTrainingCollator(code_table, tokenizer, 32, match_captions=40)
+    captions, labels, _ = match_all(collate, samples(range(10)))
+    weak = [column for column, caption in enumerate(captions) if caption in code_table.texts]
+    assert len(weak) > 10
+    for column in weak:
+        for row in np.flatnonzero(labels[:, column] != IGNORED):
+            text = code_table.texts[row]
+            assert labels[row, column] == (text.casefold() == captions[column].casefold())
 
+
+def faces_of_two_attributes(count=24):
+    """What is known of faces, what their captions say, and which of their 16×16 codes are predicted: of every fifth none is."""
     rng = np.random.default_rng(0)
-    known = [{"Smiling": int(rng.integers(2)), "Eyeglasses": int(rng.random() < 0.2)} for _ in range(24)]
-    mentions = [{"Smiling": 1} if row % 5 == 0 else {} for row in range(24)]
-    masked = rng.random((24, 256)) < 0.5
-    masked[1::5] = False
-    labels = contrast_labels(known, mentions, masked, np.random.default_rng(1))
-    smiling, glasses = (labels[:, PLACED.index(name)] for name in ("Smiling", "Eyeglasses"))
-    for name, column in (("Smiling", smiling), ("Eyeglasses", glasses)):
-        assert (column == 1).sum() == (column == 0).sum() > 0
-        asked = column >= 0
-        assert [known[row][name] for row in np.flatnonzero(asked)] == column[asked].tolist()
-        assert not asked[1::5].any()
-    assert not (smiling[::5] >= 0).any()
-    # nothing is known of the others
-    assert (np.delete(labels, [PLACED.index("Smiling"), PLACED.index("Eyeglasses")], 1) < 0).all()
+    known = [{"Smiling": int(rng.integers(2)), "Eyeglasses": int(rng.random() < 0.2)} for _ in range(count)]
+    said = [{"Smiling": 1} if row % 5 == 0 else {} for row in range(count)]
+    labelled = rng.random((count, 256)) < 0.5
+    labelled[1::5] = False
+    return known, said, labelled
+
+
+def test_opposite_phrases_are_asked_fairly_and_never_where_the_caption_or_the_given_cells_tell():
+    known, said, labelled = faces_of_two_attributes()
+    pairs = contrast_pairs(label_matrix(known), label_matrix(said), labelled, 8, 200, 12, np.random.default_rng(1))
+    names = [PLACED[attribute] for attribute in pairs["asked"]]
+    assert len(names) == 8 == len(set(names)) and set(names[:2]) == {"Smiling", "Eyeglasses"}
+    assert (pairs["phrases"] == 2 * (pairs["phrases"][:, :1] // 2) + np.array([0, 1])).all()
+    asked = pairs["phrases"][:, 0] // 2
+    assert set(asked.tolist()) == {0, 1}  # nothing is known of the others
+    regions = placed_cells(16)
+    for number in range(2):
+        chosen = asked == number
+        labels, pictures = pairs["labels"][chosen], pairs["pictures"][chosen]
+        assert chosen.sum() > 60 and (labels == 1).sum() == (labels == 0).sum()
+        assert [known[picture][names[number]] for picture in pictures] == labels.tolist()
+        assert not any(names[number] in said[picture] for picture in pictures)
+        assert len(set(pictures.tolist())) > 4
+        for picture, positions in zip(pictures, pairs["positions"][chosen], strict=True):
+            cells = positions[positions >= 0]
+            inside = labelled[picture] & regions[pairs["asked"][number]]
+            assert len(cells) == min(12, inside.sum()) == len(set(cells.tolist())) > 0 and inside[cells].all()
+
+
+def test_opposite_phrases_have_the_order_that_pairs_count_on():
     phrases = opposite_phrases()
     place = 2 * PLACED.index("Smiling")
     assert phrases[place : place + 2] == ["not smiling", "smiling"] and len(phrases) == 2 * len(placed_cells(16))
 
 
-def contrast_collator(code_table, tokenizer, share):
+@pytest.mark.parametrize("known", [[{}, {}], [{"Smiling": 1}, {"Smiling": 1}]])
+def test_a_batch_without_a_pair_asks_for_nothing_and_has_the_same_shapes(known):
+    """Shapes that changed with the data would compile the step anew."""
+    labelled, nothing = np.ones((2, 64), bool), label_matrix([{}, {}])
+    pairs = contrast_pairs(label_matrix(known), nothing, labelled, 3, 6, 5, np.random.default_rng(0))
+    shapes = {name: value.shape for name, value in pairs.items()}
+    assert shapes == {"asked": (3,), "phrases": (6, 2), "pictures": (6,), "positions": (6, 5), "labels": (6,)}
+    assert (pairs["labels"] == IGNORED).all() and (pairs["positions"] == -1).all()
+
+
+def test_pairs_ask_rare_attributes_as_often_as_others():
+    known = [{"Smiling": row % 2, "Eyeglasses": int(row == 0)} for row in range(40)]
+    drawn = contrast_pairs(
+        label_matrix(known), label_matrix([{}] * 40), np.ones((40, 64), bool), 2, 2000, 4, np.random.default_rng(0)
+    )
+    share = (drawn["phrases"][:, 0] == 0).mean()
+    assert 0.4 < share < 0.6
+
+
+def contrast_collator(code_table, tokenizer, **options):
     laws = [MaskLaw("random", "fixed", 0.9, 0.9)]
-    return PreTrainingCollator(code_table, tokenizer, 16, image_laws=laws, match_captions=4, contrast=share)
+    design = {"match_captions": 4, "contrast_pairs": 10, "contrast_attributes": 3, "contrast_cells": 6, **options}
+    return PreTrainingCollator(code_table, tokenizer, 16, image_laws=laws, **design)
 
 
-def test_a_share_of_the_contrasts_asks_the_same_of_fewer_attributes(code_table, tiny_tokenizer):
-    """Each attribute keeps its phrases, its region and its pictures; which are asked changes from batch to batch."""
-    samples = [{"row": row, "epoch": 0} for row in range(12)]
-    every = contrast_collator(code_table, tiny_tokenizer, True)(samples)
-    some = contrast_collator(code_table, tiny_tokenizer, 0.3)(samples)
-    columns = [
-        next(
-            column
-            for column in range(len(every["contrast_cells"]))
-            if all(
-                torch.equal(some[name][2 * place : 2 * place + 2], every[name][2 * column : 2 * column + 2])
-                for name in ("contrast_input_ids", "contrast_attention_mask")
-            )
-        )
-        for place in range(len(some["contrast_cells"]))
-    ]
-    assert len(columns) == round(0.3 * len(every["contrast_cells"])) and columns == sorted(set(columns))
-    assert torch.equal(some["contrast_labels"], every["contrast_labels"][:, columns])
-    assert torch.equal(some["contrast_cells"], every["contrast_cells"][columns])
-    later = contrast_collator(code_table, tiny_tokenizer, 0.3)([{"row": row, "epoch": 1} for row in range(12)])
-    assert not torch.equal(later["contrast_input_ids"], some["contrast_input_ids"])
+def test_pairs_are_numbered_as_their_phrases_are_encoded(code_table, tiny_tokenizer):
+    batch = contrast_collator(code_table, tiny_tokenizer, caption_dropout=1.0)(samples(range(12)))
+    contrast, length = batch["contrast"], batch["input_ids"].shape[1]
+    assert contrast["input_ids"].shape == contrast["attention_mask"].shape == (6, length)
+    shown = opposite_phrases()
+    sayings = {tuple(tiny_tokenizer.encode(text)[:length]): number for number, text in enumerate(shown)}
+    for picture, label, phrases in zip(contrast["pictures"], contrast["labels"], contrast["phrases"], strict=True):
+        rows = [contrast["input_ids"][phrase][contrast["attention_mask"][phrase] == 1] for phrase in phrases]
+        numbers = [sayings[tuple(row.tolist())] for row in rows]
+        known = code_table.labels[int(picture)][PLACED[numbers[1] // 2]]
+        assert known == label and (numbers[0] + 1 == numbers[1] or shown[numbers[0]] == "")
+    later = contrast_collator(code_table, tiny_tokenizer, caption_dropout=1.0)(samples(range(12), 1))["contrast"]
+    assert not torch.equal(later["pictures"], contrast["pictures"])
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_of_contrasts_outside_of_0_and_1_is_refused(code_table, tiny_tokenizer, share):
-    with pytest.raises(ValueError, match="contrast is a share"):
-        contrast_collator(code_table, tiny_tokenizer, share)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"contrast_pairs": 7}, "even number, got 7"),
+        ({"contrast_pairs": -2}, "even number, got -2"),
+        ({"contrast_attributes": 0}, "at least 1"),
+        ({"contrast_cells": 0}, "at least 1"),
+    ],
+)
+def test_contrasts_that_cannot_be_are_refused(code_table, tiny_tokenizer, options, message):
+    with pytest.raises(ValueError, match=message):
+        contrast_collator(code_table, tiny_tokenizer, **options)
 
 
-def test_a_batch_with_contrast_is_what_the_model_takes(code_table, tiny_tokenizer, tiny_model):
-    collator = contrast_collator(code_table, tiny_tokenizer, True)
-    batch = collator([{"row": row, "epoch": 0} for row in range(12)])
-    assert (batch["contrast_labels"] >= 0).any()
-    model = tiny_model(
-        vocab_size=len(tiny_tokenizer),
+def all_terms_model(tiny_model, tokenizer, **tokenizer_config):
+    return tiny_model(
+        vocab_size=len(tokenizer),
         max_text_length=16,
         caption_reader=True,
         match_head="cross",
-        image_tokenizer_config={"image_size": 64, "fsq_levels": [8, 6, 5, 5]},
+        heads={"attributes": {"labels": NAMES, "problem_type": "multi_label_classification", "trained": True}},
+        auxiliary_head="attributes",
+        image_tokenizer_config={"image_size": 64, "fsq_levels": [8, 6, 5, 5], **tokenizer_config},
     ).train()
+
+
+def test_a_batch_with_contrast_is_what_the_model_takes(code_table, tiny_tokenizer, tiny_model):
+    batch = contrast_collator(code_table, tiny_tokenizer)(samples(range(12)))
+    assert (batch["contrast"]["labels"] >= 0).any()
+    batch.pop("label_counts")
+    model = all_terms_model(tiny_model, tiny_tokenizer)
     output = model(**batch)
     assert torch.isfinite(output.contrast_loss) and output.contrast_loss > 0
     output.contrast_loss.backward()
     assert model.lm_head.caption_reader.output.weight.grad.abs().sum() > 0
+
+
+NAMES = ["Smiling", "Male", "Eyeglasses", "Bald"]
+
+
+@pytest.mark.parametrize("options", [{}, {"match_captions": 0}, {"predicted_cells": 20, "predicted_words": 2}])
+def test_counts_are_what_the_terms_count(code_table, tiny_tokenizer, tiny_model, options):
+    """The Trainer adds up terms by these counts; a wrong one would weigh some batches more than others in every report."""
+    text_law = TextMaskLaw(unmasked=0.0)
+    collate = contrast_collator(code_table, tiny_tokenizer, label_names=NAMES, text_law=text_law, **options)
+    batch = collate(samples(range(12)))
+    counts = batch.pop("label_counts")
+    assert counts.shape == (5,) and counts.dtype == torch.float32 and (counts > 0).all()
+    model = all_terms_model(tiny_model, tiny_tokenizer)
+    output = model(**batch)
+
+    def counted(labels, positions=None):
+        labels = labels if positions is None else labels.gather(1, positions)
+        return labels[labels >= 0]
+
+    found = [
+        counted(batch["text_labels"], batch.get("text_positions")),
+        counted(batch["image_labels"], batch.get("image_positions")),
+        counted(batch["match"]["labels"] if "match" in batch else batch["match_labels"]),
+        counted(batch["labels"]),
+        counted(batch["contrast"]["labels"]),
+    ]
+    assert [len(labels) for labels in found] == counts.tolist()
+    # a sum over what counts, divided by the count, is the term
+    rows = output.image_logits.flatten(0, 1)
+    labels = batch["image_labels"]
+    labels = labels.gather(1, batch["image_positions"]) if "image_positions" in batch else labels
+    total = torch.nn.functional.cross_entropy(rows, labels.flatten(), reduction="sum")
+    torch.testing.assert_close(total / counts[1], output.image_loss)
+
+
+def test_predicted_cells_are_labelled_and_the_same_in_any_batch(code_table, tokenizer):
+    """Predicting fewer cells must be a sample of them, not the first ones, and must not depend on the batch's other faces."""
+    laws = [MaskLaw("random", "fixed", 0.5, 0.5)]
+    collate = PreTrainingCollator(
+        code_table, tokenizer, 32, laws, match_negatives=0.0, predicted_cells=10, predicted_words=1
+    )
+    batch = collate(samples(range(48), 2))
+    for name, budget in (("image", 10), ("text", 1)):
+        labels, positions = batch[f"{name}_labels"], batch[f"{name}_positions"]
+        assert positions.shape == (48, budget) and positions.dtype == torch.long
+        assert all(len(set(row)) == budget for row in positions.tolist())
+        found = (labels.gather(1, positions) != IGNORED).sum(1)
+        assert torch.equal(found, (labels != IGNORED).sum(1).clamp(max=budget))
+    # anywhere among those that are masked
+    assert len(set(batch["image_positions"].flatten().tolist())) > 55
+    alone, other_epoch = collate(samples([7], 2)), collate(samples([7], 3))
+    assert torch.equal(alone["image_positions"][0], batch["image_positions"][7])
+    assert not torch.equal(other_epoch["image_positions"], alone["image_positions"])
+
+
+def test_a_budget_of_all_cells_names_none(code_table, tokenizer):
+    batch = PreTrainingCollator(code_table, tokenizer, 32, predicted_cells=CELLS)(samples(range(4)))
+    assert "image_positions" not in batch
+
+
+def test_captions_have_one_of_few_lengths(code_table, tokenizer):
+    """A new length is a new shape, for which a compiler starts anew; all captions of a batch share one."""
+    lengths = []
+    for options in ({"match_captions": 3, "contrast_pairs": 4}, {"max_mentions": 5}, {"caption_dropout": 1.0}):
+        batch = PreTrainingCollator(code_table, tokenizer, 32, text_lengths=(6, 20), **options)(samples(range(8)))
+        parts = [batch[name] for name in ("match", "contrast") if name in batch] + [batch]
+        (length,) = {part["input_ids"].shape[1] for part in parts}
+        assert length >= max(int(part["attention_mask"].sum(1).max()) for part in parts)
+        lengths.append(length)
+    assert set(lengths) <= {6, 20, 32} and lengths[-1] == 6
+    # multiples of 8 where nothing is said, and the longest that the model reads
+    default = PreTrainingCollator(code_table, tokenizer, 30)(samples(range(8)))["input_ids"].shape[1]
+    assert default in (8, 16, 24, 30)
+
+
+def test_cells_without_pixels_are_minus_one_and_carry_no_label(code_table, tokenizer):
+    """A tight crop has no pixels beside the face: what stands there is no code, and nothing to learn."""
+    code_table.codes[:, :, :8] = 65535
+    laws = [MaskLaw("random", "fixed", 0.9, 0.9)]
+    collate = PreTrainingCollator(
+        code_table, tokenizer, 32, laws, match_captions=4, contrast_pairs=8, predicted_cells=30
+    )
+    batch = collate(samples(range(24)))
+    assert (batch["image_codes"][:, :8] == -1).all() and (batch["image_codes"][:, 8:] >= 0).all()
+    assert (batch["image_labels"][:, :8] == IGNORED).all() and (batch["image_labels"][:, 8:] != IGNORED).any()
+    assert (batch["image_positions"] >= 8).all()
+    positions = batch["contrast"]["positions"]
+    assert not ((positions >= 0) & (positions < 8)).any()
+
+
+@pytest.fixture
+def planned_table(code_table):
+    """With plan codes [rows, 2, 16]; of face 3 a part is absent."""
+    generator = np.random.default_rng(1)
+    code_table.plan_codes = generator.integers(0, 24, (48, 2, 16)).astype(np.uint16)
+    code_table.plan_codes[3, :, 0] = 65535
+    return code_table
+
+
+def test_the_plan_is_of_the_same_mirror_image_as_the_codes(planned_table, tokenizer):
+    batch = PreTrainingCollator(planned_table, tokenizer, 32, plan_dropout=0.0, match_negatives=0.0)(
+        samples(range(40))
+    )
+    versions = set()
+    for row, (codes, plan) in enumerate(zip(batch["image_codes"], batch["plan_codes"], strict=True)):
+        picture, _, _ = PreTrainingCollator(planned_table, tokenizer, 32, match_negatives=0.0)._pair(
+            planned_table, row, sample_generator(0, 0, row)
+        )
+        (version,) = (v for v in (0, 1) if (planned_table.codes[picture, v] == codes.numpy()).all())
+        versions.add(version)
+        stored = planned_table.plan_codes[picture, version].astype(np.int64)
+        assert plan.tolist() == np.where(stored == 65535, -1, stored).tolist()
+    assert versions == {0, 1}
+
+
+def test_a_share_of_faces_is_read_without_its_plan(planned_table, tokenizer):
+    """Editing begins without one; the codes must be predicted well both ways."""
+    unknown = []
+    for epoch in range(10):
+        batch = PreTrainingCollator(planned_table, tokenizer, 32, plan_dropout=0.4, match_captions=2)(
+            samples(range(48), epoch)
+        )
+        missing = (batch["plan_codes"] == -1).all(1)
+        assert ((batch["plan_codes"] >= 0).sum(1)[~missing] >= 15).all()
+        unknown.append(missing.float().mean())
+    assert 0.3 < np.mean(unknown) < 0.5
+
+
+def test_a_plan_batch_predicts_plan_codes(planned_table, tiny_tokenizer, tiny_model):
+    design = {"plan": True, "predicted_cells": 6, "label_names": NAMES, "contrast_cells": 3}
+    batch = contrast_collator(planned_table, tiny_tokenizer, **design)(samples(range(12)))
+    assert batch["image_codes"].shape == batch["image_labels"].shape == (12, 16) and "plan_codes" not in batch
+    assert batch["image_positions"].shape == (12, 6)
+    assert (batch["image_codes"][3, 0], batch["image_labels"][3, 0]) == (-1, IGNORED)
+    counts = batch.pop("label_counts")
+    output = all_terms_model(tiny_model, tiny_tokenizer, plan_levels=[2, 3, 4])(**batch)
+    assert output.image_logits.shape == (12, 6, 24) and torch.isfinite(output.loss) and (counts[1:] > 0).all()

@@ -262,3 +262,32 @@ def test_a_path_in_the_place_of_a_picture_is_not_opened(tmp_path, tokenizer):
     (tmp_path / "secret.png").write_bytes(picture())
     pq.write_table(pa.table({"image": [str(tmp_path / "secret.png")]}), tmp_path / "faces.parquet")
     assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 0
+
+
+def test_a_model_labels_what_the_data_do_not_say(tmp_path, tiny_checkpoint, monkeypatch, capsys):
+    """Users with pictures alone get captions, too, where the head is sure."""
+    from gptface.training import confident_labels
+
+    monkeypatch.setattr(confident_labels, "trusted_values", lambda: {"Smiling": frozenset({0, 1})})
+    monkeypatch.setattr(confident_labels, "PRESENT", 0.0)  # random weights are never sure
+    write(tmp_path / "faces.parquet", [picture((64, 64), seed) for seed in range(2)])
+    arguments = ["encode", str(tmp_path / "faces.parquet"), str(tmp_path / "codes"), "--layout", "aligned"]
+    arguments += ["--image-tokenizer", str(tiny_checkpoint), "--label-with", str(tiny_checkpoint)]
+    assert main(arguments) == 0, capsys.readouterr().err
+    (part,) = encode.code_parts(tmp_path / "codes")
+    table = pq.read_table(part)
+    assert table["Smiling"].to_pylist() == [0, 1], "the data's own labels stay"
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "one.png").write_bytes(picture((64, 64)))
+    assert main(["encode", str(pictures), str(tmp_path / "new"), *arguments[3:]]) == 0
+    (part,) = encode.code_parts(tmp_path / "new")
+    assert pq.read_table(part)["Smiling"].to_pylist() == [1]
+
+
+def test_a_model_of_another_tokenizer_labels_nothing(tmp_path, tokenizer, tiny_checkpoint, capsys):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    write(tmp_path / "faces.parquet", [picture((32, 32))])
+    arguments = ["encode", str(tmp_path / "faces.parquet"), str(tmp_path / "codes"), "--image-tokenizer"]
+    assert main([*arguments, str(tmp_path / "tokenizer"), "--label-with", str(tiny_checkpoint)]) == 2
+    assert "another image tokenizer" in capsys.readouterr().err

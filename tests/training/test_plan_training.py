@@ -16,6 +16,7 @@ from gptface.cli import main
 from gptface.training.augmentation import FaceAugmentation
 from gptface.training.batch_augmentation import augment_faces
 from gptface.training.image_tokenizer_init import initial_image_tokenizer
+from gptface.training.image_tokenizer_training import ImageTokenizerTrainingConfig
 from gptface.training.perceptual import LPIPS
 from gptface.training.plan_training import PlanTrainingSettings, masked_error, plan_figures, train_plan, with_plan
 
@@ -78,6 +79,19 @@ def test_it_learns_and_leaves_all_but_the_plan_as_it_is(tokenizer, faces, percep
 
 def test_a_plan_that_was_there_is_replaced(tokenizer):
     assert planned(planned(tokenizer)).fingerprint() == tokenizer.fingerprint()
+
+
+@pytest.mark.parametrize("frozen_codes", [True, False])
+def test_a_tokenizer_that_learns_on_keeps_its_plan_if_its_codes_are_frozen(tokenizer, faces, tmp_path, frozen_codes):
+    """The plan's codes come from the encoder: with another one they mean nothing."""
+    new = planned(tokenizer)
+    new.save_pretrained(tmp_path)
+    recipe = ImageTokenizerTrainingConfig("run", [], init=str(tmp_path), frozen_codes=frozen_codes)
+    start = initial_image_tokenizer(str(tmp_path), recipe.model_fields, faces.movedim(-1, 1).float() / 127.5 - 1)
+    if frozen_codes:
+        assert start.plan_fingerprint() == new.plan_fingerprint()
+    else:
+        assert start.plan is None and start.fingerprint() == new.fingerprint()
 
 
 def test_frozen_codes_train_the_way_back_alone(tokenizer, faces, perceptual):

@@ -174,6 +174,17 @@ def test_a_recipe_with_an_unknown_field_is_refused(recipe):
         PreTrainingConfig.from_yaml(recipe, learning_rat=1.0)
 
 
+def test_a_recipe_with_an_unknown_field_of_the_model_is_refused(recipe):
+    """A weight of the loss, which models had once, would do nothing there."""
+    with pytest.raises(ValueError, match=r"\['image_loss_weight'\]"):
+        PreTrainingConfig.from_yaml(recipe, model={"image_loss_weight": 3.0})
+
+
+def test_every_recipe_of_the_package_is_one():
+    for path in (Path(pretrain_module.__file__).parent / "recipes").glob("embedded*.yaml"):
+        assert PreTrainingConfig.from_yaml(path).output_dir
+
+
 def test_a_recipe_without_a_tokenizer_says_what_is_missing(recipe):
     with pytest.raises(ValueError, match="image_tokenizer"):
         pretrain(PreTrainingConfig.from_yaml(recipe, image_tokenizer=None))
