@@ -149,8 +149,15 @@ def build_model(
     # A vocabulary trained again may number its entries otherwise: a resumed run takes the one that it began with.
     source = checkpoint or config.start_from
     overrides = dict(config.model)
+    heads: dict[str, Any] = {}
+    if source:
+        of_source = GPTFaceConfig.from_pretrained(source)
+        heads = {name: head for name, head in of_source.heads.items() if not of_source.reads_pixels(name)}
+        if of_source.image_reader is not None:
+            # it is made for the weights that are about to change
+            logger.warning("the pixel reader and its heads are left out: train them behind this")
+            overrides |= {"image_reader": None, "heads": heads}
     if config.auxiliary_head:
-        heads = GPTFaceConfig.from_pretrained(source).heads if source else {}
         head = {"labels": list(PHRASES), "problem_type": "multi_label_classification", "trained": False}
         overrides |= {"heads": {config.auxiliary_head: head} | heads, "auxiliary_head": config.auxiliary_head}
     if source:
