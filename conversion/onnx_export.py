@@ -42,7 +42,8 @@ def export_onnx(source: str | Path, output: str | Path) -> list[str]:
     - image_tokenizer_encoder.onnx: `pixel_values` [B, 3, H, W] in [-1, 1] → `image_codes` [B, N] (int64) and `latents`
       [B, C, h, w], the continuous ones before the quantizer.
     - image_tokenizer_decoder.onnx: `image_codes` [B, N] → `pixel_values` [B, 3, H, W], clipped to [-1, 1].
-    - HEAD.onnx, such as attributes.onnx: `image_codes` [B, N] → `logits` [B, L], before temperature and sigmoid or softmax.
+    - HEAD.onnx, such as attributes.onnx: `image_codes` [B, N], or of a head that reads them `pixel_values`, → `logits` [B, L], before
+      temperature and sigmoid or softmax.
 
     Each file's metadata says how pictures are prepared and to which image tokenizer (by fingerprint) its codes belong; that of
     a head its labels, problem type, temperature and thresholds. Numbers and lists are written as JSON.
@@ -134,6 +135,24 @@ class ClassificationHead(nn.Module):
         vectors = nn.functional.embedding(image_codes, self.code_vectors)
         states = self.gptface(inputs_embeds=caption, image_embeds=vectors).last_hidden_state
         return self.classifier(states[:, caption.shape[1] :], vectors)
+
+
+class PixelClassificationHead(nn.Module):
+    """Aligned pixels [B, 3, H, W] in [-1, 1] → logits [B, L], by the pixel reader; the vectors of the empty caption are a constant."""
+
+    caption: torch.Tensor
+
+    def __init__(self, model: GPTFaceTaskModel, head: str):
+        super().__init__()
+        self.gptface = model.gptface
+        self.classifier = model.classifiers[head]
+        caption = model.gptface.embeddings.word_embeddings(model.gptface.empty_caption(1))
+        self.register_buffer("caption", caption.detach())
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        caption = self.caption.expand(pixel_values.shape[0], -1, -1)
+        outputs = self.gptface(inputs_embeds=caption, pixel_values=pixel_values, read_pixels=True)
+        return self.classifier(outputs.last_hidden_state[:, caption.shape[1] :], outputs.image_embeds)
 
 
 def write_graph(graph: Graph, path: Path) -> None:
@@ -237,7 +256,7 @@ def _graphs(tokenizer: GPTFaceImageTokenizer, model: GPTFaceTaskModel | None) ->
         metadata=shared,
     )
     if model is not None:
-        yield from (_head_graph(model, name, codes, shared) for name in heads)
+        yield from (_head_graph(model, name, codes, pixels, shared) for name in heads)
 
 
 def _trained_heads(model: GPTFaceTaskModel) -> list[str]:
@@ -255,11 +274,15 @@ def _trained_heads(model: GPTFaceTaskModel) -> list[str]:
     return trained
 
 
-def _head_graph(model: GPTFaceTaskModel, name: str, codes: torch.Tensor, shared: dict[str, str]) -> Graph:
+def _head_graph(
+    model: GPTFaceTaskModel, name: str, codes: torch.Tensor, pixels: torch.Tensor, shared: dict[str, str]
+) -> Graph:
     head = model.config.heads[name]
+    reads_pixels = model.config.reads_pixels(name)
+    read = "pixel_values" if reads_pixels else "image_codes"
 
-    def reference(codes: torch.Tensor) -> Outputs:
-        return {"logits": model.classify(name, model.gptface(image_codes=codes))}
+    def reference(picture: torch.Tensor) -> Outputs:
+        return {"logits": model.classify(name, model.read_for(name, **{read: picture}))}
 
     described = {
         "temperature": 1.0,
@@ -267,11 +290,11 @@ def _head_graph(model: GPTFaceTaskModel, name: str, codes: torch.Tensor, shared:
     }
     return Graph(
         name,
-        ClassificationHead(model, name),
+        (PixelClassificationHead if reads_pixels else ClassificationHead)(model, name),
         reference,
-        input="image_codes",
+        input=read,
         outputs=("logits",),
-        example=codes,
+        example=pixels if reads_pixels else codes,
         metadata={
             **shared,
             "problem_type": head["problem_type"],

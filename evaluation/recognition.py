@@ -19,6 +19,10 @@ from .common import add_common_options, print_report
 
 #: Of UTKFace every tenth row is never trained on; the groups are measured on those.
 GROUP_ROWS = 10
+_LAYOUT_HELP = (
+    "of the pictures, as in `gptface encode`; by default it is guessed from their size, and tightly cut pictures (RAF-DB, FER+) are "
+    "searched for the face as the pipelines do it"
+)
 AGES = (18, 30, 45, 60)
 
 
@@ -39,7 +43,7 @@ def add_parser(kinds: Any) -> None:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
-    parser.add_argument("--layout", help="of the pictures, as in `gptface encode`; guessed from their size by default")
+    parser.add_argument("--layout", help=_LAYOUT_HELP)
     parser.add_argument("--limit", type=int, help="measure at most so many rows, evenly spread over the file")
     parser.add_argument("--batch-size", type=int, default=32)
 
@@ -53,7 +57,13 @@ def run_recognition(options: argparse.Namespace) -> int:
     names = list(trained_head(model)["labels"])
     labels = options.labels.split(",") if multi_label and options.labels else options.labels
     data = load_classification_data(
-        [options.data], multi_label, (labels or names) if multi_label else labels, names, options.layout, False
+        [options.data],
+        multi_label,
+        (labels or names) if multi_label else labels,
+        names,
+        options.layout,
+        require_all=False,
+        search=options.layout is None,
     )
     unknown = sorted(set(data.names) - set(names))
     if unknown:
@@ -120,7 +130,8 @@ def run_groups(options: argparse.Namespace) -> int:
     model = GPTFaceForFaceAttributeClassification.from_pretrained(options.model or DEFAULT_CHECKPOINT)
     head = trained_head(model)
     # UTKFace says no attributes: what is known of them follows from its columns
-    data = load_classification_data([options.data], False, "gender", layout=options.layout or "utkface128")
+    layout = options.layout or "utkface128"
+    data = load_classification_data([options.data], False, "gender", layout=layout, search=options.layout is None)
     held_out = np.arange(0, len(data), GROUP_ROWS)
     rows = held_out[spread_rows(len(held_out), options.limit)]
     logits, rows = face_logits(model, data, rows, options.batch_size)

@@ -72,7 +72,8 @@ def register(default_checkpoint: str) -> None:
     AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)
     AutoModel.register(GPTFaceParserConfig, GPTFaceParser, exist_ok=True)
     AutoTokenizer.register(GPTFaceConfig, fast_tokenizer_class=GPTFaceTokenizer, exist_ok=True)
-    IMAGE_PROCESSOR_MAPPING.register(GPTFaceConfig, {"pil": GPTFaceImageProcessor}, exist_ok=True)
+    # what AutoImageProcessor.register does; some versions let nobody call it without torchvision
+    IMAGE_PROCESSOR_MAPPING.register(GPTFaceConfig, {"pil": GPTFaceImageProcessor}, exist_ok=True)  # type: ignore[arg-type]
     AutoProcessor.register(GPTFaceConfig, GPTFaceProcessor, exist_ok=True)
     for task, (pipeline_class, model_class) in PIPELINES.items():
         if task not in PIPELINE_REGISTRY.supported_tasks:

@@ -8,6 +8,10 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 READERS = ("attention", "convolution")
+INPUTS = ("codes", "pixels")
+#: Pixels along one side of a token of the pixel reader.
+PIXEL_READER_STRIDE = 16
+PIXEL_READER = {"channels": (32, 64, 96), "blocks": (1, 2, 2), "adapter_rank": 16}
 #: What the face parser tells apart, in the order of its logits.
 FACE_CLASSES = (
     "background",
@@ -286,7 +290,12 @@ class GPTFaceConfig(PreTrainedConfig):
             `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry a `"temperature"`, by which
             the pipelines divide its logits, and `"thresholds"`, one a label, from which on a label holds (0.5 by default). Its
             `"reader"` is `"attention"` (the default; each label looks at its own place) or `"convolution"` (over the grid, for
-            labels that are told by shapes and have thousands of faces).
+            labels that are told by shapes and have thousands of faces). Its `"input"` is `"codes"` (the default) or `"pixels"`, which
+            the pixel reader reads.
+        image_reader (`dict`, *optional*):
+            The pixel reader, which turns aligned pixels into the vectors of tokens of 16×16 pixels, for recognition: `"channels"`
+            of its three stages at 1/2, 1/4 and 1/8 of the resolution (32, 64, 96 by default), residual `"blocks"` of each (1, 2,
+            2), and `"adapter_rank"`, that of the changes by which the layers read these tokens (16). None where it is not given.
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long
             before the captions do.
@@ -325,6 +334,7 @@ class GPTFaceConfig(PreTrainedConfig):
     caption_reader: bool = False
     lm_head_transform: bool = True
     heads: dict[str, Any] = field(default_factory=dict)
+    image_reader: dict[str, Any] | None = None
     auxiliary_head: str | None = None
     match_trained: bool = False
     plan_trained: bool = False
@@ -344,6 +354,8 @@ class GPTFaceConfig(PreTrainedConfig):
                 "image_tokenizer_config must be a GPTFaceImageTokenizerConfig or a dict, got "
                 f"{type(self.image_tokenizer_config).__name__}"
             )
+        if self.image_reader is not None:
+            self._check_image_reader(self.image_reader)
         if isinstance(self.face_parser_config, dict):
             self.face_parser_config = GPTFaceParserConfig(**self.face_parser_config)
         elif self.face_parser_config is not None and not isinstance(self.face_parser_config, PreTrainedConfig):
@@ -373,8 +385,14 @@ class GPTFaceConfig(PreTrainedConfig):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
             if head.get("reader", READERS[0]) not in READERS:
                 raise ValueError(f"heads[{name!r}]['reader'] must be one of {READERS}, got {head['reader']!r}")
+            if head.get("input", INPUTS[0]) not in INPUTS:
+                raise ValueError(f"heads[{name!r}]['input'] must be one of {INPUTS}, got {head['input']!r}")
+            if self.reads_pixels(name) and self.image_reader is None:
+                raise ValueError(f"heads[{name!r}] reads pixels, which needs image_reader: {{}} takes its defaults")
         if self.auxiliary_head is not None and self.auxiliary_head not in self.heads:
             raise ValueError(f"auxiliary_head {self.auxiliary_head!r} is none of the heads {sorted(self.heads)}")
+        if self.auxiliary_head is not None and self.reads_pixels(self.auxiliary_head):
+            raise ValueError(f"auxiliary_head {self.auxiliary_head!r} reads pixels: pre-training reads codes")
         # `pipeline()` would ask for trust_remote_code although the installed class is in use; the export writes it back.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
@@ -383,6 +401,27 @@ class GPTFaceConfig(PreTrainedConfig):
     def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
         if getattr(self, field) not in choices:
             raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
+
+    def _check_image_reader(self, reader: dict[str, Any]) -> None:
+        if not reader.keys() <= PIXEL_READER.keys():
+            raise ValueError(f"image_reader may have {', '.join(PIXEL_READER)}, got {sorted(reader)}")
+        channels, blocks, _ = {**PIXEL_READER, **reader}.values()
+        if len(channels) != 3 or len(blocks) != 3 or any(count % 8 for count in channels):
+            raise ValueError("image_reader has three stages: channels that are multiples of 8, and blocks of each")
+        if self.image_tokenizer_config.image_size % PIXEL_READER_STRIDE:
+            raise ValueError(
+                f"the pixel reader needs an image_size that is a multiple of {PIXEL_READER_STRIDE}, not "
+                f"{self.image_tokenizer_config.image_size}"
+            )
+
+    def reads_pixels(self, head: str) -> bool:
+        """Whether a head is for what the pixel reader read, not for codes."""
+        return self.heads[head].get("input", INPUTS[0]) == "pixels"
+
+    @property
+    def pixel_grid_size(self) -> int:
+        """Tokens along one side of the pixel reader's grid."""
+        return self.image_tokenizer_config.image_size // PIXEL_READER_STRIDE
 
     @property
     def num_codes(self) -> int:

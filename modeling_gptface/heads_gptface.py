@@ -392,6 +392,8 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
 
     def freeze_unused_parts(self) -> None:
         super().freeze_unused_parts()
+        if self.config.reads_pixels(self.head_name):
+            self.gptface.pixel_reader.requires_grad_(True)  # type: ignore[union-attr]
         for other, classifier in self.classifiers.items():
             if other != self.head_name:
                 classifier.requires_grad_(False)
@@ -418,9 +420,8 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         """
         if pixel_values is None and image_codes is None:
             raise ValueError("classification needs a picture: give pixel_values or image_codes")
-        outputs = self.gptface(
-            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, **kwargs
-        )
+        words = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        outputs = self.read_for(self.head_name, pixel_values, image_codes, image_mask=image_mask, **words, **kwargs)
         logits = self.classify(self.head_name, outputs)
         loss = None
         if labels is not None:

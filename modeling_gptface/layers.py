@@ -129,6 +129,55 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+class GPTFaceDepthwiseConvolution(nn.Conv2d):
+    """3×3, one filter a channel; a class of its own, so that `_init_weights` starts it at zero."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, 3, padding=1, groups=channels)
+
+
+class GPTFaceLowRankChange(nn.Module):
+    """
+    Low-rank change of a linear layer's weight, up · down (LoRA, Hu et al. 2021, arXiv 2106.09685); none at the start.
+
+    Attributes:
+        down: [rank, inputs].
+        up: [outputs, rank].
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int):
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(rank, inputs))
+        self.up = nn.Parameter(torch.zeros(outputs, rank))
+
+    def forward(self, linear: nn.Linear, states: torch.Tensor) -> torch.Tensor:
+        """States […, inputs] → what the changed layer makes of them […, outputs]."""
+        outputs, inputs = linear.weight.shape
+        rows = states.shape[:-1].numel()
+        if not torch.compiler.is_compiling() and rows * (inputs + outputs) < inputs * outputs:
+            # for few rows, as of one photo, a changed weight would cost more
+            change = nn.functional.linear(nn.functional.linear(states, self.down), self.up)
+            return linear(states) + change
+        return nn.functional.linear(states, linear.weight + self.up @ self.down, linear.bias)
+
+
+class GPTFaceLayerAdapter(nn.Module):
+    """What a layer does differently for another reader of the picture; its own weights stay as they are."""
+
+    def __init__(self, config: GPTFaceConfig, rank: int):
+        super().__init__()
+        hidden, intermediate = config.hidden_size, config.intermediate_size
+        self.query, self.key, self.value, self.output = (GPTFaceLowRankChange(hidden, hidden, rank) for _ in range(4))
+        self.up = GPTFaceLowRankChange(hidden, intermediate, rank)
+        self.down = GPTFaceLowRankChange(intermediate, hidden, rank)
+        self.convolution = GPTFaceDepthwiseConvolution(hidden) if config.grid_convolution else None
+
+
+def project(linear: nn.Linear, states: torch.Tensor, change: GPTFaceLowRankChange | None) -> torch.Tensor:
+    """States […, inputs] → […, outputs], by the layer as it is or changed."""
+    return linear(states) if change is None else change(linear, states)
+
+
 class GPTFaceAttention(nn.Module):
     """Multi-head self-attention."""
 
@@ -150,24 +199,29 @@ class GPTFaceAttention(nn.Module):
         attention_mask: torch.Tensor | None,
         queries: GPTFaceQueries | GPTFacePositions | None = None,
         kept: GPTFaceKeptLayer | None = None,
+        adapter: GPTFaceLayerAdapter | None = None,
         **kwargs,
     ):
         """
         States [B, L, H] → states that attended, [B, L, H] or only rows of the `queries`, and the weights. Keys and values of other
         positions than the queries come from `kept`, which a first pass fills.
         """
+        of_query, of_key, of_value, of_output = (
+            getattr(adapter, name, None) for name in ("query", "key", "value", "output")
+        )
         if queries is None:
-            rows, query = hidden_states, self.query(hidden_states)
+            rows, query = hidden_states, project(self.query, hidden_states, of_query)
         else:
             rows = queries.take(hidden_states)
-            query = queries.pad(self.query(rows))
+            query = queries.pad(project(self.query, rows, of_query))
             attention_mask = mask_of_queries(attention_mask, queries.positions)
         if not isinstance(queries, GPTFaceQueries) or kept is None or kept.key is None or kept.value is None:
-            key, value = self.key(hidden_states), self.value(hidden_states)
+            key, value = project(self.key, hidden_states, of_key), project(self.value, hidden_states, of_value)
             if kept is not None:
                 kept.key, kept.value = key.detach(), value.detach()
         else:
-            key, value = queries.put(self.key(rows), kept.key), queries.put(self.value(rows), kept.value)
+            key = queries.put(project(self.key, rows, of_key), kept.key)
+            value = queries.put(project(self.value, rows, of_value), kept.value)
         query, key, value = (
             states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for states in (query, key, value)
         )
@@ -179,7 +233,8 @@ class GPTFaceAttention(nn.Module):
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
         context = context.flatten(2)
-        return self.output(context if queries is None else queries.unpad(context)), weights
+        context = context if queries is None else queries.unpad(context)
+        return project(self.output, context, of_output), weights
 
 
 class GPTFaceFeedForward(nn.Module):
@@ -191,15 +246,9 @@ class GPTFaceFeedForward(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.down(self.activation(self.up(hidden_states)))
-
-
-class GPTFaceDepthwiseConvolution(nn.Conv2d):
-    """3×3, one filter a channel; a class of its own, so that `_init_weights` starts it at zero."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, 3, padding=1, groups=channels)
+    def forward(self, hidden_states: torch.Tensor, adapter: GPTFaceLayerAdapter | None = None) -> torch.Tensor:
+        raised = self.activation(project(self.up, hidden_states, getattr(adapter, "up", None)))
+        return project(self.down, raised, getattr(adapter, "down", None))
 
 
 class GPTFaceGridConvolution(nn.Module):
@@ -209,13 +258,21 @@ class GPTFaceGridConvolution(nn.Module):
         super().__init__()
         self.conv = GPTFaceDepthwiseConvolution(config.hidden_size)
 
-    def forward(self, hidden_states: torch.Tensor, text_length: int) -> torch.Tensor:
+    def forward(
+        self, hidden_states: torch.Tensor, text_length: int, change: GPTFaceDepthwiseConvolution | None = None
+    ) -> torch.Tensor:
+        """States [B, L, H] of text and image → the same shape; the filters of `change` are added to its own."""
         text, image = hidden_states[:, :text_length], hidden_states[:, text_length:]
         if image.shape[1] == 0:
             return hidden_states
         side = math.isqrt(image.shape[1])
         grid = image.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        return torch.cat([text, image + self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2)], 1)
+        if change is None:
+            seen = self.conv(grid)
+        else:
+            weight, bias = self.conv.weight + change.weight, self.conv.bias + change.bias
+            seen = nn.functional.conv2d(grid, weight, bias, padding=1, groups=len(weight))
+        return torch.cat([text, image + seen.permute(0, 2, 3, 1).flatten(1, 2)], 1)
 
 
 class GPTFaceLayer(GradientCheckpointingLayer):
@@ -238,22 +295,24 @@ class GPTFaceLayer(GradientCheckpointingLayer):
         text_length: int,
         queries: GPTFaceQueries | GPTFacePositions | None = None,
         kept: GPTFaceKeptLayer | None = None,
+        adapter: GPTFaceLayerAdapter | None = None,
         **kwargs,
     ) -> torch.Tensor:
         """States [B, L, H] → states [B, L, H], or only rows of the `queries`; for `kept` see [`GPTFaceAttention`]."""
         if self.grid_convolution is not None:
-            hidden_states = self.grid_convolution(hidden_states, text_length)
+            hidden_states = self.grid_convolution(hidden_states, text_length, getattr(adapter, "convolution", None))
         attended, _ = self.attention(
             self.attention_norm(hidden_states) if self.pre_norm else hidden_states,
             attention_mask,
             queries,
             kept,
+            adapter,
             **kwargs,
         )
         if queries is not None:
             hidden_states = queries.take(hidden_states)
         hidden_states = hidden_states + self.dropout(attended)
         if self.pre_norm:
-            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states), adapter))
         hidden_states = self.attention_norm(hidden_states)
-        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
+        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states, adapter)))

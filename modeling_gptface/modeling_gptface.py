@@ -26,10 +26,13 @@ from .layers import (
     GPTFaceDepthwiseConvolution,
     GPTFaceKeptLayer,
     GPTFaceLayer,
+    GPTFaceLayerAdapter,
+    GPTFaceLowRankChange,
     GPTFacePositions,
     GPTFaceQueries,
     take_positions,
 )
+from .pixel_reader_gptface import GPTFaceClosedConvolution, GPTFacePixelPositionEmbedding, GPTFacePixelReader
 from .quantization import code_levels
 
 TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
@@ -223,8 +226,17 @@ class GPTFaceEmbeddings(nn.Module):
         """Vector [H] of `[MASK]`, which masks words and cells alike."""
         return self.word_embeddings.weight[self.config.mask_token_id]
 
-    def forward(self, word_vectors: torch.Tensor, attention_mask: torch.Tensor | None, image_vectors=None):
-        """Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]."""
+    def forward(
+        self,
+        word_vectors: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        image_vectors: torch.Tensor | None = None,
+        has_positions: bool = False,
+    ) -> torch.Tensor:
+        """
+        Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]. `has_positions`: the image
+        vectors say already where they are.
+        """
         length = word_vectors.shape[1]
         if length > self.config.max_text_length:
             raise ValueError(
@@ -237,9 +249,11 @@ class GPTFaceEmbeddings(nn.Module):
         positions = self.position_embeddings.weight
         embeddings = word_vectors + positions[:length] + text_type
         if image_vectors is not None:
-            coarse = self.plan is not None and image_vectors.shape[1] == self.config.num_plan_tokens
-            cells = self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
-            embeddings = torch.cat([embeddings, image_vectors + cells + types[TOKEN_TYPE_IMAGE]], 1)
+            if not has_positions:
+                coarse = self.plan is not None and image_vectors.shape[1] == self.config.num_plan_tokens
+                cells = self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
+                image_vectors = image_vectors + cells
+            embeddings = torch.cat([embeddings, image_vectors + types[TOKEN_TYPE_IMAGE]], 1)
         return self.dropout(self.norm(embeddings))
 
 
@@ -274,6 +288,18 @@ class GPTFacePreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         elif isinstance(module, GPTFaceClosedEmbedding):
             init.zeros_(module.weight)
+        elif isinstance(module, GPTFaceClosedConvolution):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, GPTFaceLowRankChange):
+            init.normal_(module.down, std=self.config.initializer_range)
+            init.zeros_(module.up)
+        elif isinstance(module, GPTFacePixelPositionEmbedding):
+            if self.config.position_init == "sine":
+                # a token lies in the middle of its 2×2 codes
+                side = self.config.pixel_grid_size
+                table = grid_sine_positions(side, self.config.hidden_size, step=max(1, self.config.grid_size // side))
+                init.copy_(module.weight, table * (self.config.initializer_range / table.std()))
         elif isinstance(module, GPTFacePositionEmbedding) and self.config.position_init == "sine":
             text = sine_positions(self.config.max_text_length, self.config.hidden_size)
             scale = self.config.initializer_range / text.std()
@@ -298,6 +324,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         self.face_parser = None if parser is None else GPTFaceParser(parser)
         self.embeddings = GPTFaceEmbeddings(config)
         self.layers = nn.ModuleList([GPTFaceLayer(config) for _ in range(config.num_hidden_layers)])
+        self.pixel_reader = GPTFacePixelReader(config) if config.image_reader is not None else None
         pre_norm = config.norm_position == "pre"
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if pre_norm else nn.Identity()
         self.gradient_checkpointing = False
@@ -330,6 +357,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         image_state_mask: torch.Tensor | None = None,
         state_positions: torch.Tensor | None = None,
         kept_states: GPTFaceKeptStates | None = None,
+        read_pixels: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceModelOutput:
         r"""
@@ -356,6 +384,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 each sample, so that no shape depends on the data, under `torch.compile` too; in the place of the masks.
             kept_states ([`GPTFaceKeptStates`], *optional*): the first pass that is given it fills it, later ones compute what has
                 changed and take the rest from it, whatever states they ask for. Under `torch.compile` all passes are whole.
+            read_pixels (`bool`, *optional*, defaults to `False`): the pixels are read by the pixel reader, for recognition, in the
+                place of their codes; the cells are then those of its coarser grid.
 
         Raises:
             ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range; `kept_states` of
@@ -366,7 +396,18 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             raise ValueError("give input_ids or inputs_embeds, not both")
         if pixel_values is not None and image_codes is not None:
             raise ValueError("give pixel_values or image_codes, not both")
-        if pixel_values is not None:
+        adapters: Sequence[GPTFaceLayerAdapter] | None = None
+        if read_pixels:
+            if pixel_values is None or any(
+                part is not None for part in (image_mask, image_embeds, plan_codes, kept_states)
+            ):
+                raise ValueError(
+                    "read_pixels needs pixel_values, and takes no mask, vectors, plan or kept states with them"
+                )
+            reader = self._reader()
+            image_embeds = reader(pixel_values)
+            adapters = list(reader.adapters)  # type: ignore[arg-type]
+        elif pixel_values is not None:
             image_codes = self.image_tokenizer.encode(pixel_values)
         if image_codes is not None:
             self.check_codes(image_codes, image_mask)
@@ -374,7 +415,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             raise ValueError("image_mask without a picture: give image_codes (or pixel_values) with it")
         if image_embeds is None and image_codes is not None:
             image_embeds = self.embeddings.embed_codes(image_codes, image_mask)
-        if image_embeds is not None and image_embeds.shape[1] not in self.config.grid_tokens:
+        if not read_pixels and image_embeds is not None and image_embeds.shape[1] not in self.config.grid_tokens:
             raise ValueError(
                 f"the image part has {image_embeds.shape[1]} cells, the model's grid "
                 + " or ".join(map(str, self.config.grid_tokens))
@@ -390,7 +431,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
 
         text_length = inputs_embeds.shape[1]
-        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds)
+        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds, has_positions=read_pixels)
         mask = self._attention_mask(hidden_states, attention_mask, text_length, image_codes)
         recorded = self._is_recorded(kwargs)
         if torch.compiler.is_compiling():
@@ -416,7 +457,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             for number, layer in enumerate(self.layers):
                 kept = None if kept_states is None else GPTFaceKeptLayer(hidden_states.detach())
                 asked = queries if number == last else None
-                hidden_states = layer(hidden_states, mask, text_length, asked, kept, **kwargs)
+                adapter = None if adapters is None else adapters[number]
+                hidden_states = layer(hidden_states, mask, text_length, asked, kept, adapter, **kwargs)
                 if kept is not None:
                     filled.append(kept)
             hidden_states = self.norm(hidden_states)
@@ -432,6 +474,12 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             image_codes=image_codes,
             image_embeds=image_embeds,
         )
+
+    def _reader(self) -> GPTFacePixelReader:
+        """The pixel reader. Raises `ValueError` where there is none."""
+        if self.pixel_reader is None:
+            raise ValueError("this model reads codes alone: it has no pixel reader (config: image_reader)")
+        return self.pixel_reader
 
     def _changed_states(
         self,

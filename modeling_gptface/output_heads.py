@@ -182,7 +182,7 @@ class GPTFaceConvolutionClassifier(nn.Module):
     codes, hold less sharply than the codes themselves. It has some 300,000 parameters: for labels with thousands of faces.
     """
 
-    def __init__(self, config: GPTFaceConfig, num_labels: int, channels: int = 64):
+    def __init__(self, config: GPTFaceConfig, num_labels: int, grid_size: int, channels: int = 64):
         super().__init__()
         self.state_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.vector_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
@@ -195,7 +195,7 @@ class GPTFaceConvolutionClassifier(nn.Module):
             self._block(2 * channels, 2 * channels),
             nn.AvgPool2d(2, ceil_mode=True),
         )
-        side = -(-config.grid_size // 4)
+        side = -(-grid_size // 4)
         self.dropout = nn.Dropout(0.5)
         self.output = nn.Linear(2 * channels * side**2, num_labels)
 
@@ -218,5 +218,7 @@ class GPTFaceConvolutionClassifier(nn.Module):
 def make_classifier(config: GPTFaceConfig, name: str) -> GPTFaceClassifier | GPTFaceConvolutionClassifier:
     """The head `name` of the configuration, with random weights."""
     head = config.heads[name]
-    kinds = dict(zip(READERS, (GPTFaceClassifier, GPTFaceConvolutionClassifier), strict=True))
-    return kinds[head.get("reader", READERS[0])](config, len(head["labels"]))
+    if head.get("reader", READERS[0]) == "attention":
+        return GPTFaceClassifier(config, len(head["labels"]))
+    grid_size = config.pixel_grid_size if config.reads_pixels(name) else config.grid_size
+    return GPTFaceConvolutionClassifier(config, len(head["labels"]), grid_size)

@@ -89,6 +89,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         loss.
         """
         self.image_tokenizer.requires_grad_(False)
+        if self.gptface.pixel_reader is not None:
+            self.gptface.pixel_reader.requires_grad_(False)
         if self.face_parser is not None:
             self.face_parser.requires_grad_(False)
         for name in {"lm_head", "match_head", "classifiers"} - set(self.trained_heads):
@@ -164,6 +166,26 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         states = self.split_states(outputs)[1]
         words = self.caption_states(len(states), input_ids, attention_mask, inputs_embeds)
         return self.match_head(words, states, attention_mask), outputs
+
+    def read_for(
+        self,
+        head: str,
+        pixel_values: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> GPTFaceModelOutput:
+        """
+        Pixels [B, 3, H, W] or codes [B, N], and other inputs of [`GPTFaceModel.forward`] → what the transformer makes of them for a
+        head: the input that the head was trained on is read, the codes of the pixels or the pixels themselves.
+
+        Raises:
+            ValueError: codes for a head that reads pixels.
+        """
+        if not self.config.reads_pixels(head):
+            return self.gptface(pixel_values=pixel_values, image_codes=image_codes, **inputs)
+        if image_codes is not None:
+            raise ValueError(f"the head {head!r} reads pixels, not codes: give pixel_values")
+        return self.gptface(pixel_values=pixel_values, read_pixels=True, **inputs)
 
     def classify(self, head: str, outputs: GPTFaceModelOutput) -> torch.Tensor:
         """What the transformer made of pictures → logits of a head [B, L]."""

@@ -3,19 +3,32 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
-from transformers.utils import logging
 
-from gptface.processing.composite import cells_to_mask, widen
-from gptface.processing.hair import fringe_cells, hair_matte, hair_pixels
-from gptface.processing.outline import person_outline
-from gptface.processing.regions import region_cells, region_key, shown_cells
+from gptface.processing.alignment import CROP_SIZE
+from gptface.processing.composite import cells_to_mask, covered_cells, widen
+from gptface.processing.face_parsing import FaceParsing
+from gptface.processing.regions import (
+    REGIONS,
+    find_region,
+    kept_cells,
+    region_cells,
+    region_key,
+    shown_cells,
+)
 
-logger = logging.get_logger(__name__)
-
-# What an outline is widened by, in sides of the crop: the edge of an edit fades in over twice as much, so that it has half its strength at
-# the outline. And the share of the hair's region that the person must fill for the outline to be believed.
-OUTLINE_MARGIN, LEAST_HAIR = 3 / 128, 0.15
+# In sides of the crop: what is redrawn beside an area, since an edit fades in from the edge of its cells; and the way on which an edit
+# fades in from the edge of its bound, or more.
+MARGIN, FADE = 5 / 128, 8 / 128
+# Share of a cell that must be in an area, and of a region that its classes must fill to be believed.
+LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
+# Share of the crop whose hair must be seen for its colour to be known.
+LEAST_HAIR = 1 / 80
+# A weight that changes no pixel.
+NOTHING = 1 / 600
+# Of twice the share of hair: what is hardly hair is none, or a new colour would light up the wall beside it, and what is nearly all hair is all.
+HALO = 0.6
+#: What may change where a region's own classes are not seen.
+INSTEAD = ("face", "hair", "hat", "neck")
 
 
 @dataclass(frozen=True)
@@ -32,46 +45,74 @@ class EditArea:
     hair: np.ndarray | None = None
 
 
-def named_area(crop: Image.Image, names: list[str], grid: int, keep_cut: bool = False) -> EditArea:
+def named_area(
+    names: list[str], grid: int, size: int, parsing: FaceParsing | None = None, new_colour: bool = False
+) -> EditArea:
     """
-    The area of named regions. Of hair the bound is the outline of the person, since it has no shape that fits everybody. What is behind
-    the person is redrawn and put back: cells of it beside hair would be continued.
+    The area of named regions: their shapes, and of these, where a parser has seen the face, only what shows what they are about.
 
     Args:
-        keep_cut: whether of hair only that is shown which is there, where any is found: a new colour in the old cut.
+        names: of regions, as users may write them.
+        grid: cells along a side of the crop.
+        size: pixels along a side of the crop.
+        parsing: what the face and its surroundings show.
+        new_colour: whether of hair only the colour changes: then what of it is there is its area, wherever that is.
+
+    Raises:
+        ValueError: an unknown region, none, or a parser without the classes that it needs.
     """
-    cells = region_cells(names, grid)
+    if not names:
+        raise ValueError(f"name at least one region: {', '.join(REGIONS)}")
+    if parsing is None:
+        cells, shown = _redrawn(names, grid), shown_cells(names, grid)
+        return EditArea(cells, None if (shown >= cells).all() else cells_to_mask(shown, size))
+    cells, bound = np.zeros((grid, grid), bool), np.zeros((size, size), np.float32)
+    hair = _hair(parsing, size) if new_colour else None
+    for name in names:
+        if hair is not None and region_key(name) == "hair":
+            seen = (2 * parsing.crop_mask("hair", size) - HALO).clip(0, 1)
+            # What is behind the person is redrawn, too, and put back: cells of it beside hair would be continued.
+            redrawn = shown = region_cells(name, grid) | _touched(seen, grid)
+        else:
+            seen = _seen(name, parsing, grid, size)
+            redrawn, shown = _redrawn([name], grid) & _touched(seen, grid), shown_cells(name, grid)
+        cells |= redrawn
+        # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour would stay.
+        seen = np.maximum(seen, NOTHING * widen(seen > 0.5, FADE))
+        bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size))
     others = [name for name in names if region_key(name) != "hair"]
-    shown = shown_cells(others, grid) if others else np.zeros_like(cells)
-    if len(others) < len(names):
-        area = hair_area(crop, grid, keep_cut)
-        cells = cells | area.cells
-        if area.bound is not None:
-            size = len(area.bound)
-            bound = np.minimum(area.bound, cells_to_mask(area.cells, size)) if others else area.bound
-            # a hat has another colour than the hair below it
-            covered = (shown & region_cells("hair", grid))[: grid // 4].any()
-            return EditArea(cells, np.maximum(bound, cells_to_mask(shown, size)), None if covered else area.hair)
-        shown = shown | area.cells
-    return EditArea(cells, None if (shown == cells).all() else cells_to_mask(shown, crop.height))
+    if others and (shown_cells(others, grid) & region_cells("hair", grid))[: grid // 4].any():
+        hair = None  # a hat has another colour than the hair below it
+    return EditArea(cells, bound, hair)
 
 
-def hair_area(crop: Image.Image, grid: int, keep_cut: bool) -> EditArea:
-    """
-    The area of the region `"hair"` and of hair beside it, bounded a little outside of where it ends; the region alone where too little
-    of it is a person, or without OpenCV.
-    """
-    region = region_cells("hair", grid)
-    try:
-        person = person_outline(crop)
-    except ImportError:
-        logger.warning_once('without OpenCV what is behind the hair changes with it: pip install "gptface[detect]"')
-        return EditArea(region)
-    outline = widen(person, OUTLINE_MARGIN).astype(np.float32)
-    if (outline * cells_to_mask(region, len(outline))).mean() <= LEAST_HAIR * region.mean():
-        return EditArea(region)
-    hair = hair_pixels(crop, person)
-    cells = region | fringe_cells(hair, grid)
-    if keep_cut and hair.any():
-        return EditArea(cells, hair_matte(crop, hair), hair)
-    return EditArea(cells, outline)
+def _redrawn(names: list[str], grid: int) -> np.ndarray:
+    """The cells bool [grid, grid] of named regions without those that stay."""
+    return np.any([region_cells(name, grid) & ~kept_cells(name, grid) for name in names], axis=0)
+
+
+def _touched(area: np.ndarray, grid: int) -> np.ndarray:
+    """The cells bool [grid, grid] that have a share in an area [S, S] in [0, 1] or lie right beside it."""
+    return covered_cells(widen(area > 0.5, MARGIN), grid, LEAST_SHARE)
+
+
+def _hair(parsing: FaceParsing, size: int) -> np.ndarray | None:
+    """The hair in a crop bool [size, size]; None where there is too little to take its colour from."""
+    hair = parsing.crop_mask("hair", size) > 0.5
+    return hair if hair.mean() >= LEAST_HAIR else None
+
+
+def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
+    """How much of each pixel [size, size] of a crop a region may change."""
+    region = find_region(name)
+    shape = cells_to_mask(region_cells(name, grid), size)
+    for classes in (region.classes, INSTEAD):
+        seen = parsing.crop_mask(classes, size) if classes else np.ones_like(shape)
+        if (seen * shape).sum() >= LEAST_SEEN * shape.sum():
+            break
+    else:
+        return shape
+    if region.beside:
+        near = widen(seen > 0.5, region.margin / CROP_SIZE)
+        seen = np.maximum(seen, near * parsing.crop_mask(region.beside, size))
+    return seen

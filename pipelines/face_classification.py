@@ -46,7 +46,7 @@ class FaceClassificationPipeline(FacePipeline):
 
     def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
         # The named head, whichever head the model's class is about: remote code knows Auto classes only.
-        outputs = self.model.gptface(pixel_values=inputs["pixel_values"])
+        outputs = self.model.read_for(self.head_name, inputs["pixel_values"])
         logits = self.model.classify(self.head_name, outputs)
         if not torch.isfinite(logits).all():
             raise FloatingPointError("the classifier's logits are not finite: the checkpoint is damaged")

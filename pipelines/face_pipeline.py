@@ -170,10 +170,16 @@ class FacePipeline(Pipeline):
 
         return parse(photo, to_crop, predict, parser.config.class_names, size)
 
+    @property
+    def has_face_parser(self) -> bool:
+        """Whether the model has a face parser that is trained."""
+        missing = any(name.startswith("gptface.face_parser.") for name in self.model.missing_weights)
+        return self.model.face_parser is not None and not missing
+
     def require_face_parser(self) -> GPTFaceParser:
         """The model's face parser; raises `ValueError` where it has none that is trained."""
         parser = self.model.face_parser
-        if parser is None or any(name.startswith("gptface.face_parser.") for name in self.model.missing_weights):
+        if parser is None or not self.has_face_parser:
             raise ValueError(
                 "this checkpoint has no face parser: train one (gptface train-parser) and put it in (gptface convert parser)"
             )

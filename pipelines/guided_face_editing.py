@@ -58,8 +58,8 @@ DEFAULTS = {
     # moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
     "itm_guidance": 4.0,
 }
-#: Where the plan is drawn first: it has a quarter of the tokens, and a caption moves each of them more.
-PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 3.0}
+#: Where the plan is drawn first: guidance by matching does most there, more of the other breaks mouths (benchmarks/NOTES.md).
+PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
 #: Of a new colour for hair that is there: as only its colour is taken over, nothing gets coarse by it, and less leaves hair dark.
 HAIR_COLOUR_GUIDANCE = 4.5
 
@@ -81,8 +81,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
         region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. `"hair"` ends at the outline of the person
-            (OpenCV), or, where the prompt names its colour alone, of the hair that is there (beside and above the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
+            name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
@@ -91,7 +90,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             default where the checkpoint has a trained plan and more than a colour of hair is to change.
         num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
             [`DecodingSchedule`].
-        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2, or 3 for the plan.
+        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2, or 1.5 for the plan.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
@@ -219,12 +218,13 @@ class GuidedFaceEditingPipeline(FacePipeline):
         grid, size = self.model.config.grid_size, self.face_size
         cells, bound, hair, crown = None, None, None, None
         if names is not None:
-            area = named_area(face.crop, names, grid, keep_cut=is_about_hair_colour(prompt))
+            parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
+            area = named_area(names, grid, size, parsing, new_colour=is_about_hair_colour(prompt))
             cells, bound = area.cells, area.bound
             if set(map(region_key, names)) == {"hair"}:
                 hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
-            if area.hair is not None and face.matrix is not None:
-                crown = find_crown(photo, face.matrix, area.hair)
+            if parsing is not None and area.hair is not None and face.matrix is not None:
+                crown = find_crown(photo, parsing, area.hair)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -421,9 +421,9 @@ class GuidedFaceEditingPipeline(FacePipeline):
         pasted = paste_back(
             photo, refined.pixels, refined.mask, refined.matrix, "replace", None, outputs["photo_mask"]
         )
-        crop = composite_crop(refined.photo, refined.pixels, refined.mask, "replace")
-        whole = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
-        return pasted, whole.resize((self.face_size, self.face_size), Image.Resampling.BOX)
+        original = np.asarray(face.crop, dtype=np.float32) / 255
+        crop = composite_crop(original, refined.shrunk(self.face_size), mask, "replace")
+        return pasted, Image.fromarray(np.rint(crop * 255).astype(np.uint8))
 
     def _to_crop(self, photo: Image.Image, face: AlignedFace) -> np.ndarray:
         """[2, 3] from photo to crop; an aligned input of another size is a photo whose crop is all of it."""

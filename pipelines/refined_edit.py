@@ -18,13 +18,16 @@ class RefinedEdit:
         pixels: the edited crop float32 [S, S, 3] in [0, 1], S the refiner's side; of use inside of the mask.
         mask: float32 [S, S] in [0, 1].
         matrix: [2, 3] from the photo to this crop.
-        photo: the crop of the photo, float32 [S, S, 3] in [0, 1].
     """
 
     pixels: np.ndarray
     mask: np.ndarray
     matrix: np.ndarray
-    photo: np.ndarray
+
+    def shrunk(self, size: int) -> np.ndarray:
+        """The pixels at another, smaller size, float32 [size, size, 3]."""
+        picture = Image.fromarray(np.rint(self.pixels * 255).astype(np.uint8))
+        return np.asarray(picture.resize((size, size), Image.Resampling.BOX), np.float32) / 255
 
 
 @torch.no_grad()
@@ -68,4 +71,4 @@ def refine_edit(
     if not torch.isfinite(refined).all():
         raise FloatingPointError("the refined pixels are not finite: the checkpoint is damaged")
     pixels = (refined[0].float().clamp(-1, 1).permute(1, 2, 0).cpu().numpy() + 1) / 2
-    return RefinedEdit(pixels, wide[0, 0].float().cpu().numpy(), larger, crop)
+    return RefinedEdit(pixels, wide[0, 0].float().cpu().numpy(), larger)

@@ -1,6 +1,7 @@
 """Named regions of the aligned face crop, and which of them a prompt talks about.
 
-All crops share one alignment, so a region is a fixed shape, laid out around the landmarks of `CROP_LANDMARKS`.
+All crops share one alignment, so a region has a fixed shape, laid out around the landmarks of `CROP_LANDMARKS`; what of it may change in a
+face is told by the classes of a face parser that it names.
 """
 
 import re
@@ -31,13 +32,23 @@ class Shape:
 @dataclass(frozen=True)
 class Region:
     """
-    The union of the shapes in `include` without those in `exclude`. What is shown of an edit are the shapes in `shown`, where there
-    are any: the rest is redrawn for their sake, so that they may fit to it, and then put back.
+    The union of the shapes in `include` without those in `exclude`.
+
+    Args:
+        shown: what is shown of an edit, where there are any: the rest is redrawn for their sake, so that they may fit to it, and then
+            put back.
+        kept: points whose 2×2 cells stay as they are in an edit by a prompt: they matter more than what is drawn around them.
+        classes: of `FACE_CLASSES` or groups of them (`face_parsing.GROUPS`), what the region may change; anything where there are none.
+        beside: what may change with them, up to `margin` pixels of the 128-pixel crop away.
     """
 
     include: tuple[Shape, ...]
     exclude: tuple[Shape, ...] = ()
     shown: tuple[Shape, ...] = ()
+    kept: tuple[tuple[float, float], ...] = ()
+    classes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    margin: float = 0.0
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """As `Shape.contains`."""
@@ -63,28 +74,56 @@ _MOUTH = ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
 _CHEEKS = (ellipse(_LEFT_EYE_X - 5, _NOSE_Y + 3, 16, 16), ellipse(_RIGHT_EYE_X + 5, _NOSE_Y + 3, 16, 16))
 _CHIN = ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
 _FOREHEAD = box(30, 14, 98, _BROW_Y)
+_GLASSES = box(18, _BROW_Y - 4, 110, _EYE_Y + 16)
+# Rims and their shadows on cheeks and temples.
+_WORN_GLASSES = box(14, _BROW_Y - 4.5, 114, _EYE_Y + 33)
 _EVERYTHING = box(0, 0, CROP_SIZE, CROP_SIZE)
+_EYES = ((_LEFT_EYE_X / CROP_SIZE, _EYE_Y / CROP_SIZE), (_RIGHT_EYE_X / CROP_SIZE, _EYE_Y / CROP_SIZE))
+
+_LIPS_AND_SKIN = ("facial_skin", "whole_mouth")
+_FACE = ("facial_skin", "eyes", "brows", "whole_mouth")
+_AROUND_THE_EYES = ("facial_skin", "eyes", "brows", "eyeglasses")
+_HEAD_WITHOUT_EARS = ("face", "hair", "hat", "neck")
 
 REGIONS: dict[str, Region] = {
-    "mouth": Region((_MOUTH,)),
+    "mouth": Region((_MOUTH,), classes=_LIPS_AND_SKIN),
     # A mouth opens downwards: drawn above a chin that stays it fails more often (benchmarks/NOTES.md); but the jaw is the person's.
-    "smile": Region((_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS)),
-    "eyes": Region((ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9))),
-    "brows": Region((box(26, _BROW_Y - 6, 60, _BROW_Y + 6), box(68, _BROW_Y - 6, 102, _BROW_Y + 6))),
-    "nose": Region((ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),)),
-    "cheeks": Region(_CHEEKS),
-    "chin": Region((_CHIN,)),
-    "beard": Region((_MOUTH, _CHIN, ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))),
-    "lower_face": Region((box(20, _EYE_Y + 10, 108, CROP_SIZE),)),
-    "upper_face": Region((box(20, 12, 108, _EYE_Y + 10),)),
-    "forehead": Region((_FOREHEAD,)),
-    "bangs": Region((_FOREHEAD, box(16, 0, 112, 16))),
+    "smile": Region(
+        (_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS), classes=_LIPS_AND_SKIN
+    ),
+    "eyes": Region(
+        (ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9)), classes=("eyes", "facial_skin")
+    ),
+    "brows": Region(
+        (box(26, _BROW_Y - 6, 60, _BROW_Y + 6), box(68, _BROW_Y - 6, 102, _BROW_Y + 6)), classes=("brows", "skin")
+    ),
+    "nose": Region((ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),), classes=("facial_skin",)),
+    "cheeks": Region(_CHEEKS, classes=("facial_skin",)),
+    "chin": Region((_CHIN,), classes=_LIPS_AND_SKIN),
+    "beard": Region((_MOUTH, _CHIN, ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24)), classes=_LIPS_AND_SKIN),
+    # A mask that is worn may look like clothes.
+    "lower_face": Region((box(20, _EYE_Y + 10, 108, CROP_SIZE),), classes=(*_LIPS_AND_SKIN, "neck", "cloth")),
+    "upper_face": Region((box(20, 12, 108, _EYE_Y + 10),), classes=_AROUND_THE_EYES),
+    "forehead": Region((_FOREHEAD,), classes=("skin", "hair")),
+    "bangs": Region((_FOREHEAD, box(16, 0, 112, 16)), classes=("skin", "hair")),
     # Whatever frames the face, less the neck.
-    "hair": Region((_EVERYTHING,), (ellipse(_MIDDLE, _NOSE_Y - 6, 36, 50), box(36, 100, 92, CROP_SIZE))),
-    "hat": Region((box(0, 0, CROP_SIZE, _BROW_Y - 2),)),
-    "glasses": Region((box(18, _BROW_Y - 4, 110, _EYE_Y + 16),)),
-    "ears": Region((box(8, _EYE_Y - 8, 28, _MOUTH_Y), box(100, _EYE_Y - 8, 120, _MOUTH_Y))),
-    "face": Region((ellipse(_MIDDLE, _NOSE_Y - 8, 42, 54),)),
+    "hair": Region(
+        (_EVERYTHING,),
+        (ellipse(_MIDDLE, _NOSE_Y - 6, 36, 50), box(36, 100, 92, CROP_SIZE)),
+        classes=_HEAD_WITHOUT_EARS,
+        beside=("background",),
+        margin=3,
+    ),
+    "hat": Region((box(0, 0, CROP_SIZE, _BROW_Y - 2),), classes=("background", "hair", "hat", "skin")),
+    "glasses": Region((_GLASSES,), classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
+    # Lenses that one looks through: the eyes behind them are the person's.
+    "clear_glasses": Region((_GLASSES,), kept=_EYES, classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
+    "worn_glasses": Region((_WORN_GLASSES,), classes=("eyeglasses",), beside=("face", "hair"), margin=8),
+    "ears": Region(
+        (box(8, _EYE_Y - 8, 28, _MOUTH_Y), box(100, _EYE_Y - 8, 120, _MOUTH_Y)),
+        classes=("ear", "earring", "skin", "hair", "neck"),
+    ),
+    "face": Region((ellipse(_MIDDLE, _NOSE_Y - 8, 42, 54),), classes=_FACE),
     "all": Region((_EVERYTHING,)),
 }
 
@@ -122,11 +161,20 @@ def shown_cells(name: str | Iterable[str], grid: int) -> np.ndarray:
     return np.any([all_ & _cells(Region(shown), grid) if shown else all_ for all_, shown in cells], axis=0)
 
 
+def kept_cells(name: str, grid: int) -> np.ndarray:
+    """The cells bool `[grid, grid]` of a region that stay: 2×2 of them, on a coarser grid of half as many, around each point."""
+    cells = np.zeros((grid, grid), bool)
+    for x, y in find_region(name).kept:
+        row, column = 2 * int(y * grid / 2), 2 * int(x * grid / 2)
+        cells[row : row + 2, column : column + 2] = True
+    return cells
+
+
 def _look_up_all(name: str | Iterable[str]) -> list[Region]:
     names = [name] if isinstance(name, str) else list(name)
     if not names:
         raise ValueError(f"name at least one region: {', '.join(REGIONS)}")
-    return [_lookup(each) for each in names]
+    return [find_region(each) for each in names]
 
 
 def region_key(name: str) -> str:
@@ -134,7 +182,13 @@ def region_key(name: str) -> str:
     return "_".join(re.split(r"[\s_-]+", str(name).strip().lower()))
 
 
-def _lookup(name: str) -> Region:
+def find_region(name: str) -> Region:
+    """
+    A region by its name, as users may write it.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     key = region_key(name)
     if key not in REGIONS:
         raise ValueError(f"unknown region {name!r}; known are: {', '.join(REGIONS)}")
@@ -190,10 +244,8 @@ _PHRASES: list[tuple[tuple[str, ...], str]] = [
         "shaved, shaven, unshaven, clean shaven, whiskers, facial hair, 5 o clock shadow, five o clock shadow",
     ),
     (("beard", "ears"), "sideburn, sideburns"),
-    (
-        ("glasses",),
-        "glasses, eyeglasses, eye glasses, sunglasses, sun glasses, spectacles, bespectacled, goggles, eyewear",
-    ),
+    (("clear_glasses",), "glasses, eyeglasses, eye glasses, spectacles, bespectacled, eyewear"),
+    (("glasses",), "sunglasses, sun glasses, dark glasses, goggles"),
     (
         ("hair",),
         "hair, hairs, haired, hairstyle, haircut, blond, blonde, brunette, redhead, redheaded, ponytail, curls, curly, "
@@ -219,6 +271,17 @@ _EXPRESSION_PHRASES = {
 _ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(_REGIONS_OF, key=len, reverse=True))})\b")
 
 
+# What is worn is found where it is, and what is to come where it belongs.
+_WORN = {"clear_glasses": "worn_glasses", "glasses": "worn_glasses"}
+_CLAUSES = re.compile(r"[,;.!?]|\b(?:and|with|but)\b|(?=\bwithout\b)")
+_ABSENT = re.compile(r"\b(?:no|not|never|without|isn|aren|doesn|don|removed?|taken? off|takes? off)\b")
+
+
+def clauses(prompt: str) -> list[str]:
+    """The parts of a prompt that a "no" or "without" reaches over, as [`plain_words`]."""
+    return [plain_words(clause) for clause in _CLAUSES.split(prompt.lower())]
+
+
 def plain_words(text: str) -> str:
     """A text in lower case with single spaces between its words, as phrases are looked up in it."""
     return re.sub(r"[\W_]+", " ", text.lower())
@@ -228,14 +291,17 @@ def regions_from_prompt(prompt: str) -> list[str]:
     """The regions that an English prompt speaks of.
 
     Whole words are looked up in a table, the longest phrase first ("facial hair" is a beard, not hair); case,
-    punctuation, hyphens and underscores do not matter. That something shall not be there ("without glasses") speaks of
-    the same region.
+    punctuation, hyphens and underscores do not matter. That something shall not be there speaks of
+    the same region, but of glasses: they are taken off where they are worn ("without glasses").
 
     Returns:
         Keys of `REGIONS` in the order of their first mention; empty where nothing is recognised.
     """
     text = plain_words(prompt)
-    found = [region for match in _ANY_PHRASE.findall(text) for region in _REGIONS_OF[match]]
+    found = []
+    for clause in clauses(prompt):
+        regions = [region for match in _ANY_PHRASE.findall(clause) for region in _REGIONS_OF[match]]
+        found += [_WORN.get(region, region) for region in regions] if _ABSENT.search(clause) else regions
     if "smile" in found and not re.search(r"\b(?:chin|jaw)", text):
         found = [
             region for region in found if region not in ("mouth", "chin")

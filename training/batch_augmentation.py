@@ -76,3 +76,32 @@ def _recolour(pixels: torch.Tensor, settings: FaceAugmentation, generator: torch
     pixels = mean + (pixels - mean) * contrast
     grey = (pixels * luma).sum(1, keepdim=True)
     return grey + (pixels - grey) * saturation
+
+
+def degrade_faces(
+    pixels: torch.Tensor, side: int, generator: torch.Generator, coarse: float = 0.3, erased: float = 0.3
+) -> torch.Tensor:
+    """
+    Copies of pixels [B, 3, H, W] in [-1, 1] as poor photos show them: some are of low resolution, of some a rectangle is grey.
+
+    Args:
+        side: pixels along a side of those of low resolution.
+        coarse: share of the faces of low resolution.
+        erased: share of the faces with a rectangle, of a tenth to four tenths of the side each way (Zhong et al. 2020).
+        generator: on the device of the pixels.
+    """
+    batch, _, height, width = pixels.shape
+    device = pixels.device
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=generator, device=device)
+
+    small = torch.nn.functional.interpolate(pixels, size=side, mode="bilinear", antialias=True)
+    small = torch.nn.functional.interpolate(small, size=(height, width), mode="bilinear")
+    pixels = torch.where(uniform(0, 1, batch, 1, 1, 1) < coarse, small, pixels)
+    inside = (uniform(0, 1, batch, 1, 1) < erased).expand(batch, height, width)
+    for axis, length in ((1, height), (2, width)):
+        extent, start = uniform(0.1, 0.4, batch, 1, 1), uniform(-0.1, 0.9, batch, 1, 1)
+        places = torch.arange(length, device=device).view(1, *((-1, 1) if axis == 1 else (1, -1))) / length
+        inside = inside & (places >= start) & (places < start + extent)
+    return pixels.masked_fill(inside[:, None], 0.0)

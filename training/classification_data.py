@@ -17,11 +17,14 @@ from PIL import Image
 
 from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.processing.detection import FaceNotFoundError, default_detector
 from gptface.processing.image_loading import load_image
 
+from .detected_crops import crop_by_landmarks, find_landmarks
 from .encode import (
     CODE_COLUMNS,
     FINGERPRINT_KEY,
+    LAYOUT_LANDMARKS,
     MEASURED_COLUMNS,
     check_layout,
     code_parts,
@@ -29,6 +32,7 @@ from .encode import (
     pixels_from_images,
     read_crop,
 )
+from .labels import VOTES
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ logger = logging.getLogger(__name__)
 CLASS_COLUMNS = ("emotion", "expression", "label", "labels")
 GROUP_COLUMN = "identity"
 CELEBA_SIZES = ((178, 218), (89, 109))
+#: Of a picture's size; others are aligned crops.
+LAYOUT_OF_SIZE = {**dict.fromkeys(CELEBA_SIZES, "celeba"), (48, 48): "fer48", (100, 100): "rafdb100"}
 
 
 @dataclass
@@ -50,6 +56,8 @@ class ClassificationData:
         codes: [rows, 2, cells] uint16 of each face and its mirror image; None where there are pictures.
         row_numbers: of each row in its own source.
         columns: the tables' other columns by name, for groups.
+        search: whether pictures of tight sets are searched for the face, as the pipelines do it, and cut by the landmarks that are usual
+            in their set only where none is found.
     """
 
     targets: np.ndarray
@@ -60,6 +68,7 @@ class ClassificationData:
     layouts: list[str] = field(default_factory=list)
     codes: np.ndarray | None = None
     columns: dict[str, list[Any]] = field(default_factory=dict)
+    search: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -74,7 +83,15 @@ class ClassificationData:
 
     def crop(self, row: int, size: int) -> Image.Image:
         """The aligned face of a row, RGB. Raises `ValueError` or `OSError` where its picture is no such face."""
-        return read_crop(self.pictures[row], self.layouts[row], size)
+        picture, layout = self.pictures[row], self.layouts[row]
+        if self.search and layout in LAYOUT_LANDMARKS:
+            try:
+                image = load_image(picture)
+                landmarks = find_landmarks(image, default_detector(), LAYOUT_LANDMARKS[layout])
+                return crop_by_landmarks(image, landmarks, size)[0]
+            except FaceNotFoundError:
+                logger.debug("row %d: no face found", row)
+        return read_crop(picture, layout, size)
 
     def split(self, rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows → (kept, held out): about `share` of the people, or of the rows, drawn from the seed, are held out."""
@@ -86,11 +103,8 @@ class ClassificationData:
 
 
 def guess_layout(data: bytes) -> str:
-    """The layout of an encoded picture by its size: CelebA's alignment, FER2013's 48×48, or else an aligned crop."""
-    size = load_image(data).size
-    if size in CELEBA_SIZES:
-        return "celeba"
-    return "fer48" if size == (48, 48) else "aligned"
+    """The layout of an encoded picture by its size: CelebA's alignment, FER2013's 48×48, RAF-DB's 100×100, or an aligned crop."""
+    return LAYOUT_OF_SIZE.get(load_image(data).size, "aligned")
 
 
 def load_classification_data(
@@ -102,6 +116,7 @@ def load_classification_data(
     require_all: bool = True,
     tokenizer: GPTFaceImageTokenizer | None = None,
     codes_folder: Path | None = None,
+    search: bool = False,
 ) -> ClassificationData:
     """
     Reads and joins labelled faces.
@@ -116,6 +131,7 @@ def load_classification_data(
         require_all: whether a column of `labels` that no source has is an error, else it is unknown everywhere.
         tokenizer: read codes instead of pictures: folders must hold this tokenizer's codes, files are encoded with it.
         codes_folder: where the codes of files go; a stopped run goes on there.
+        search: see [`ClassificationData`].
 
     Raises:
         FileNotFoundError: a source that does not exist.
@@ -157,7 +173,7 @@ def load_classification_data(
     people = np.asarray(columns[GROUP_COLUMN]) if GROUP_COLUMN in columns else None
     numbers = np.concatenate([np.arange(table.num_rows) for table in tables])
     all_codes = np.concatenate(codes) if codes else None
-    return ClassificationData(targets, found, numbers, people, pictures, layouts, all_codes, columns)
+    return ClassificationData(targets, found, numbers, people, pictures, layouts, all_codes, columns, search)
 
 
 def _read_table(source: Path) -> Any:
@@ -258,7 +274,8 @@ def _class_targets(
         own = table[column].to_pylist()
         if classes is not None:  # a ClassLabel: indices, −1 = unknown
             own = [None if value is None or value < 0 else classes[value] for value in own]
-        own = [None if value is None else str(value) for value in own]
+        own = [None if value is None else _known_as(str(value), names) for value in own]
+        classes = [known for value in classes or () if (known := _known_as(value, names)) is not None]
         order |= dict.fromkeys(classes or sorted({value for value in own if value is not None}))
         values += own
     if not order:
@@ -266,6 +283,11 @@ def _class_targets(
     found = list(names) if names and set(order) <= set(names) else list(order)
     index = {name: position for position, name in enumerate(found)}
     return np.array([-100 if value is None else index[value] for value in values]), found
+
+
+def _known_as(value: str, names: Sequence[str]) -> str | None:
+    """A class as a head with these names calls it: FER+ has other names for the seven expressions, and three more, which are None."""
+    return VOTES[value] if value not in names and VOTES.get("happiness") in names and value in VOTES else value
 
 
 def _class_names(table: Any, column: str) -> list[str] | None:

@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import set_seed
 
 from gptface.evaluation.calibration import choose_thresholds, fit_temperature
-from gptface.modeling_gptface.configuration_gptface import READERS
+from gptface.modeling_gptface.configuration_gptface import INPUTS, READERS
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
@@ -52,13 +52,17 @@ class FineTuningConfig(Recipe):
         threshold_balance: see [`choose_thresholds`].
         reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head for these labels is, and
             `"attention"` for others.
+        input: what a head reads, `"codes"` or `"pixels"`; by default pixels where the checkpoint has a pixel reader. The other heads
+            that read pixels read them by the same reader: their weights stay, what they are given changes with it.
         freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all but the
-            head).
+            head and, where it reads pixels, the pixel reader). By default the backbone of a head that reads pixels, so that editing
+            and matching stay as they are, and nothing for codes.
         layer_decay: the learning rate of a layer is this to the power of its distance from the head.
         loss: fields of [`ClassificationLoss`].
         mixup: α of the Beta distribution by which two faces and their labels are mixed (Zhang et al. 2018); 0 = off.
         augmentation: fields of [`FaceAugmentation`] ({} = its defaults): pictures are changed and encoded in every step. None:
-            they are encoded once, with their mirror images, which is many times faster on a CPU.
+            they are as they are; for a head that reads codes they are encoded once, with their mirror images, which is many times
+            faster on a CPU.
         arguments: `TrainingArguments` by name.
     """
 
@@ -71,7 +75,8 @@ class FineTuningConfig(Recipe):
     holdout: float = 0.1
     threshold_balance: float = 0.2
     reader: str | None = None
-    freeze: str | int = "nothing"
+    input: str | None = None
+    freeze: str | int | None = None
     layer_decay: float = 1.0
     loss: dict[str, float] = field(default_factory=dict)
     mixup: float = 0.0
@@ -87,6 +92,8 @@ class FineTuningConfig(Recipe):
             raise ValueError(
                 f'freeze is "nothing", "embeddings", "backbone" or a number of layers, got {self.freeze!r}'
             )
+        if self.input not in (None, *INPUTS):
+            raise ValueError(f"input must be one of {INPUTS}, got {self.input!r}")
         if self.reader not in (None, *READERS):
             raise ValueError(f"reader must be one of {READERS}, got {self.reader!r}")
         if self.mixup < 0:
@@ -217,19 +224,26 @@ def mixed_faces(
 
 
 def distance_from_head(name: str, layers: int) -> int:
-    """Layers between a parameter and the head: 0 for the head and the last norm, `layers` + 1 for the embeddings."""
+    """Layers between a parameter and the head: 0 for the head and the last norm, `layers` + 1 for what reads the picture."""
     if name.startswith("gptface.layers."):
         return layers - int(name.split(".")[2])
-    return layers + 1 if name.startswith("gptface.embeddings.") else 0
+    if name.startswith("gptface.pixel_reader.adapters."):
+        return layers - int(name.split(".")[3])
+    return layers + 1 if name.startswith(("gptface.embeddings.", "gptface.pixel_reader.")) else 0
 
 
-def freeze_parameters(model: GPTFaceForImageClassification, freeze: str | int) -> None:
+def freeze_parameters(model: GPTFaceForImageClassification, freeze: str | int | None) -> None:
     """Freezes parts of the transformer; see [`FineTuningConfig`]. Raises `ValueError` for more layers than there are."""
     layers = model.gptface.layers
+    reads_pixels = model.config.reads_pixels(model.head_name)
+    if freeze is None:
+        freeze = "backbone" if reads_pixels else "nothing"
     if isinstance(freeze, int) and not 0 <= freeze <= len(layers):
         raise ValueError(f"freeze: {freeze} layers, the model has {len(layers)}")
     if freeze == "backbone":
         model.gptface.requires_grad_(False)
+        if reads_pixels:
+            model.gptface.pixel_reader.requires_grad_(True)  # type: ignore[union-attr]
     elif freeze != "nothing":
         model.gptface.embeddings.requires_grad_(False)
         for layer in layers[: freeze if isinstance(freeze, int) else 0]:
@@ -245,20 +259,25 @@ def prepare_model(
     source = config.start_from or DEFAULT_CHECKPOINT
     model = MODELS[kind].from_pretrained(source)
     head = model.config.heads[kind]
+    read = config.input or ("codes" if model.config.image_reader is None else "pixels")
+    if read == "pixels" and model.config.image_reader is None:
+        raise ValueError(f"input: pixels, but {source} has no pixel reader")
     data = load_classification_data(
         config.train,
         kind == "attributes",
         config.labels,
         head["labels"],
         config.layout,
-        tokenizer=model.image_tokenizer if config.augmentation is None else None,
+        tokenizer=model.image_tokenizer if config.augmentation is None and read == "codes" else None,
         codes_folder=Path(config.output_dir) / "codes",
     )
     # temperature and thresholds of the old head are not the new one's
     entry: dict[str, Any] = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
     goes_on = head.get("trained") and all(list(head[key]) == list(entry[key]) for key in ("labels", "problem_type"))
+    goes_on = goes_on and head.get("input", INPUTS[0]) == read
     reader = config.reader or (head.get("reader", READERS[0]) if goes_on else READERS[0])
-    model.config.heads = {**model.config.heads, kind: {**entry, "reader": reader}}
+    model.config.heads = {**model.config.heads, kind: {**entry, "reader": reader, "input": read}}
+    model.freeze_unused_parts()
     if not goes_on or reader != head.get("reader", READERS[0]):
         generator = torch.Generator().manual_seed(seed)
         model.classifiers[kind] = fresh_classifier(model.config, kind, torch.from_numpy(data.targets), generator)

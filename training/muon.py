@@ -75,7 +75,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 self._adamw_step(parameters, group)
         return loss
 
-    def _muon_step(self, parameters: list[nn.Parameter], group: dict) -> None:
+    def _muon_step(self, parameters: list[torch.Tensor], group: dict) -> None:
         momenta = [self._state(parameter, "momentum") for parameter in parameters]
         gradients = [_gradient(parameter) for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
@@ -91,13 +91,13 @@ class MuonWithAdamW(torch.optim.Optimizer):
             chosen = [parameters[index] for index in indices]
             torch._foreach_add_(chosen, list(updates.unbind()), alpha=-group["lr"] * scale)
 
-    def _adamw_step(self, parameters: list[nn.Parameter], group: dict) -> None:
+    def _adamw_step(self, parameters: list[torch.Tensor], group: dict) -> None:
         for parameter in parameters:
             if "step" not in self.state[parameter]:
                 self.state[parameter]["step"] = torch.zeros((), device=parameter.device)
         beta1, beta2 = group["betas"]
         adamw(
-            parameters,  # type: ignore[arg-type]
+            parameters,
             [_gradient(parameter) for parameter in parameters],
             [self._state(parameter, "exp_avg") for parameter in parameters],
             [self._state(parameter, "exp_avg_sq") for parameter in parameters],
@@ -113,7 +113,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             maximize=False,
         )
 
-    def _state(self, parameter: nn.Parameter, name: str) -> torch.Tensor:
+    def _state(self, parameter: torch.Tensor, name: str) -> torch.Tensor:
         """A running average of a parameter, zeros at first."""
         state = self.state[parameter]
         if name not in state:
@@ -121,7 +121,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         return state[name]
 
 
-def _gradient(parameter: nn.Parameter) -> torch.Tensor:
+def _gradient(parameter: torch.Tensor) -> torch.Tensor:
     """Its gradient; `step` leaves parameters without one out."""
     assert parameter.grad is not None
     return parameter.grad

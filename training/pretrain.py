@@ -149,8 +149,15 @@ def build_model(
     # A vocabulary trained again may number its entries otherwise: a resumed run takes the one that it began with.
     source = checkpoint or config.start_from
     overrides = dict(config.model)
+    heads: dict[str, Any] = {}
+    if source:
+        of_source = GPTFaceConfig.from_pretrained(source)
+        heads = {name: head for name, head in of_source.heads.items() if not of_source.reads_pixels(name)}
+        if of_source.image_reader is not None:
+            # it is made for the weights that are about to change
+            logger.warning("the pixel reader and its heads are left out: train them behind this")
+            overrides |= {"image_reader": None, "heads": heads}
     if config.auxiliary_head:
-        heads = GPTFaceConfig.from_pretrained(source).heads if source else {}
         head = {"labels": list(PHRASES), "problem_type": "multi_label_classification", "trained": False}
         overrides |= {"heads": {config.auxiliary_head: head} | heads, "auxiliary_head": config.auxiliary_head}
     if source:
@@ -159,7 +166,9 @@ def build_model(
         if config.image_tokenizer and not checkpoint:
             image_tokenizer = load_image_tokenizer(config.image_tokenizer)
         rows = load_rows(config, image_tokenizer, arguments)
-        if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
+        # no weight tells 7 levels from 8
+        codes = [(each.fingerprint(), each.config.num_codes) for each in (image_tokenizer, model.image_tokenizer)]
+        if codes[0] != codes[1]:
             seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
             model = carry_over(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
         return model, GPTFaceTokenizer.from_pretrained(source), rows
@@ -251,7 +260,8 @@ def time_budget(config: PreTrainingConfig, checkpoint: str | None) -> TimeBudget
     if config.minutes is None:
         return None
     budget = TimeBudget(config.minutes, ClockSchedule(**config.schedule))
-    spent = (trainer_state(checkpoint).stateful_callbacks or {}).get(BUDGET_STATE) if checkpoint else None  # type: ignore[union-attr]
+    callbacks: Any = trainer_state(checkpoint).stateful_callbacks if checkpoint else None
+    spent = (callbacks or {}).get(BUDGET_STATE)
     if spent:
         budget.resume(spent)
     return budget

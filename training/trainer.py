@@ -93,7 +93,7 @@ class PreTrainer(Trainer):
         self._totals: dict[str, torch.Tensor] = {}
         self._evaluated_parts: list[str] = []
         self._last_log: tuple[float, int] | None = None
-        super().__init__(*args, compute_metrics=self._metrics, **kwargs)
+        super().__init__(*args, **{"compute_metrics": self._metrics, **kwargs})
         # `compute_loss` divides by the counts of the whole step: nothing is left to divide by accumulation steps
         self.model_accepts_loss_kwargs = True
         self._weights = weights.to(self.args.device)
@@ -235,7 +235,7 @@ class PreTrainer(Trainer):
 
     def _mean_terms(self) -> dict[str, float]:
         """Of the steps since the last log."""
-        means = {}
+        means: dict[str, float] = {}
         for part, totals in self._totals.items():
             sums, counts = self._summed(totals).tolist()
             names = [f"{term_prefix(part)}{name}" for name in TERMS]
@@ -294,7 +294,9 @@ class PreTrainer(Trainer):
         if budget is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda _: budget.factor())
+            optimizer = optimizer or self.optimizer
+            assert optimizer is not None
+            self.lr_scheduler = LambdaLR(optimizer, lambda _: budget.factor())
             self._created_lr_scheduler = True
         return self.lr_scheduler
 

@@ -34,7 +34,6 @@ class WeightAverage(TrainerCallback):
         parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
         if self.average is None:
             self.average = {name: parameter.clone() for name, parameter in parameters.items()}
-            return
         self.average = {name: average.to(parameters[name].device) for name, average in self.average.items()}
         self._update(list(self.average.values()), [parameters[name] for name in self.average], 0)
 

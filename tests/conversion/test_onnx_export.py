@@ -310,3 +310,22 @@ def test_ties_are_forgiven_as_long_as_they_are_rare():
     assert "latents differs by up to nan" in problem
     (problem,) = differences(expected, {**expected, "image_codes": codes[:, 1:]}, quantizer)
     assert problem.startswith("image_codes has the shape [1, 1999]")
+
+
+def test_a_head_that_reads_pixels_takes_pixels(tiny_model, tmp_path):
+    """Who serves recognition by onnxruntime needs one file, no tokenizer in front of it."""
+    head = {"labels": ["a", "b"], "problem_type": "single_label_classification", "trained": True, "input": "pixels"}
+    model = tiny_model(
+        image_tokenizer_config={"image_size": 48},
+        image_reader={"channels": [8, 8, 8], "adapter_rank": 2},
+        heads={"expression": head},
+    )
+    model.save_pretrained(tmp_path / "model")
+    export_onnx(tmp_path / "model", tmp_path / "onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "expression.onnx"))
+    assert [entry.name for entry in session.get_inputs()] == ["pixel_values"]
+    pixels = torch.rand(5, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        expected = model.classify("expression", model.read_for("expression", pixels))
+    found = torch.from_numpy(session.run(None, {"pixel_values": pixels.numpy()})[0])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import pipeline
 
-from gptface.pipelines.edit_area import EditArea
+from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.guided_face_editing import DEFAULTS, HAIR_COLOUR_GUIDANCE
+from gptface.processing.alignment import align, compose, translation
 from gptface.processing.composite import cells_to_mask
+from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.regions import REGIONS, region_cells, shown_cells
 
 STEPS = 2
@@ -23,7 +25,11 @@ NEEDS_OPENCV = pytest.mark.skipif(find_spec("cv2") is None, reason="needs OpenCV
 
 @pytest.fixture(scope="module")
 def edit(tiny_checkpoint):
-    return pipeline("guided-face-editing", model=str(tiny_checkpoint), num_inference_steps=STEPS)
+    pipe = pipeline("guided-face-editing", model=str(tiny_checkpoint), num_inference_steps=STEPS)
+    parser = pipe.require_face_parser()  # its random weights see anything: here all is skin
+    parser.classifier.weight.data.zero_()
+    parser.classifier.bias.data = 20.0 * torch.eye(len(FACE_CLASSES))[FACE_CLASSES.index("skin")]
+    return pipe
 
 
 @pytest.fixture(scope="module")
@@ -73,61 +79,54 @@ def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
     assert changed.any() and not changed[mask == 0].any()
 
 
-def test_what_is_behind_the_hair_stays_and_without_opencv_it_is_said_that_it_does_not(edit, face, monkeypatch):
+@pytest.fixture
+def sees(edit, monkeypatch):
+    """A face parser by a rule: rows, columns and pixels of the crop's surroundings → names of classes, each with what shows it."""
+    size = edit.face_size
+
+    def set_rule(rule):
+        def parse_face(photo, matrix):
+            to_crop = np.diag([size / photo.width, size / photo.height, 0])[:2] if matrix is None else matrix
+            frame = compose(to_crop, translation(size // 2, size // 2))
+            picture = np.asarray(align(photo, frame, 2 * size))
+            shown = rule(*np.mgrid[: 2 * size, : 2 * size] - size // 2, picture)
+            probabilities = np.stack(
+                [np.broadcast_to(shown.get(name, False), picture.shape[:2]) for name in FACE_CLASSES]
+            )
+            probabilities[0] |= ~probabilities.any(0)
+            return FaceParsing(probabilities.astype(np.float32), FACE_CLASSES, frame)
+
+        monkeypatch.setattr(edit, "parse_face", parse_face)
+
+    return set_rule
+
+
+def test_what_is_behind_the_hair_stays(edit, face, sees):
     """A new hair colour must not repaint the wall."""
-    corner, module = np.s_[:30, :30], "gptface.pipelines.edit_area"
+    corner, middle = np.s_[:30, :30], edit.face_size // 2
 
-    def outline(crop):
-        person = np.ones((crop.height, crop.width), bool)
-        person[: crop.height // 2, : crop.width // 2] = False
-        return person
-
-    def no_opencv(crop):
-        raise ImportError("OpenCV")
-
-    def changes(**options):
-        result = edit(face, prompt="blond hair", aligned=True, seed=0, **options)[0]
+    def changes(prompt="blond hair", **options):
+        result = edit(face, prompt=prompt, aligned=True, seed=0, **options)[0]
         return (pixels(result) != np.asarray(face)).any(-1)
 
-    said = []
-    monkeypatch.setattr(f"{module}.logger.warning_once", said.append)
-    monkeypatch.setattr(f"{module}.person_outline", outline)
-    assert changes().any() and not changes()[corner].any()
+    sees(lambda y, x, _: {"hair": (y >= middle) | (x >= middle)})
+    for prompt in ("blond hair", "long blond hair"):
+        assert changes(prompt).any() and not changes(prompt)[corner].any()
     assert changes(region="all")[corner].any()
-    assert changes(region=["Hair", "hat"])[np.s_[:20, :30]].any(), "a hat has no outline yet"
-    monkeypatch.setattr(f"{module}.person_outline", lambda crop: ~outline(crop) & False)
+    assert changes(region=["Hair", "hat"])[:20, :30].any(), "a hat may come to lie on it"
+    sees(lambda *_: {})
     assert changes()[corner].any(), "nobody was found: the whole region changes"
-    assert not said
-    monkeypatch.setattr(f"{module}.person_outline", no_opencv)
-    assert changes()[corner].any() and "OpenCV" in said[0]
 
 
-def test_of_hair_in_a_new_colour_only_hair_is_shown_and_what_hangs_into_the_face_changes_too(edit, face, monkeypatch):
-    module, grid = "gptface.pipelines.edit_area", edit.model.config.grid_size
-    everywhere = np.ones((edit.face_size, edit.face_size), bool)
-    monkeypatch.setattr(f"{module}.person_outline", lambda crop: everywhere)
-    monkeypatch.setattr(
-        f"{module}.hair_pixels", lambda crop, person: person & (np.arange(len(person)) < len(person) // 2)
-    )
-    middle = edit.face_size // 2
-
-    def mask(prompt, **options):
-        result = edit(face, prompt=prompt, aligned=True, seed=0, feather=0, composite="replace", **options)[0]
-        return np.asarray(result["mask"])
-
-    for options in ({}, {"region": ["hair", "mouth"]}):
-        colour, cut = mask("blond hair", **options), mask("long blond hair", **options)
-        assert colour[4, 4] == cut[4, 4] == cut[4, -4] == 255 and colour[4, -4] == 0
-    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & False)
-    assert mask("blond hair")[4, -4] == 255, "where no hair is found the person may get some"
-    monkeypatch.setattr(f"{module}.fringe_cells", lambda hair, cells: np.ones((grid, grid), bool))
-    assert mask("blond hair")[middle, middle] == 255
+def test_a_checkpoint_without_a_face_parser_edits_by_shapes(edit, face, monkeypatch):
+    monkeypatch.setattr(type(edit), "has_face_parser", False)
+    for prompt in ("blond hair", "long blond hair", "smiling", "eyeglasses", "no eyeglasses"):
+        result = edit(face, prompt=prompt, aligned=True, seed=0)[0]
+        assert (pixels(result) != np.asarray(face)).any(), prompt
 
 
-def test_a_new_hair_colour_keeps_the_strands_of_the_photo(edit, face, monkeypatch):
-    module = "gptface.pipelines.edit_area"
-    monkeypatch.setattr(f"{module}.person_outline", lambda crop: np.ones((crop.height, crop.width), bool))
-    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & (np.arange(len(person)) > 8))
+def test_a_new_hair_colour_keeps_the_strands_of_the_photo(edit, face, sees):
+    sees(lambda y, *_: {"hair": y > 8})
 
     def sharpness(**options):
         result = edit(face, prompt="blond hair", aligned=True, seed=0, **options)[0]
@@ -140,9 +139,9 @@ def test_a_new_hair_colour_keeps_the_strands_of_the_photo(edit, face, monkeypatc
     assert sharpness(region=["hair", "glasses"]) > 2 * sharpness()
 
 
-def test_a_new_hair_colour_alone_is_guided_more(edit, face, monkeypatch):
+def test_a_new_hair_colour_alone_is_guided_more(edit, face, sees, monkeypatch):
     """Weaker, dark hair stays dark; as strong, new glasses would get coarse."""
-    module, scales = "gptface.pipelines.edit_area", []
+    scales = []
     generate = edit.model.generate
 
     def noted(**options):
@@ -150,8 +149,7 @@ def test_a_new_hair_colour_alone_is_guided_more(edit, face, monkeypatch):
         return generate(**options)
 
     monkeypatch.setattr(edit.model, "generate", noted)
-    monkeypatch.setattr(f"{module}.person_outline", lambda crop: np.ones((crop.height, crop.width), bool))
-    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person)
+    sees(lambda *_: {"hair": True})
     common = {"aligned": True, "seed": 0, "num_inference_steps": 1}
     edit(face, prompt="blond hair", **common)
     edit(face, prompt="blond hair", guidance_scale=1.5, **common)
@@ -165,11 +163,8 @@ def test_a_new_hair_colour_alone_is_guided_more(edit, face, monkeypatch):
     assert scales == [HAIR_COLOUR_GUIDANCE, 1.5] + 4 * [DEFAULTS["guidance_scale"]]
 
 
-def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_part(edit, monkeypatch):
-    pytest.importorskip("cv2")
-    module = "gptface.pipelines.edit_area"
-    monkeypatch.setattr(f"{module}.person_outline", lambda crop: np.ones((crop.height, crop.width), bool))
-    monkeypatch.setattr(f"{module}.hair_pixels", lambda crop, person: person & (np.asarray(crop).max(-1) < 60))
+def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_part(edit, sees):
+    sees(lambda y, x, picture: {"hair": picture.max(-1) < 60})
     photo = Image.new("RGB", (240, 240), (60, 90, 220))
     photo.paste((40, 30, 20), (90, 60, 150, 125))
     points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96 + [72, 100]
@@ -359,12 +354,11 @@ def test_a_smile_is_told_to_the_model_in_full_unless_the_user_does_not_want_it_o
         assert edit(face, prompt=full, **ask)[0]["prompt"] == full
 
 
-@pytest.mark.parametrize("outline", [False, True])
+@pytest.mark.parametrize("seen", [False, True])
 @pytest.mark.parametrize("region", ["smile", ["smile", "hair"]])
-def test_the_lower_edge_of_the_chin_stays_also_beside_hair(edit, face, monkeypatch, region, outline):
-    found = np.ones((64, 64), np.float32) if outline else None
-    area = EditArea(region_cells("hair", edit.model.config.grid_size), found)
-    monkeypatch.setattr("gptface.pipelines.edit_area.hair_area", lambda *_: area)
+def test_the_lower_edge_of_the_chin_stays_also_beside_hair(edit, face, sees, monkeypatch, region, seen):
+    sees(lambda *_: {"skin": True})
+    monkeypatch.setattr(type(edit), "has_face_parser", seen)
     result = edit(face, prompt="smiling", region=region, aligned=True, seed=0, composite="replace", feather=0.0)[0]
     mask = np.asarray(result["mask"])
     put_back = region_cells("smile", 8) & ~shown_cells("smile", 8) & ~region_cells("hair", 8)

@@ -37,7 +37,8 @@ def rows_of_face(result):
 @pytest.mark.parametrize(
     ("prompt", "region", "between"),
     [
-        ("eyeglasses", "glasses", (0.3, 0.55)),
+        ("eyeglasses", "clear_glasses", (0.3, 0.55)),
+        ("no eyeglasses", "worn_glasses", (0.3, 0.6)),
         ("blond hair", "hair", (0.2, 0.6)),
         ("bangs", "bangs", (0.0, 0.35)),
         ("a beard", "beard", (0.65, 1.0)),

@@ -1,79 +1,99 @@
-"""Hair beyond the crop: new blond hair with a dark strip on top gives the edit away."""
+"""Hair beyond the crop: new blond hair with a dark strip on top, or with dark ends, gives the edit away."""
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
-from gptface.processing.alignment import align
+from gptface.processing.alignment import align, compose, translation
 from gptface.processing.composite import paste_back
 from gptface.processing.crown import find_crown, recolour_crown
+from gptface.processing.face_parsing import FaceParsing
 
-pytest.importorskip("cv2")
 HAIR, SKIN, WALL = (50, 30, 20), (200, 150, 120), (60, 90, 220)
+LABELS = ("background", "skin", "hair", "cloth")
+SIZE = 96
+BLOND = np.float32([0.5, 0.4, 0.2])
 
 
-@pytest.fixture(params=[128, 96])
-def person(request):
-    """A photo of a head whose crop (twice as coarse) cuts its hair off, where its hair is, and the crop's matrix."""
-    size, scale = request.param, 0.5
-    side = 4 * size
-    photo, where = Image.new("RGB", (side, side), WALL), Image.new("1", (side, side))
-    left, top = side / 4, side / 3
-    for picture, hair, skin in ((photo, HAIR, SKIN), (where, 1, 0)):
+@pytest.fixture
+def head():
+    """A photo of long hair that the crop (half as fine) cuts off above and below, the crop's matrix, and the classes of the photo."""
+    side, left, top = 4 * SIZE, SIZE, SIZE
+    photo, classes = Image.new("RGB", (side, side), WALL), Image.new("L", (side, side))
+    for picture, hair, skin in ((photo, HAIR, SKIN), (classes, 2, 1)):
         draw = ImageDraw.Draw(picture)
-        draw.ellipse([left + size * 0.2, top - size * 0.4, left + size * 1.8, top + size * 1.7], fill=hair)
-        draw.ellipse([left + size * 0.4, top + size * 0.3, left + size * 1.6, top + size * 2], fill=skin)
+        draw.ellipse([left + 20, top - 38, left + 172, top + 160], fill=hair)
+        draw.rectangle([left + 20, top + 60, left + 60, top + 260], fill=hair)
+        draw.ellipse([left + 40, top + 30, left + 152, top + 190], fill=skin)
     noise = np.random.default_rng(0).integers(-6, 7, (side, side, 3))
     photo = Image.fromarray(np.clip(np.asarray(photo) + noise, 0, 255).astype(np.uint8))
-    matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
-    crop = np.asarray(align(photo, matrix, size), np.float32) / 255
-    hair = np.asarray(align(where.convert("L"), matrix, size)) > 127
-    return photo, np.asarray(where), matrix, crop, hair
+    return photo, np.array([[0.5, 0, -left / 2], [0, 0.5, -top / 2]]), np.asarray(classes)
 
 
-def test_the_change_of_colour_is_carried_on_to_hair_above_the_crop_alone(person):
-    photo, where, matrix, crop, hair = person
-    edited = crop + hair[..., None] * np.float32([0.5, 0.4, 0.2])
-    result = recolour_crown(photo, find_crown(photo, matrix, hair), crop, edited)
-    change = np.asarray(result, np.int64) - np.asarray(photo)
-    top = round(-matrix[1, 2] / matrix[1, 1])
-    above = where[: top - 4]
-    wanted = 255 * np.array([0.5, 0.4, 0.2])
-    near = np.abs(change[: top - 4][above] - wanted).max(-1) < 20
-    assert near.mean() > 0.8, "all of it, but for the edge that fades"
-    beside = np.asarray(Image.fromarray(where).convert("L").filter(ImageFilter.MaxFilter(25))) == 0
-    assert not change[: top - 4][beside[: top - 4]].any(), "the wall stays"
-    assert not change[top + 40 : top + 100, 200:300].any(), "the crop has its own edit"
+def parsed(classes, matrix):
+    frame = compose(matrix, translation(SIZE // 2, SIZE // 2))
+    masks = [Image.fromarray(((classes == index) * 255).astype(np.uint8)) for index in range(len(LABELS))]
+    shares = [np.asarray(align(mask.convert("RGB"), frame, 2 * SIZE), np.float32)[..., 0] / 255 for mask in masks]
+    return FaceParsing(np.stack(shares), LABELS, frame)
 
 
-def test_what_the_edit_did_not_change_stays_above_too(person):
-    photo, _, matrix, crop, hair = person
-    result = recolour_crown(photo, find_crown(photo, matrix, hair), crop, crop.copy())
+def recoloured(photo, matrix, parsing):
+    """The photo with blond hair, pasted in the crop and carried on beyond it, and the change by it [H, W, 3] in [0, 1]."""
+    crop, hair = np.asarray(align(photo, matrix, SIZE), np.float32) / 255, parsing.crop_mask("hair", SIZE)
+    edited = crop + hair[..., None] * BLOND
+    result = paste_back(photo, edited, hair, matrix, "residual", crop)
+    crown = find_crown(photo, parsing, hair > 0.5)
+    result = result if crown is None else recolour_crown(result, crown, crop, edited)
+    return (np.asarray(result, np.float32) - np.asarray(photo)) / 255
+
+
+def test_hair_above_and_below_the_crop_changes_with_the_hair_in_it_and_nothing_else_does(head):
+    photo, matrix, classes = head
+    change = recoloured(photo, matrix, parsed(classes, matrix))
+    near = np.abs(change - BLOND).max(-1) < 0.1
+    for rows in (np.s_[: SIZE - 4], np.s_[SIZE : 3 * SIZE], np.s_[3 * SIZE + 4 : 3 * SIZE + 60]):
+        assert near[rows][classes[rows] == 2].mean() > 0.85, "but for soft edges"
+    assert (np.abs(change[classes != 2]).max(-1) > 0.05).mean() < 0.02
+
+
+@pytest.mark.parametrize("wrong", [0, 3], ids=["wall", "clothes"])
+def test_what_the_parser_takes_for_hair_beyond_the_crop_against_its_colour_stays(head, wrong):
+    photo, matrix, classes = head
+    believed, pixels = classes.copy(), np.array(photo)
+    place = np.s_[10:50, 150:230] if wrong == 0 else np.s_[320:380, 200:260]
+    if wrong == 3:
+        pixels[300:, 170:] = (150, 20, 60)
+        believed[300:, 170:] = 3
+    believed[place] = 2
+    change = recoloured(Image.fromarray(pixels), matrix, parsed(believed, matrix))
+    assert np.abs(change[place]).mean() < 0.02
+
+
+def test_what_the_edit_did_not_change_stays_beyond_the_crop_too(head):
+    photo, matrix, classes = head
+    parsing = parsed(classes, matrix)
+    crop = np.asarray(align(photo, matrix, SIZE), np.float32) / 255
+    result = recolour_crown(
+        photo, find_crown(photo, parsing, parsing.crop_mask("hair", SIZE) > 0.5), crop, crop.copy()
+    )
     assert np.array_equal(np.asarray(result), np.asarray(photo))
 
 
-def test_without_hair_at_the_top_or_beyond_the_crop_there_is_no_crown(person):
-    photo, _, matrix, _, hair = person
-    assert find_crown(photo, matrix, hair & False) is None
-    low = hair & (np.arange(len(hair)) > 0.5 * len(hair))[:, None]
-    assert find_crown(photo, matrix, low) is None
+def test_without_hair_in_the_crop_or_beyond_it_there_is_no_crown(head):
+    photo, matrix, classes = head
+    parsing = parsed(classes, matrix)
+    hair = parsing.crop_mask("hair", SIZE) > 0.5
+    assert find_crown(photo, parsing, hair & False) is None
+    assert find_crown(photo, parsed(classes * 0, matrix), hair) is None
 
 
-@pytest.mark.parametrize("cut", [0, -6, 20])
-def test_with_the_edit_of_the_crop_the_change_is_the_same_everywhere(person, cut):
-    """A photo that ends at the crop's edge, above it, or beyond it."""
-    photo, _, matrix, _, _ = person
-    left, top = (round(-row[2] / 0.5) for row in matrix)
-    photo = photo.crop((0, top - cut, *photo.size))
-    matrix = np.array([[0.5, 0, -left * 0.5], [0, 0.5, -cut * 0.5]])
-    size = len(person[4])
-    crop = np.asarray(align(photo, matrix, size), np.float32) / 255
-    hair = crop[..., 0] < 0.35
-    hair &= crop[..., 2] < 0.4
-    edited = crop + np.float32([0.4, 0.4, 0.4])
-    pasted = paste_back(photo, edited, hair.astype(np.float32), matrix, "residual", crop)
-    crown = find_crown(photo, matrix, hair)
-    both = pasted if crown is None else recolour_crown(pasted, crown, crop, edited)
-    middle = round(left + size)
-    change = (np.asarray(both, np.int64) - np.asarray(photo))[:16, middle - 10 : middle + 10]
-    assert np.abs(change - 102).max() < 12
+def test_a_photo_that_ends_at_the_crop_has_no_seam(head):
+    photo, matrix, classes = head
+    box = (0, SIZE, 4 * SIZE, 3 * SIZE)
+    change = recoloured(
+        photo.crop(box),
+        compose(translation(0, SIZE), matrix),
+        parsed(classes[SIZE : 3 * SIZE], compose(translation(0, SIZE), matrix)),
+    )
+    near = np.abs(change - BLOND).max(-1) < 0.1
+    assert near[:8][classes[SIZE : SIZE + 8] == 2].mean() > 0.8, "but for soft edges"

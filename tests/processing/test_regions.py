@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
-from gptface.processing.regions import REGIONS, region_cells, regions_from_prompt, shown_cells
+from gptface.processing.regions import REGIONS, kept_cells, region_cells, regions_from_prompt, shown_cells
 
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_MOUTH, RIGHT_MOUTH = CROP_LANDMARKS
 
@@ -48,6 +48,15 @@ def test_what_is_shown_of_a_region_lies_in_it_and_the_chin_under_a_smile_stays_t
     chin = region_cells("chin", 16)
     assert (region_cells("smile", 16) >= chin).all() and not (shown_cells("smile", 16) >= chin).all()
     assert (shown_cells(["smile", "chin"], 16) == region_cells(["smile", "chin"], 16)).all()
+
+
+def test_the_eyes_behind_clear_glasses_stay_and_what_is_around_them_does_not():
+    for grid in (8, 16, 32):
+        kept = kept_cells("clear_glasses", grid)
+        assert kept.sum() == 8 and not (kept & ~region_cells("clear_glasses", grid)).any()
+        for column, row in (CROP_LANDMARKS[:2] * grid / CROP_SIZE).astype(int):
+            assert kept[row, column]
+    assert not kept_cells("glasses", 16).any()
 
 
 def test_how_regions_lie_to_each_other():
@@ -99,14 +108,17 @@ def test_an_unknown_region_lists_the_known_ones(name):
     [
         ("a smiling woman", ["smile"]),
         ("She GRINS.", ["smile"]),
-        ("a man laughing, with glasses", ["smile", "glasses"]),
+        ("a man laughing, with glasses", ["smile", "clear_glasses"]),
+        ("sunglasses, not smiling", ["glasses", "mouth", "cheeks"]),
+        ("no eyeglasses, smiling", ["worn_glasses", "smile"]),
+        ("not smiling, with glasses", ["mouth", "cheeks", "clear_glasses"]),
         ("make the mouth smaller", ["mouth"]),
         ("a serious man", ["mouth", "cheeks"]),
         ("not smiling", ["mouth", "cheeks"]),
         ("She is not smiling, with a hat", ["mouth", "cheeks", "hat"]),
         ("an angry face", ["mouth", "cheeks", "brows"]),
         ("surprised", ["mouth", "chin", "brows"]),
-        ("without sunglasses", ["glasses"]),
+        ("a man without sunglasses", ["worn_glasses"]),
         ("a woman with blond hair", ["hair"]),
         ("dark-haired", ["hair"]),
         ("a brunette", ["hair"]),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from gptface import GPTFaceForFaceAttributeClassification, GPTFaceForFacialExpression, GPTFaceForPreTraining
+from gptface import (
+    GPTFaceConfig,
+    GPTFaceForFaceAttributeClassification,
+    GPTFaceForFacialExpression,
+    GPTFaceForPreTraining,
+)
 from gptface.cli import main
 from gptface.training.augmentation import FaceAugmentation
 from gptface.training.classification_data import ClassificationData, load_classification_data
@@ -151,6 +157,31 @@ def test_freezing(tiny_model):
     assert {n for n in trainable(1) if "layers.1." in n} == {n for n in everything if "layers.1." in n}
     with pytest.raises(ValueError, match="2"):
         trainable(3)
+
+
+def test_a_pixel_reader_is_used_and_the_backbone_stays(recipe, expressions, tiny_checkpoint, tmp_path):
+    """Who fine-tunes recognition must find editing as it was."""
+    config = GPTFaceConfig.from_pretrained(tiny_checkpoint, image_reader={"channels": [8, 8, 8], "adapter_rank": 2})
+    start = GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint, config=config)
+    start.save_pretrained(tmp_path / "start")
+    shutil.copytree(
+        tiny_checkpoint, tmp_path / "start", dirs_exist_ok=True, ignore=shutil.ignore_patterns("config*", "model*")
+    )
+    folder = finetune("expression", recipe(expressions, start_from=str(tmp_path / "start"), layer_decay=0.9))
+    model = GPTFaceForFacialExpression.from_pretrained(folder)
+    head = model.config.heads["expression"]
+    assert head["input"] == "pixels" and head["trained"]
+    before, after = (load_file(path / "model.safetensors") for path in (tmp_path / "start", folder))
+    changed = {
+        name for name in before if name in after and not torch.equal(before[name].half().float(), after[name].float())
+    }
+    assert changed and all(name.startswith(("gptface.pixel_reader.", "classifiers.expression.")) for name in changed)
+    codes = recipe(expressions, "codes", start_from=str(tmp_path / "start"), input="codes")
+    assert prepare_model("expression", codes, seed=0)[0].config.heads["expression"]["input"] == "codes"
+    with pytest.raises(ValueError, match="no pixel reader"):
+        prepare_model("expression", recipe(expressions, start_from=str(tiny_checkpoint), input="pixels"), seed=0)
+    assert distance_from_head("gptface.pixel_reader.adapters.0.up.up", 2) == 2
+    assert distance_from_head("gptface.pixel_reader.stem.0.0.weight", 2) == 3
 
 
 def test_learning_rates_decay_towards_the_embeddings(tiny_model, tmp_path):
