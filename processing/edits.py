@@ -4,7 +4,7 @@ A row is an [`Edit`]. Prompts are read by it, the model is told its phrase, the 
 README and on the command line are printed from it. To add an edit, add a row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -61,6 +61,20 @@ class Edit:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     synonyms: tuple[str, ...] = ()
     translations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def example(self) -> str:
+        """A prompt as people type it."""
+        if self.kind == "remove":
+            return f"remove the {self.phrase.removeprefix('no ')}"
+        if self.kind == "colour":
+            return f"make the hair {self.phrase.removesuffix(' hair')}"
+        if self.phrase.startswith("not "):
+            return f"stop {self.phrase.removeprefix('not ')}"
+        if self.group == "mouth" or self.kind in ("make-up", "shape"):
+            return self.phrase
+        starts = {"add": "add", "expression": "make her look", "age": "make him look", "fill": "restore"}
+        return f"{starts[self.kind]} {self.phrase.removesuffix(' expression')}"
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -203,13 +217,13 @@ _ROWS = (
     ),
     # things that are worn, and beards
     _edit(
-        "eyeglasses", "eyeglasses", "add", "glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
+        "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
         group="glasses", quality="fair", defaults=_BY_PLAN,
         en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
     _edit(
-        "no_eyeglasses", "no eyeglasses", "remove", "glasses", _has("Eyeglasses", 0), "eyeglasses", "Glasses are taken off.",
+        "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses", "Glasses are taken off.",
         group="glasses", defaults=_BY_PLAN,
     ),
     _edit(
@@ -219,7 +233,7 @@ _ROWS = (
         de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
     ),
     _edit(
-        "no_sunglasses", "no sunglasses", "remove", "glasses", _has("Eyeglasses", 0), "sunglasses",
+        "no_sunglasses", "no sunglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "sunglasses",
         "Dark glasses are taken off; the eyes are made up.",
         group="glasses", defaults=_BY_PLAN,
     ),
@@ -397,3 +411,13 @@ def list_edits(quality: Quality | None = None) -> list[Edit]:
     if quality is not None and quality not in order:
         raise ValueError(f"quality must be one of {', '.join(order)}, got {quality!r}")
     return [edit for each in order if quality in (None, each) for edit in _ROWS if edit.quality == each]
+
+
+def edits_table(edits: Iterable[Edit]) -> str:
+    """A table in Markdown, a row an edit."""
+    rows = ["| prompt | or, for example | changes | quality | |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {edit.phrase} | {edit.example} | {', '.join(edit.regions)} | {edit.quality} | {edit.sentence} |"
+        for edit in edits
+    ]
+    return "\n".join(rows)
