@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gptface.processing.edits import EDITS as TABLE
+
 _SMILE = ("Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
 _HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 _FACIAL_HAIR = ("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
@@ -26,25 +28,24 @@ class Edit:
     entailed: tuple[str, ...] = ()
 
 
-EDITS: dict[str, Edit] = {
-    "smiling": Edit("smiling", "Smiling", 1, _SMILE),
-    "not_smiling": Edit("not smiling", "Smiling", 0, _SMILE),
-    "mouth_open": Edit("mouth slightly open", "Mouth_Slightly_Open", 1, ("Smiling",)),
-    "mouth_closed": Edit("mouth closed", "Mouth_Slightly_Open", 0, ("Smiling",)),
-    "eyeglasses": Edit("eyeglasses", "Eyeglasses", 1, ("Bags_Under_Eyes", "Narrow_Eyes")),
-    "no_eyeglasses": Edit("no eyeglasses", "Eyeglasses", 0, ("Bags_Under_Eyes", "Narrow_Eyes")),
-    **{
-        name.lower(): Edit(name.replace("_", " ").lower(), name, 1, tuple(c for c in _HAIR_COLOURS if c != name))
-        for name in _HAIR_COLOURS
-    },
-    "bangs": Edit("bangs", "Bangs", 1, ("Receding_Hairline",)),
-    "no_bangs": Edit("no bangs", "Bangs", 0, ("Receding_Hairline",)),
-    "beard": Edit("a beard", "No_Beard", 0, _FACIAL_HAIR),
-    "no_beard": Edit("no beard", "No_Beard", 1, _FACIAL_HAIR),
-    "makeup": Edit("heavy makeup", "Heavy_Makeup", 1, _MAKEUP),
-    "no_makeup": Edit("no makeup", "Heavy_Makeup", 0, _MAKEUP),
-    "hat": Edit("a hat", "Wearing_Hat", 1, _UNDER_A_HAT),
-    "no_hat": Edit("no hat", "Wearing_Hat", 0, _UNDER_A_HAT),
-    "young": Edit("young", "Young", 1, _AGE),
-    "old": Edit("old", "Young", 0, _AGE),
+# Name in the table of edits → what comes along with it by its meaning.
+_ENTAILED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("smiling", "not_smiling"), _SMILE),
+    **dict.fromkeys(("mouth_open", "mouth_closed"), ("Smiling",)),
+    **dict.fromkeys(("eyeglasses", "no_eyeglasses"), ("Bags_Under_Eyes", "Narrow_Eyes")),
+    **{name.lower(): tuple(other for other in _HAIR_COLOURS if other != name) for name in _HAIR_COLOURS},
+    **dict.fromkeys(("bangs", "no_bangs"), ("Receding_Hairline",)),
+    **dict.fromkeys(("beard", "no_beard"), _FACIAL_HAIR),
+    **dict.fromkeys(("makeup", "no_makeup"), _MAKEUP),
+    **dict.fromkeys(("hat", "no_hat"), _UNDER_A_HAT),
+    **dict.fromkeys(("young", "old"), _AGE),
 }
+
+
+def _judged(name: str, entailed: tuple[str, ...]) -> Edit:
+    row = TABLE[name]
+    assert row.target is not None
+    return Edit(row.phrase, row.target.label, row.target.value, entailed)
+
+
+EDITS: dict[str, Edit] = {name: _judged(name, entailed) for name, entailed in _ENTAILED.items()}

@@ -75,7 +75,7 @@ def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> li
         return [_words_as_they_are(prompt)]
     reading = read_prompt(prompt)
     if reading.remark is not None:
-        warnings.warn(f"prompt {prompt!r}: {reading.remark}", stacklevel=2)
+        warnings.warn(f"prompt: {reading.remark}", stacklevel=2)
     groups = [reading.intents] if at_once else [(intent,) for intent in reading.intents]
     return [_request(prompt, group) for group in groups]
 

@@ -65,7 +65,8 @@ class PromptReading:
         told = " and ".join(f'"{intent.phrase}"' for intent in self.intents)
         parts = [f'read "{written}" as "{read}"' for written, read in self.corrected]
         if self.ignored:
-            parts.append(f"ignored {', '.join(repr(word) for word in self.ignored)}")
+            more = ", …" if len(self.ignored) > _LISTED else ""
+            parts.append(f"ignored {', '.join(repr(word) for word in self.ignored[:_LISTED])}{more}")
         return f"the edit is {told}: {'; '.join(parts)}" if parts else None
 
 
@@ -139,7 +140,8 @@ _NOT_SHORT = re.compile(r"\b\w+n't\b")
 _INSTEAD_OF = re.compile(
     r"\b(?:instead of|rather than|in place of|anstelle von|anstatt|statt|au lieu d[e']|en vez de|en lugar de)(?!\w)"
 )
-_SHOWN = 80
+# Letters of a prompt and words left over that a message shows.
+_SHOWN, _LISTED = 80, 8
 
 
 def read_prompt(text: str) -> PromptReading:
@@ -235,24 +237,32 @@ def _phrases() -> dict[tuple[str, ...], Edit]:
 
 
 @lru_cache
-def _vocabulary() -> tuple[str, ...]:
-    """All words that mean something, those of the table first."""
-    return tuple(dict.fromkeys([word for words in _phrases() for word in words] + sorted(_GRAMMAR)))
+def _vocabulary() -> tuple[dict[str, None], dict[str, None]]:
+    """All words that mean something in the order of the table: the English ones, and those of other languages and of grammar."""
+    english = [word for edit in EDITS.values() for said in (edit.phrase, *edit.synonyms) for word in _tokens(said)]
+    others = [word for words in _phrases() for word in words] + sorted(_GRAMMAR)
+    return dict.fromkeys(english), dict.fromkeys(word for word in others if word not in english)
 
 
 @lru_cache(maxsize=4096)
 def _correction(word: str) -> str | None:
     """
-    The word of the table that a misspelled one stands for: one letter wrong, missing, too much or swapped, or two in seven and more; the
-    first one right.
+    The word of the table that a misspelled one stands for: one letter wrong, missing, too much or swapped, or two in seven and more of
+    an English one; the first one right.
     """
-    known = _vocabulary()
-    if process is None or len(word) < 4 or not word.isalpha() or word in known or word in NO_TYPOS:
+    if process is None or len(word) < 4 or not word.isalpha() or word in NO_TYPOS:
         return None
-    bound = 1 if len(word) < 7 else 2
-    near = [each for each in known if len(each) >= 4 and each[0] == word[0] and each != SHAVE]
-    best = process.extractOne(word, near, scorer=OSA.distance, score_cutoff=bound)
-    return None if best is None else best[0]
+    english, others = _vocabulary()
+    if word in english or word in others:
+        return None
+    for known, bound in ((english, 1), (others, 1), (english, 2)):
+        if bound == 2 and len(word) < 7:
+            break
+        near = [each for each in known if len(each) >= 4 and each[0] == word[0] and each != SHAVE]
+        best = process.extractOne(word, near, scorer=OSA.distance, score_cutoff=bound)
+        if best is not None:
+            return best[0]
+    return None
 
 
 def _fill(tokens: list[str]) -> Edit | None:
@@ -311,6 +321,9 @@ class _Scan:
     shaves: bool = False
     since_verb: int = 0  # mentions before the last verb
 
+    def __post_init__(self) -> None:
+        self.asks_for_more = bool(MORE & set(self.tokens))
+
     def run(self) -> tuple[list[_Mention], list[str]]:
         for words, edit in self._spans():
             if edit is not None:
@@ -324,12 +337,14 @@ class _Scan:
         """The longest wordings of the table, and the single words between them."""
         tokens = [token for token in self.tokens if token not in FILLERS]
         phrases, longest = _phrases(), max(map(len, _phrases()))
+        first_words = {words[0] for words in phrases}
         start = 0
         while start < len(tokens):
-            for end in range(min(len(tokens), start + 2 * longest), start, -1):
+            reach = 2 * longest if tokens[start] in first_words else 0
+            for end in range(min(len(tokens), start + reach), start, -1):
                 words = tokens[start:end]
                 edit = phrases.get(_content(words))
-                if edit is not None and not {words[0], words[-1]} & (ARTICLES | {"to"}):
+                if edit is not None and words[-1] not in ARTICLES and words[-1] != "to":
                     yield words, edit
                     start = end
                     break
@@ -339,7 +354,7 @@ class _Scan:
 
     def _mention(self, edit: Edit, words: list[str]) -> None:
         comparative = any(word.endswith("er") and word in _comparatives() for word in words)
-        mention = _Mention(edit, self.clause, comparative or bool(MORE & set(self.tokens)))
+        mention = _Mention(edit, self.clause, comparative or self.asks_for_more)
         if self.scope.holds(edit):
             mention.kept = self.scope.how in ("keep", INSTEAD)
             mention.negated = not mention.kept
