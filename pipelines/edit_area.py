@@ -10,7 +10,7 @@ from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.regions import (
     REGIONS,
     find_region,
-    kept_cells,
+    kept_pixels,
     region_cells,
     region_key,
     shown_cells,
@@ -64,8 +64,11 @@ def named_area(
     if not names:
         raise ValueError(f"name at least one region: {', '.join(REGIONS)}")
     if parsing is None:
-        cells, shown = _redrawn(names, grid), shown_cells(names, grid)
-        return EditArea(cells, None if (shown >= cells).all() else cells_to_mask(shown, size))
+        cells, shown = region_cells(names, grid), shown_cells(names, grid)
+        kept = np.max([kept_pixels(name, size) for name in names], axis=0)
+        if (shown >= cells).all() and not kept.any():
+            return EditArea(cells)
+        return EditArea(cells, cells_to_mask(shown, size) * (1 - kept))
     cells, bound = np.zeros((grid, grid), bool), np.zeros((size, size), np.float32)
     hair = _hair(parsing, size) if new_colour else None
     for name in names:
@@ -75,20 +78,15 @@ def named_area(
             redrawn = shown = region_cells(name, grid) | _touched(seen, grid)
         else:
             seen = _seen(name, parsing, grid, size)
-            redrawn, shown = _redrawn([name], grid) & _touched(seen, grid), shown_cells(name, grid)
+            redrawn, shown = region_cells(name, grid) & _touched(seen, grid), shown_cells(name, grid)
         cells |= redrawn
         # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour would stay.
         seen = np.maximum(seen, NOTHING * widen(seen > 0.5, FADE))
-        bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size))
+        bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size) * (1 - kept_pixels(name, size)))
     others = [name for name in names if region_key(name) != "hair"]
     if others and (shown_cells(others, grid) & region_cells("hair", grid))[: grid // 4].any():
         hair = None  # a hat has another colour than the hair below it
     return EditArea(cells, bound, hair)
-
-
-def _redrawn(names: list[str], grid: int) -> np.ndarray:
-    """The cells bool [grid, grid] of named regions without those that stay."""
-    return np.any([region_cells(name, grid) & ~kept_cells(name, grid) for name in names], axis=0)
 
 
 def _touched(area: np.ndarray, grid: int) -> np.ndarray:
