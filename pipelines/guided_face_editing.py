@@ -58,8 +58,9 @@ DEFAULTS = {
     # moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
     "itm_guidance": 4.0,
 }
-#: Where the plan is drawn first: guidance by matching does most there, more of the other breaks mouths (benchmarks/NOTES.md).
+#: Where the plan is drawn first, guidance by matching does most; the other kind makes frames of glasses firmer, but breaks mouths.
 PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
+EXPRESSION_GUIDANCE = 1.0
 #: Of a new colour for hair that is there: as only its colour is taken over, nothing gets coarse by it, and less leaves hair dark.
 HAIR_COLOUR_GUIDANCE = 4.5
 
@@ -90,7 +91,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             default where the checkpoint has a trained plan and more than a colour of hair is to change.
         num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
             [`DecodingSchedule`].
-        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2, or 1.5 for the plan.
+        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2; where the plan is drawn first 1.5, or 1 for an expression.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
@@ -279,6 +280,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
             }
             if self._draws_plan_first(plan_first, colour_alone):
                 plan = tokenizer.encode_plan(latents=latents).expand(len(seeds), -1)
+                if speaks_of_expressions_alone(inputs["prompt"]):
+                    scale = {"guidance_scale": EXPRESSION_GUIDANCE}
                 options = {**PLAN_DEFAULTS, **scale, **decoding}
                 output = self.model.generate_plan_first(**arguments, plan_codes=plan, **options)
                 edit["redrawn"] = output.filled
