@@ -23,7 +23,7 @@ from gptface.processing.composite import (
 )
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.crown import find_crown, recolour_crown
-from gptface.processing.hair import is_about_hair_colour, recolour_hair
+from gptface.processing.hair import is_about_hair_colour, recolour_hair, refine_hair
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
@@ -208,12 +208,15 @@ class GuidedFaceEditingPipeline(FacePipeline):
         cells, bound, hair, crown = None, None, None, None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
-            area = named_area(names, grid, size, parsing, new_colour=is_about_hair_colour(prompt))
+            new_colour = is_about_hair_colour(prompt) and "hair" in map(region_key, names)
+            if new_colour and parsing is not None:
+                parsing = refine_hair(photo, parsing)
+            area = named_area(names, grid, size, parsing, new_colour)
             cells, bound = area.cells, area.bound
             if set(map(region_key, names)) == {"hair"}:
                 hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
             if parsing is not None and area.hair is not None and face.matrix is not None:
-                crown = find_crown(photo, parsing, area.hair)
+                crown = find_crown(photo.size, parsing, area.hair)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
