@@ -44,7 +44,7 @@ logger = logging.get_logger(__name__)
 # Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
 FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
-SHOWS_THE_MOUTH = {"smile", "mouth", "lower_face", "beard", "face", "all"}
+SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "mouth", "lower_face", "beard", "face", "all"}
 
 DEFAULTS = {
     "num_inference_steps": 12,
@@ -74,7 +74,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
-        region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
+        region: a named region or a list of them (`"smile"`, and `"mouth"` where the prompt speaks of one, redraw the chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
             name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
@@ -192,7 +192,11 @@ class GuidedFaceEditingPipeline(FacePipeline):
         """The named regions, or those that the prompt's words name; None for `"auto"`."""
         if region == "auto":
             return None
-        return list(as_list(region)) if region is not None else regions_from_prompt(prompt) or ["face"]
+        found = regions_from_prompt(prompt)
+        if region is None:
+            return found or ["face"]
+        names = list(as_list(region))
+        return ["smiling_mouth" if "smile" in found and region_key(name) == "mouth" else name for name in names]
 
     def _prepare(
         self,
