@@ -99,3 +99,11 @@ def test_a_photo_that_ends_at_the_crop_has_no_seam(head):
     )
     near = np.abs(change - BLOND).max(-1) < 0.1
     assert near[:8][classes[SIZE : SIZE + 8] == 2].mean() > 0.8, "but for soft edges"
+
+
+def test_refined_probabilities_are_probabilities_and_a_head_without_hair_stays_as_it_was_seen(head):
+    photo, matrix, classes = head
+    refined = refine_hair(photo, parsed(classes, matrix)).probabilities
+    assert refined.min() >= 0 and np.allclose(refined.sum(0), 1, atol=0.02)
+    bald = parsed(np.where(classes == 2, 1, classes), matrix)
+    assert refine_hair(photo, bald) is bald
