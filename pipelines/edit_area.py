@@ -25,8 +25,6 @@ LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
 LEAST_HAIR = 1 / 80
 # A weight that changes no pixel.
 NOTHING = 1 / 600
-# Of twice the share of hair: what is hardly hair is none, or a new colour would light up the wall beside it, and what is nearly all hair is all.
-HALO = 0.6
 #: What may change where a region's own classes are not seen.
 INSTEAD = ("face", "hair", "hat", "neck")
 
@@ -73,7 +71,7 @@ def named_area(
     hair = _hair(parsing, size) if new_colour else None
     for name in names:
         if hair is not None and region_key(name) == "hair":
-            seen = (2 * parsing.crop_mask("hair", size) - HALO).clip(0, 1)
+            seen = parsing.crop_mask("hair", size)
             # What is behind the person is redrawn, too, and put back: cells of it beside hair would be continued.
             redrawn = shown = region_cells(name, grid) | _touched(seen, grid)
         else:

@@ -24,7 +24,7 @@ from gptface.processing.composite import (
 )
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.crown import find_crown, recolour_crown
-from gptface.processing.hair import is_about_hair_colour, recolour_hair
+from gptface.processing.hair import is_about_hair_colour, recolour_hair, refine_hair
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
@@ -48,7 +48,7 @@ FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
 #: The refiner makes the edge fit by itself, and a wide one shows what the edit takes away.
 REFINED_FEATHER_RADIUS = 4.0
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
-SHOWS_THE_MOUTH = {"smile", "mouth", "lower_face", "beard", "face", "all"}
+SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "mouth", "lower_face", "beard", "face", "all"}
 
 DEFAULTS = {
     "num_inference_steps": 12,
@@ -81,7 +81,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
-        region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
+        region: a named region or a list of them (`"smile"`, and `"mouth"` where the prompt speaks of one, redraw the chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
             name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
@@ -204,7 +204,11 @@ class GuidedFaceEditingPipeline(FacePipeline):
         """The named regions, or those that the prompt's words name; None for `"auto"`."""
         if region == "auto":
             return None
-        return list(as_list(region)) if region is not None else regions_from_prompt(prompt) or ["face"]
+        found = regions_from_prompt(prompt)
+        if region is None:
+            return found or ["face"]
+        names = list(as_list(region))
+        return ["smiling_mouth" if "smile" in found and region_key(name) == "mouth" else name for name in names]
 
     def _prepare(
         self,
@@ -220,12 +224,15 @@ class GuidedFaceEditingPipeline(FacePipeline):
         cells, bound, hair, crown = None, None, None, None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
-            area = named_area(names, grid, size, parsing, new_colour=is_about_hair_colour(prompt))
+            new_colour = is_about_hair_colour(prompt) and "hair" in map(region_key, names)
+            if new_colour and parsing is not None:
+                parsing = refine_hair(photo, parsing)
+            area = named_area(names, grid, size, parsing, new_colour)
             cells, bound = area.cells, area.bound
             if set(map(region_key, names)) == {"hair"}:
                 hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
             if parsing is not None and area.hair is not None and face.matrix is not None:
-                crown = find_crown(photo, parsing, area.hair)
+                crown = find_crown(photo.size, parsing, area.hair)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (

@@ -95,6 +95,7 @@ REGIONS: dict[str, Region] = {
     "smile": Region(
         (_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS), classes=_LIPS_AND_SKIN
     ),
+    "smiling_mouth": Region((_MOUTH, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20),), classes=_LIPS_AND_SKIN),
     "eyes": Region(
         (ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9)), classes=("eyes", "facial_skin")
     ),

@@ -102,7 +102,7 @@ def test_spelling_does_not_matter_and_several_unite():
 
 @pytest.mark.parametrize("name", ["knee", "", [], ["mouth", "knee"]])
 def test_an_unknown_region_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"mouth, smile, eyes.*all"):
+    with pytest.raises(ValueError, match=r"mouth, smile, .*eyes.*all"):
         region_cells(name, 16)
 
 
