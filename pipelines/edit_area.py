@@ -104,7 +104,7 @@ def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
     shape = cells_to_mask(region_cells(name, grid), size)
     for classes in (region.classes, INSTEAD):
         seen = parsing.crop_mask(classes, size) if classes else np.ones_like(shape)
-        if (seen * shape).sum() >= LEAST_SEEN * shape.sum():
+        if ((seen > 0.5) * shape).sum() >= LEAST_SEEN * shape.sum():
             break
     else:
         return shape
