@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from .alignment import align
 from .composite import cells_to_mask, covered_cells, sum_around, widen
@@ -71,7 +71,7 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
     evidence = np.log(prior / (1 - prior)) + of_hair - np.max(others, axis=0)
     hair = seen > NOWHERE
     hair = hair * ((1 / (1 + np.exp(-evidence.clip(-20, 20))) - SOME) / (ALL - SOME)).clip(0, 1).astype(np.float32)
-    hair *= np.maximum(inside, _joined(hair, inside))
+    hair = _with_edge(hair * np.maximum(inside, _joined(hair, inside)))
     index = parsing.labels.index("hair")
     rest = parsing.probabilities * ((1 - hair) / np.maximum(1 - seen, 1e-6)).clip(0, 1)
     rest[index] = hair
@@ -105,6 +105,12 @@ def _joined(hair: np.ndarray, inside: np.ndarray) -> np.ndarray:
     while (grown := widen(found, 1 / side) & coarse).sum() > found.sum():
         found = grown
     return cells_to_mask(widen(found, 1 / side), len(hair))
+
+
+def _with_edge(hair: np.ndarray) -> np.ndarray:
+    """Hair [T, T] and, softly, the pixels beside it: they are a mixture, and a rim of the old colour would stay."""
+    wide = Image.fromarray(np.rint(hair * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(5))
+    return np.asarray(wide.filter(ImageFilter.BoxBlur(1)), np.float32) / 255
 
 
 def recolour_hair(edited: ArrayLike, reconstruction: ArrayLike, hair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
