@@ -23,6 +23,8 @@ MARGIN, FADE = 5 / 128, 8 / 128
 LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
 # Share of the crop whose hair must be seen for its colour to be known.
 LEAST_HAIR = 1 / 80
+# How much of a pixel what is to go must be, and how wide its edge is, in sides of the crop.
+SOME, EDGE = 0.3, 4 / 128
 # A weight that changes no pixel.
 NOTHING = 1 / 600
 #: What may change where a region's own classes are not seen.
@@ -36,11 +38,13 @@ class EditArea:
         cells: bool [G, G], to be redrawn.
         bound: float32 [S, S], what of the crop may change; None where all of the cells may.
         hair: bool [S, S], the hair whose colour alone changes, if it is that.
+        gone: bool [S, S], what is there and is to go, with its edges: none of its detail may shine through the edit.
     """
 
     cells: np.ndarray
     bound: np.ndarray | None = None
     hair: np.ndarray | None = None
+    gone: np.ndarray | None = None
 
 
 def named_area(
@@ -84,7 +88,8 @@ def named_area(
     others = [name for name in names if region_key(name) != "hair"]
     if others and (shown_cells(others, grid) & region_cells("hair", grid))[: grid // 4].any():
         hair = None  # a hat has another colour than the hair below it
-    return EditArea(cells, bound, hair)
+    gone = [parsing.crop_mask(find_region(name).classes, size) for name in names if find_region(name).removed]
+    return EditArea(cells, bound, hair, widen(np.max(gone, axis=0) > SOME, EDGE) if gone else None)
 
 
 def _touched(area: np.ndarray, grid: int) -> np.ndarray:

@@ -221,14 +221,14 @@ class GuidedFaceEditingPipeline(FacePipeline):
     ) -> dict[str, Any]:
         """One face: its pixels, the cells to redraw, the mask of the crop that bounds what may change, hair whose colour alone changes."""
         grid, size = self.model.config.grid_size, self.face_size
-        cells, bound, hair, crown = None, None, None, None
+        cells, bound, hair, crown, gone = None, None, None, None, None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
             new_colour = is_about_hair_colour(prompt) and "hair" in map(region_key, names)
             if new_colour and parsing is not None:
                 parsing = refine_hair(photo, parsing)
             area = named_area(names, grid, size, parsing, new_colour)
-            cells, bound = area.cells, area.bound
+            cells, bound, gone = area.cells, area.bound, area.gone
             if set(map(region_key, names)) == {"hair"}:
                 hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
             if parsing is not None and area.hair is not None and face.matrix is not None:
@@ -245,7 +245,15 @@ class GuidedFaceEditingPipeline(FacePipeline):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
         pixels = self.processor(images=[face.crop])["pixel_values"]
-        return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound, "hair": hair, "crown": crown}
+        return {
+            "face": face,
+            "pixel_values": pixels,
+            "cells": cells,
+            "bound": bound,
+            "hair": hair,
+            "crown": crown,
+            "gone": gone,
+        }
 
     def _forward(
         self,

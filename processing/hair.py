@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from .alignment import align
 from .composite import cells_to_mask, covered_cells, sum_around, widen
@@ -19,6 +19,8 @@ STRANDS, MARGIN = 16 / 128, 5 / 128
 #: the least standard
 #: deviation of colours, of [0, 1], and that of those of anything; and the probability between whose values hair begins and is all.
 CERTAINTY, CERTAINTY_BEYOND, NOWHERE, SPREAD, ANY, SOME, ALL = 0.98, 0.8, 0.1, 0.03, 0.3, 0.35, 0.65
+#: Of twice the probability that the parser gives: what is hardly hair is none, and what is nearly all hair is all.
+HALO = 0.6
 #: Share of the crop that a class must fill for its colours to be known.
 LEAST_KNOWN = 1 / 50
 #: Pixels of the parser along a side of what is too small to be hair.
@@ -71,7 +73,8 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
     evidence = np.log(prior / (1 - prior)) + of_hair - np.max(others, axis=0)
     hair = seen > NOWHERE
     hair = hair * ((1 / (1 + np.exp(-evidence.clip(-20, 20))) - SOME) / (ALL - SOME)).clip(0, 1).astype(np.float32)
-    hair *= np.maximum(inside, _joined(hair, inside))
+    # its edge is as soft as the parser saw it: colours alone would leave a rim of mixed pixels
+    hair = np.minimum(_with_edge(hair * np.maximum(inside, _joined(hair, inside))), (2 * seen - HALO).clip(0, 1))
     index = parsing.labels.index("hair")
     rest = parsing.probabilities * ((1 - hair) / np.maximum(1 - seen, 1e-6)).clip(0, 1)
     rest[index] = hair
@@ -105,6 +108,12 @@ def _joined(hair: np.ndarray, inside: np.ndarray) -> np.ndarray:
     while (grown := widen(found, 1 / side) & coarse).sum() > found.sum():
         found = grown
     return cells_to_mask(widen(found, 1 / side), len(hair))
+
+
+def _with_edge(hair: np.ndarray) -> np.ndarray:
+    """Hair [T, T] and, softly, the pixels beside it, which are a mixture."""
+    wide = Image.fromarray(np.rint(hair * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(5))
+    return np.asarray(wide.filter(ImageFilter.BoxBlur(1)), np.float32) / 255
 
 
 def recolour_hair(edited: ArrayLike, reconstruction: ArrayLike, hair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

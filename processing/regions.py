@@ -43,6 +43,7 @@ class Region:
             put back.
         kept: ellipses whose pixels stay the photo's in an edit by a prompt: all is redrawn, but what is behind clear lenses is the person's.
         classes: of `FACE_CLASSES` or groups of them (`face_parsing.GROUPS`), what the region may change; anything where there are none.
+        removed: whether what its classes show is to go.
         beside: what may change with them, up to `margin` pixels of the 128-pixel crop away.
     """
 
@@ -53,6 +54,7 @@ class Region:
     classes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     margin: float = 0.0
+    removed: bool = False
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """As `Shape.contains`."""
@@ -123,7 +125,7 @@ REGIONS: dict[str, Region] = {
     "glasses": Region((_GLASSES,), classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
     # Lenses that one looks through: the eyes behind them are the person's.
     "clear_glasses": Region((_GLASSES,), kept=_EYES, classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
-    "worn_glasses": Region((_WORN_GLASSES,), classes=("eyeglasses",), beside=("face", "hair"), margin=8),
+    "worn_glasses": Region((_WORN_GLASSES,), classes=("eyeglasses",), beside=("face", "hair"), margin=8, removed=True),
     "ears": Region(
         (box(8, _EYE_Y - 8, 28, _MOUTH_Y), box(100, _EYE_Y - 8, 120, _MOUTH_Y)),
         classes=("ear", "earring", "skin", "hair", "neck"),

@@ -90,6 +90,8 @@ def test_glasses_are_taken_off_where_they_are_worn():
     assert result.bound[face.crop_mask("eyeglasses", SIZE) > 0.9].min() == 1
     assert share(result, face, "background") < SOFT and result.cells[6:8, 4:12].all()
     assert (result.bound > 0.5).sum() < 0.3 * SIZE**2
+    assert result.gone[face.crop_mask("eyeglasses", SIZE) > 0.5].all() and result.gone.mean() < 0.3
+    assert area("eyeglasses", face).gone is None
 
 
 def test_what_the_parser_does_not_see_is_still_edited():
