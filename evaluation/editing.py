@@ -152,7 +152,9 @@ class EditingProtocol:
         start = time.perf_counter()
         try:
             for face in self.faces:
-                result = self.pipeline(face.image, prompt=self.edit.prompt, seed=0, aligned=True, **parameters)[0]
+                result = self.pipeline(
+                    face.image, prompt=self.edit.prompt, seed=0, aligned=True, force=True, **parameters
+                )[0]
                 images.append(result["image"])
                 outside += changed_where_masked_out(face.image, result["image"], result["mask"])
                 divergences.append(result["guidance_kl"])

@@ -77,7 +77,7 @@ def fill_holes(
     covered = [cover(face, hole, colour) for face, hole in zip(faces, holes, strict=True)]
     start = time.perf_counter()
     model = [
-        pipeline(picture, prompt=prompt, mask_image=hole, hole=True, seed=0, aligned=True)[0]["image"]
+        pipeline(picture, prompt=prompt, strict=False, mask_image=hole, hole=True, seed=0, aligned=True)[0]["image"]
         for picture, hole in zip(covered, holes, strict=True)
     ]
     seconds = (time.perf_counter() - start) / len(faces)

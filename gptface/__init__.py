@@ -30,6 +30,7 @@ from gptface.modeling_gptface.heads_gptface import (  # noqa: E402
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer  # noqa: E402
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel  # noqa: E402
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner  # noqa: E402
+from gptface.processing.edits import EDITS, Edit, list_edits  # noqa: E402
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor  # noqa: E402
 from gptface.processing.image_saving import save_picture  # noqa: E402
 from gptface.processing.processing_gptface import GPTFaceProcessor  # noqa: E402
@@ -44,6 +45,8 @@ DEFAULT_CHECKPOINT = str(_here / "assets")
 
 __all__ = [
     "DEFAULT_CHECKPOINT",
+    "EDITS",
+    "Edit",
     "GPTFaceConfig",
     "GPTFaceForFaceAttributeClassification",
     "GPTFaceForFacialExpression",
@@ -62,6 +65,7 @@ __all__ = [
     "GPTFaceRefinerConfig",
     "GPTFaceTokenizer",
     "ITMGuidance",
+    "list_edits",
     "save_picture",
 ]
 

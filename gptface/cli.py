@@ -14,6 +14,7 @@ from .commands import (
     card,
     classify,
     edit,
+    edits,
     encode,
     export,
     finetune,
@@ -30,6 +31,7 @@ from .commands import (
 
 ADD_PARSERS = (
     edit.add_parser,
+    edits.add_parser,
     generate.add_parser,
     caption.add_parser,
     classify.add_parser,

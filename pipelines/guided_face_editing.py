@@ -24,19 +24,16 @@ from gptface.processing.composite import (
 )
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.crown import find_crown, recolour_crown
-from gptface.processing.hair import is_about_hair_colour, recolour_hair, refine_hair
+from gptface.processing.hair import recolour_hair, refine_hair
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
-from gptface.processing.regions import (
-    region_key,
-    regions_from_prompt,
-    speaks_of_expressions_alone,
-)
+from gptface.processing.regions import region_key
 from gptface.processing.tone import match_tone
 
 from .edit_area import named_area
+from .edit_request import EditRequest, probabilities, read_requests
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
 from .refined_edit import refine_edit
@@ -60,7 +57,6 @@ DEFAULTS = {
 }
 #: Where the plan is drawn first, guidance by matching does most; the other kind makes frames of glasses firmer, but breaks mouths.
 PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
-EXPRESSION_GUIDANCE = 1.0
 #: Of a new colour for hair that is there: as only its colour is taken over, nothing gets coarse by it, and less leaves hair dark.
 HAIR_COLOUR_GUIDANCE = 4.5
 
@@ -75,7 +71,11 @@ class GuidedFaceEditingPipeline(FacePipeline):
     ```
 
     Parameters of a call:
-        prompt: what the face should be, one string or one for each image.
+        prompt: what the face should be, one string or one for each image: edits of the table ([`list_edits`]) in one's own words, "make her
+            smile", "without glasses, younger"; several are done one after the other, at once where a mask or region is given.
+        strict: whether a prompt without a known edit is refused (by default), and other words are left out with a warning; with False the
+            words go to the model as they are.
+        force: edits also where the model's heads find all there already that is asked for.
         expand_prompt: whether "smiling" may become "smiling, mouth slightly open", see [`expand_prompt`]; true by default, where the
             mouth may change and `negative_prompt` does not speak of it.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
@@ -106,7 +106,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             candidates as they are so far.
 
     Returns for one image a list of dicts, best first: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (crop),
-    `match_score` (of the codes under that prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`; with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
+    `match_score` (of the codes under that prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`; of what they know), `note` (why nothing was painted, else None; then `match_score` is None); with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
     """
 
     model: GPTFaceForGuidedGeneration
@@ -117,6 +117,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
         names = {
             "preprocess": (
                 "prompt",
+                "strict",
+                "force",
                 "negative_prompt",
                 "source_prompt",
                 "expand_prompt",
@@ -142,10 +144,106 @@ class GuidedFaceEditingPipeline(FacePipeline):
         }
         return split_parameters(kwargs, *names.values())  # type: ignore[return-value]
 
+    def run_single(
+        self,
+        inputs: dict[str, Any],
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """One photo: the edits that its prompt asks for, one after the other."""
+        options = dict(preprocess_params)
+        strict, force = options.pop("strict", True), options.pop("force", False)
+        at_once = options.get("mask_image") is not None or options.get("region") is not None
+        first, *others = read_requests(options.pop("prompt", None), strict, at_once)
+        stages = forward_params, postprocess_params
+        results = self._run_request(inputs, first, force, options, *stages)
+        for request in others:
+            results = [self._go_on(result, inputs, request, force, options, *stages) for result in results]
+        return sorted(results, key=lambda result: -(result["match_score"] or 0.0))
+
+    def _run_request(
+        self,
+        inputs: dict[str, Any],
+        request: EditRequest,
+        force: bool,
+        options: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """The candidates of one pass, with what the heads say of them; the photo as it is where they find all there that is asked for."""
+        prepared = self.preprocess(inputs, request, **options)
+        before = self._verify(request, torch.cat([edit["pixel_values"] for edit in prepared["edits"]]))
+        if not force and not prepared["hole"] and request.is_settled(before):
+            results = [self._unchanged(prepared, forward_params.get("seed"), postprocess_params.get("face"))]
+            note = f'the face is "{request.told}" already: nothing was painted; force=True edits it all the same'
+        else:
+            results = self.postprocess(self.forward(prepared, **forward_params), **postprocess_params)
+            note = None
+        for result in results:
+            after = self._verify(request, self.processor(images=as_list(result["face"]))["pixel_values"])
+            result["edits"] = [intent.edit.name for intent in request.intents]
+            result["verified"] = {
+                name: {"before": float(np.mean(before[name])), "after": float(np.mean(after[name]))} for name in before
+            }
+            result["note"] = note
+        return results
+
+    def _go_on(
+        self,
+        result: dict[str, Any],
+        inputs: dict[str, Any],
+        request: EditRequest,
+        force: bool,
+        *stages: dict[str, Any],
+    ) -> dict[str, Any]:
+        """A result after one more edit, with its own seed."""
+        options, forward_params, postprocess_params = stages
+        forward_params = {name: value for name, value in forward_params.items() if name != "generator"}
+        forward_params |= {"seed": result["seed"], "num_images_per_prompt": 1}
+        photo = {"image": result["image"], "name": inputs["name"]}
+        after = self._run_request(photo, request, force, options, forward_params, postprocess_params)[0]
+        masks = [
+            Image.fromarray(np.maximum(np.asarray(earlier), np.asarray(later)))
+            for earlier, later in zip(as_list(result["mask"]), as_list(after["mask"]), strict=True)
+        ]
+        scores = [each["match_score"] for each in (result, after) if each["match_score"] is not None]
+        notes = [each["note"] for each in (result, after) if each["note"] is not None]
+        return {
+            **after,
+            "prompt": f"{result['prompt']}, {after['prompt']}",
+            "mask": masks if isinstance(after["mask"], list) else masks[0],
+            "match_score": float(np.mean(scores)) if scores else None,
+            "guidance_kl": float(np.mean([result["guidance_kl"], after["guidance_kl"]])),
+            "edits": result["edits"] + after["edits"],
+            "verified": result["verified"] | after["verified"],
+            "note": "; ".join(notes) or None,
+        }
+
+    def _verify(self, request: EditRequest, pixels: torch.Tensor) -> dict[str, list[float]]:
+        """What the model's own heads say of faces [B, 3, S, S], see [`probabilities`]."""
+        return probabilities(self.model, pixels.to(self.device, self.model.dtype), request.targets)
+
+    def _unchanged(self, prepared: dict[str, Any], seed: int | None, face: str | int | None) -> dict[str, Any]:
+        """The result of an edit that there was no need for."""
+        found = [edit["face"] for edit in prepared["edits"]]
+        masks = [Image.new("L", each.crop.size) for each in found]
+        single = face != "all"
+        return {
+            "image": prepared["photo"],
+            "prompt": prepared["told"],
+            "face": found[0].crop if single else [each.crop for each in found],
+            "mask": masks[0] if single else masks,
+            "match_score": None,
+            "guidance_kl": 0.0,
+            "box": found[0].box if single else [each.box for each in found],
+            "seed": seed,
+        }
+
     def preprocess(
         self,
         inputs: dict[str, Any],
-        prompt: str | None = None,
+        request: EditRequest,
         negative_prompt: str | None = None,
         source_prompt: str | None = None,
         expand_prompt: bool = True,
@@ -154,28 +252,26 @@ class GuidedFaceEditingPipeline(FacePipeline):
         region: str | list[str] | None = None,
         **find: Any,
     ) -> dict[str, Any]:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise ValueError(f'prompt must say what the face should be, for example "smiling"; got {prompt!r}')
         photo = self.load(inputs)
         if mask_image is not None and region is not None:
             raise ValueError("give mask_image or region, not both")
         if hole and mask_image is None:
             raise ValueError("a hole needs its mask_image: white where the photo is damaged or covered")
-        names = None if mask_image is not None else self._region_names(prompt, region)
+        names = None if mask_image is not None else self._region_names(request, region)
         photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
         faces = self.find_faces(photo, **find)
-        edits = [self._prepare(photo, face, names, prompt, photo_mask, hole) for face in faces]
+        edits = [self._prepare(photo, face, names, request.new_colour, photo_mask, hole) for face in faces]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
-        told, text = self._told(prompt, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
+        told, text = self._told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         return {
             "photo": photo,
             "photo_mask": photo_mask,
             "edits": edits,
             "hole": hole,
-            "prompt": prompt,
+            "request": request,
             "told": told,
             "text": text,
             "negative": self._optional("negative_prompt", negative_prompt),
@@ -200,22 +296,21 @@ class GuidedFaceEditingPipeline(FacePipeline):
         return {f"{name.removesuffix('_prompt')}_{key}": tensor for key, tensor in encoded.items()}
 
     @staticmethod
-    def _region_names(prompt: str, region: str | list[str] | None) -> list[str] | None:
-        """The named regions, or those that the prompt's words name; None for `"auto"`."""
+    def _region_names(request: EditRequest, region: str | list[str] | None) -> list[str] | None:
+        """The named regions, or those of what is asked for; None for `"auto"`."""
         if region == "auto":
             return None
-        found = regions_from_prompt(prompt)
         if region is None:
-            return found or ["face"]
-        names = list(as_list(region))
-        return ["smiling_mouth" if "smile" in found and region_key(name) == "mouth" else name for name in names]
+            return list(request.regions)
+        smiles = "smile" in request.regions
+        return ["smiling_mouth" if smiles and region_key(name) == "mouth" else name for name in as_list(region)]
 
     def _prepare(
         self,
         photo: Image.Image,
         face: AlignedFace,
         names: list[str] | None,
-        prompt: str,
+        new_colour: bool,
         photo_mask: np.ndarray | None,
         hole: bool,
     ) -> dict[str, Any]:
@@ -224,10 +319,10 @@ class GuidedFaceEditingPipeline(FacePipeline):
         cells, bound, hair, crown, gone = None, None, None, None, None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
-            new_colour = is_about_hair_colour(prompt) and "hair" in map(region_key, names)
+            new_colour = new_colour and "hair" in map(region_key, names)
             if new_colour and parsing is not None:
                 parsing = refine_hair(photo, parsing)
-            area = named_area(names, grid, size, parsing, new_colour)
+            area = named_area(names, grid, size, parsing, new_colour=new_colour)
             cells, bound, gone = area.cells, area.bound, area.gone
             if set(map(region_key, names)) == {"hair"}:
                 hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
@@ -293,10 +388,13 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 "callback_on_step_end": self._with_pictures(callback_on_step_end),
                 "progress_bar": progress_bar,
             }
-            if self._draws_plan_first(plan_first, colour_alone):
+            # what suits an edit suits it only as it was measured: with the plan or without, on hair that was found
+            row = {} if inputs["request"].new_colour and not colour_alone else dict(inputs["request"].defaults)
+            planned = self._draws_plan_first(plan_first, colour_alone, row.get("plan_first"))
+            if row.pop("plan_first", planned) == planned:
+                scale |= row
+            if planned:
                 plan = tokenizer.encode_plan(latents=latents).expand(len(seeds), -1)
-                if speaks_of_expressions_alone(inputs["prompt"]):
-                    scale = {"guidance_scale": EXPRESSION_GUIDANCE}
                 options = {**PLAN_DEFAULTS, **scale, **decoding}
                 output = self.model.generate_plan_first(**arguments, plan_codes=plan, **options)
                 edit["redrawn"] = output.filled
@@ -310,11 +408,13 @@ class GuidedFaceEditingPipeline(FacePipeline):
             edit["match_scores"], edit["guidance_kl"] = output.match_scores, output.guidance_kl
         return {**inputs, "seeds": seeds}
 
-    def _draws_plan_first(self, wanted: bool | None, colour_alone: bool) -> bool:
+    def _draws_plan_first(self, wanted: bool | None, colour_alone: bool, suits: bool | None) -> bool:
         trained = self.model.config.plan_trained
         if wanted and not trained:
             raise ValueError("this checkpoint has no trained plan: leave plan_first out")
-        return trained and not colour_alone if wanted is None else wanted
+        if wanted is not None:
+            return wanted
+        return trained and not colour_alone and suits is not False
 
     def _with_pictures(self, callback: Callable | None) -> Callable | None:
         """The user's callback, given the partial pictures too; they are decoded for nobody else."""
@@ -359,7 +459,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             composite = "refined"
         composite = composite or ("replace" if hole else "adaptive")
         if keep_tone is None:
-            keep_tone = not hole and speaks_of_expressions_alone(outputs["prompt"])
+            keep_tone = not hole and outputs["request"].expression
         if feather is None:
             feather = REFINED_FEATHER_RADIUS if composite == "refined" else FEATHER_RADIUS
             feather = HOLE_FEATHER_RADIUS if hole else feather
@@ -367,7 +467,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             raise ValueError(f"feather must lie in 0…{self.face_size - 1} pixels of the crop, got {feather}")
         grid, size = self.model.config.grid_size, self.face_size
         photo: Image.Image = outputs["photo"]
-        description = describe(self.model, outputs["prompt"], EDITED)
+        description = describe(self.model, outputs["request"].text, EDITED)
         results = []
         for index, seed in enumerate(outputs["seeds"]):
             image, faces, masks = photo, [], []

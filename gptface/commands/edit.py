@@ -16,6 +16,9 @@ from .common import (
     load_pipeline,
 )
 
+#: Probability, by the model's own heads, below which more candidates are proposed.
+CONVINCING = 0.5
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("edit", help="edit a face in a photo under a prompt")
@@ -33,6 +36,16 @@ def add_parser(commands: Any) -> None:
         "--expand-prompt",
         action=argparse.BooleanOptionalAction,
         help='whether "smiling" may become "smiling, mouth slightly open" (the default)',
+    )
+    parser.add_argument(
+        "--any-words",
+        action="store_true",
+        help="pass the words on to the model as they are, whether or not gptface edits lists them",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="edit also where the face is as asked for already, as far as the model knows",
     )
     parser.add_argument("--negative-prompt")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
@@ -72,6 +85,8 @@ def run_edit(options: argparse.Namespace) -> int:
         mask_image=options.mask,
         hole=options.hole,
         expand_prompt=options.expand_prompt,
+        strict=not options.any_words,
+        force=options.force,
         negative_prompt=options.negative_prompt,
         source_prompt=options.source_prompt,
         strength=options.strength,
@@ -87,9 +102,21 @@ def run_edit(options: argparse.Namespace) -> int:
     )
     best = results[0]
     save_picture(best["image"], output, options.provenance)
-    report = {
-        "output": str(output),
-        **{name: best[name] for name in ("prompt", "match_score", "guidance_kl", "seed", "box")},
-    }
-    print(json.dumps(report) if options.json else f"{output}: {best['prompt']} (match {best['match_score']:+.2f})")
+    told = ("prompt", "match_score", "guidance_kl", "seed", "box", "edits", "verified", "note")
+    report = {"output": str(output), **{name: best[name] for name in told}}
+    print(json.dumps(report) if options.json else f"{output}: {in_plain_words(best)}")
     return 0
+
+
+def in_plain_words(result: dict[str, Any]) -> str:
+    """What a result shows, in one line."""
+    if result["note"]:
+        return result["note"]
+    changes = [
+        f"{name.replace('_', ' ')} {each['before']:.0%} → {each['after']:.0%}"
+        for name, each in result["verified"].items()
+    ]
+    line = f"{result['prompt']} (match {result['match_score']:+.2f}{''.join(f', {change}' for change in changes)})"
+    if any(each["after"] < CONVINCING for each in result["verified"].values()):
+        line += "; not convincing yet: try --candidates 8"
+    return line

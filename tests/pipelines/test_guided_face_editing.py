@@ -16,6 +16,7 @@ from gptface.pipelines.guided_face_editing import DEFAULTS, HAIR_COLOUR_GUIDANCE
 from gptface.processing.alignment import align, compose, translation
 from gptface.processing.composite import cells_to_mask
 from gptface.processing.face_parsing import FaceParsing
+from gptface.processing.prompt_reading import UnknownEditError
 from gptface.processing.regions import REGIONS, region_cells, shown_cells
 
 STEPS = 2
@@ -25,7 +26,7 @@ NEEDS_OPENCV = pytest.mark.skipif(find_spec("cv2") is None, reason="needs OpenCV
 
 @pytest.fixture(scope="module")
 def edit(tiny_checkpoint):
-    pipe = pipeline("guided-face-editing", model=str(tiny_checkpoint), num_inference_steps=STEPS)
+    pipe = pipeline("guided-face-editing", model=str(tiny_checkpoint), num_inference_steps=STEPS, force=True)
     parser = pipe.require_face_parser()  # its random weights see anything: here all is skin
     parser.classifier.weight.data.zero_()
     parser.classifier.bias.data = 20.0 * torch.eye(len(FACE_CLASSES))[FACE_CLASSES.index("skin")]
@@ -106,7 +107,7 @@ def test_what_is_behind_the_hair_stays(edit, face, sees):
     corner, middle = np.s_[:30, :30], edit.face_size // 2
 
     def changes(prompt="blond hair", **options):
-        result = edit(face, prompt=prompt, aligned=True, seed=0, **options)[0]
+        result = edit(face, prompt=prompt, strict=False, aligned=True, seed=0, **options)[0]
         return (pixels(result) != np.asarray(face)).any(-1)
 
     sees(lambda y, x, _: {"hair": (y >= middle) | (x >= middle)})
@@ -121,7 +122,7 @@ def test_what_is_behind_the_hair_stays(edit, face, sees):
 def test_a_checkpoint_without_a_face_parser_edits_by_shapes(edit, face, monkeypatch):
     monkeypatch.setattr(type(edit), "has_face_parser", False)
     for prompt in ("blond hair", "long blond hair", "smiling", "eyeglasses", "no eyeglasses"):
-        result = edit(face, prompt=prompt, aligned=True, seed=0)[0]
+        result = edit(face, prompt=prompt, strict=False, aligned=True, seed=0)[0]
         assert (pixels(result) != np.asarray(face)).any(), prompt
 
 
@@ -154,8 +155,8 @@ def test_a_new_hair_colour_alone_is_guided_more(edit, face, sees, monkeypatch):
     edit(face, prompt="blond hair", **common)
     edit(face, prompt="blond hair", guidance_scale=1.5, **common)
     for options in (
-        {"prompt": "blond hair, eyeglasses"},
-        {"prompt": "long blond hair"},
+        {"prompt": "blond hair, eyeglasses", "strict": False},
+        {"prompt": "long blond hair", "strict": False},
         {"prompt": "blond hair", "strength": 0.5},
         {"prompt": "smiling"},
     ):
@@ -170,7 +171,7 @@ def test_a_new_hair_colour_is_carried_on_above_the_crop_but_not_of_an_edit_in_pa
     points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96 + [72, 100]
 
     def above(prompt, **options):
-        result = edit(photo, prompt=prompt, seed=0, landmarks=points, composite="replace", **options)[0]
+        result = edit(photo, prompt=prompt, strict=False, seed=0, landmarks=points, composite="replace", **options)[0]
         changed = (pixels(result) != np.asarray(photo)).any(-1)
         return changed[:80].any()
 
@@ -332,7 +333,9 @@ def test_a_list_of_generators_is_refused(edit, face):
 
 
 def test_a_model_in_bfloat16_is_guided_too(tiny_checkpoint, face):
-    half = pipeline("guided-face-editing", model=str(tiny_checkpoint), dtype=torch.bfloat16, num_inference_steps=1)
+    half = pipeline(
+        "guided-face-editing", model=str(tiny_checkpoint), dtype=torch.bfloat16, num_inference_steps=1, force=True
+    )
     assert half(face, prompt="smiling", aligned=True, seed=0, region="mouth", itm_guidance=1.0)[0]["image"].size == (
         96,
         96,
@@ -344,14 +347,14 @@ def test_a_smile_is_told_to_the_model_in_full_unless_the_user_does_not_want_it_o
 ):
     monkeypatch.setattr("gptface.processing.prompt_expansion.MOUTH_OPEN", "a")  # this checkpoint reads a few tokens
     ask = {"aligned": True, "seed": 0}
-    assert edit(face, prompt="smile", **ask)[0]["prompt"] == "smile, a"
+    assert edit(face, prompt="smile", **ask)[0]["prompt"] == "smiling, a"
     for options in ({"expand_prompt": False}, {"region": "hair"}, {"negative_prompt": "teeth"}):
-        assert edit(face, prompt="smile", **options, **ask)[0]["prompt"] == "smile"
+        assert edit(face, prompt="smile", **options, **ask)[0]["prompt"] == "smiling"
     tokenizer = edit.processor.tokenizer
     full = "smile" + " a" * (tokenizer.model_max_length - len(tokenizer("smile")["input_ids"]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing of what the user wrote is cut
-        assert edit(face, prompt=full, **ask)[0]["prompt"] == full
+        assert edit(face, prompt=full, strict=False, **ask)[0]["prompt"] == full
 
 
 @pytest.mark.parametrize("seen", [False, True])
@@ -391,3 +394,49 @@ def test_an_expression_keeps_the_tone_of_the_skin_unless_the_user_wants_it_other
     # decoded pixels that were asked for as they are stay as they are
     replaced = picture("smiling", composite="replace")
     assert np.array_equal(replaced, picture("smiling", composite="replace", keep_tone=False))
+
+
+def test_a_prompt_that_asks_for_no_edit_is_refused_and_words_of_ones_own_are_passed_on_if_wanted(edit, face):
+    """Every Latin string has pieces that the checkpoint knows: "as a pirate" made a white mask of a face."""
+    with pytest.raises(UnknownEditError, match="did you mean"):
+        edit(face, prompt="as a pirate", aligned=True)
+    with pytest.warns(UserWarning, match="passed on"):
+        assert edit(face, prompt="as a pirate", strict=False, aligned=True)[0]["prompt"] == "as a pirate"
+    with pytest.warns(UserWarning, match="zombie"):
+        assert edit(face, prompt="a smiling zombie", aligned=True)[0]["edits"] == ["smiling"]
+
+
+def test_several_edits_are_done_one_after_the_other(edit, face):
+    ask = {"aligned": True, "seed": 3, "expand_prompt": False}
+    both = edit(face, prompt="make him smile and add glasses", num_images_per_prompt=2, **ask)
+    assert {result["seed"] for result in both} == {3, 4}
+    assert both[0]["prompt"] == "smiling, eyeglasses" and both[0]["edits"] == ["smiling", "eyeglasses"]
+    by_hand = edit(edit(face, prompt="smiling", **ask)[0]["image"], prompt="eyeglasses", **ask)[0]
+    result = next(result for result in both if result["seed"] == 3)
+    assert np.array_equal(pixels(result), pixels(by_hand))
+    # where the user chose an area all of it is drawn at once
+    at_once = edit(face, prompt="smiling, eyeglasses", region="face", **ask)[0]
+    assert at_once["prompt"] == "smiling, eyeglasses" and at_once["edits"] == both[0]["edits"]
+
+
+def test_what_is_there_already_is_not_painted_again(edit, face, monkeypatch):
+    """ "Remove the glasses" where there are none painted ghost glasses."""
+    answer = {"smiling": [0.97]}
+    monkeypatch.setattr("gptface.pipelines.guided_face_editing.probabilities", lambda *_: answer)
+    ask = {"aligned": True, "seed": 0, "force": False}
+    result = edit(face, prompt="smiling", **ask)[0]
+    assert np.array_equal(pixels(result), np.asarray(face)) and not np.asarray(result["mask"]).any()
+    assert "already" in result["note"] and result["verified"]["smiling"]["before"] == 0.97
+    for options in ({"prompt": "smiling", "force": True}, {"prompt": "a bigger smile"}):
+        result = edit(face, **{**ask, **options})[0]
+        assert result["note"] is None and np.asarray(result["mask"]).any()
+    answer["smiling"] = [0.6]
+    assert edit(face, prompt="smiling", **ask)[0]["note"] is None, "in doubt it is painted"
+
+
+def test_a_result_tells_what_the_models_own_heads_see_in_it(edit, face):
+    verified = edit(face, prompt="smiling", aligned=True, seed=0)[0]["verified"]
+    assert set(verified) == {"smiling"} and all(0 <= verified["smiling"][when] <= 1 for when in ("before", "after"))
+    assert edit(face, prompt="bangs", aligned=True, seed=0)[0]["verified"] == {}, (
+        "this checkpoint's head does not know them"
+    )

@@ -16,7 +16,7 @@ PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
 @pytest.fixture(scope="module")
 def edit():
-    return pipeline("guided-face-editing", num_inference_steps=1, guidance_scale=1.0)
+    return pipeline("guided-face-editing", num_inference_steps=1, guidance_scale=1.0, force=True)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 
 @pytest.fixture(scope="module")
 def edit():
-    return pipeline("guided-face-editing")
+    return pipeline("guided-face-editing", force=True)
 
 
 def test_a_portrait_is_edited_where_the_prompt_says_and_nowhere_else(edit):

@@ -7,7 +7,8 @@ from transformers import pipeline
 
 @pytest.fixture(scope="session")
 def edit(tiny_checkpoint):
-    return pipeline("guided-face-editing", model=str(tiny_checkpoint), aligned=True, seed=0, num_inference_steps=2)
+    options = {"aligned": True, "seed": 0, "num_inference_steps": 2, "force": True}
+    return pipeline("guided-face-editing", model=str(tiny_checkpoint), **options)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,423 @@
+"""The table of edits: what may be asked of a face, in which words, where it changes, and how well it works.
+
+A row is an [`Edit`]. Prompts are read by it, the model is told its phrase, the pipeline takes its defaults, and the lists of edits in
+README and on the command line are printed from it. To add an edit, add a row.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+Kind = Literal["add", "remove", "colour", "shape", "expression", "age", "make-up", "fill"]
+Quality = Literal["good", "fair", "experimental"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What of a face an edit changes, as a classification head names it.
+
+    Args:
+        head: `"attributes"` (independent labels) or `"expression"` (one of its labels holds).
+        label: of the head's labels.
+        value: 1 where the label shall hold after the edit, 0 where it shall not.
+    """
+
+    head: Literal["attributes", "expression"]
+    label: str
+    value: int = 1
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit.
+
+    Args:
+        name: its key in [`EDITS`].
+        phrase: what the model is told, as training captions say it.
+        kind: `"add"` and `"remove"` of things, `"colour"` of hair, `"shape"` of hair, brows and skin, `"expression"`, `"age"`,
+            `"make-up"`, or `"fill"`: nothing new, only whole again.
+        regions: keys of `regions.REGIONS` that are redrawn.
+        sentence: what a user may expect of it.
+        target: what a head can verify of it; None where no head knows it.
+        opposite: name of the edit that "no …" or "remove …" of this one means; None where nothing is said by that.
+        group: edits of one group exclude each other; empty where there is none but the opposite.
+        quality: as seen on validation portraits: `"good"`, `"fair"`, or `"experimental"`.
+        defaults: parameters of the pipeline's call that suit it, where nothing else is asked for: `guidance_scale`, `itm_guidance`,
+            `plan_first`, `composite`, `num_inference_steps`.
+        synonyms: English ways to say it, beside the phrase.
+        translations: language code (de, fr, es, zh) → ways to say it.
+    """
+
+    name: str
+    phrase: str
+    kind: Kind
+    regions: tuple[str, ...]
+    sentence: str
+    target: Target | None = None
+    opposite: str | None = None
+    group: str = ""
+    quality: Quality = "experimental"
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    synonyms: tuple[str, ...] = ()
+    translations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def example(self) -> str:
+        """A prompt as people type it."""
+        if self.kind == "remove":
+            return f"remove the {self.phrase.removeprefix('no ')}"
+        if self.kind == "colour":
+            return f"make the hair {self.phrase.removesuffix(' hair')}"
+        if self.phrase.startswith("not "):
+            return f"stop {self.phrase.removeprefix('not ')}"
+        if self.group == "mouth" or self.kind in ("make-up", "shape"):
+            return self.phrase
+        starts = {"add": "add", "expression": "make her look", "age": "make him look", "fill": "restore"}
+        return f"{starts[self.kind]} {self.phrase.removesuffix(' expression')}"
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """All ways to say it, the phrase first."""
+        return (self.phrase, *self.synonyms, *(each for said in self.translations.values() for each in said))
+
+
+# The plan of the whole face under little classifier-free guidance: more of it makes faces coarse, and matching does the rest.
+_BY_PLAN = MappingProxyType({"plan_first": True, "guidance_scale": 1.5, "itm_guidance": 4.0})
+# A beard drawn by the plan smears over the neck.
+_BY_CODES = MappingProxyType({"plan_first": False, "guidance_scale": 2.0, "itm_guidance": 4.0})
+# As only the colour is taken over, nothing gets coarse by strong guidance, and less leaves hair dark.
+_COLOUR_ALONE = MappingProxyType({"plan_first": False, "guidance_scale": 4.5, "itm_guidance": 4.0})
+_AS_USUAL: Mapping[str, Any] = MappingProxyType({})
+
+
+def _split(phrases: str) -> tuple[str, ...]:
+    return tuple(phrases.split(", ")) if phrases else ()
+
+
+def _edit(
+    name: str,
+    phrase: str,
+    kind: Kind,
+    regions: str,
+    target: Target | None,
+    opposite: str | None,
+    sentence: str,
+    *,
+    group: str = "",
+    quality: Quality = "experimental",
+    defaults: Mapping[str, Any] = _AS_USUAL,
+    en: str = "",
+    **translations: str,
+) -> Edit:
+    """A row from comma-separated words."""
+    said = MappingProxyType({language: _split(phrases) for language, phrases in translations.items()})
+    return Edit(
+        name, phrase, kind, _split(regions), sentence, target, opposite, group, quality, defaults, _split(en), said
+    )
+
+
+def _has(label: str, value: int = 1) -> Target:
+    return Target("attributes", label, value)
+
+
+def _shows(label: str) -> Target:
+    return Target("expression", label)
+
+
+def _hair(colours: str, more: str) -> str:
+    """The English ways to say a colour of hair: "black hair", "hair black", "black haired", and more."""
+    names = _split(colours)
+    ways = [way for name in names for way in (f"{name} hair", f"hair {name}", f"{name} haired", f"{name} hairs")]
+    return ", ".join([*ways, *_split(more)])
+
+
+_ROWS = (
+    # expressions
+    _edit(
+        "smiling", "smiling", "expression", "smile", _has("Smiling"), "not_smiling", "A smile that shows the teeth.",
+        group="expression", quality="good", defaults=_BY_PLAN,
+        en="smile, smiles, smiled, smiley, big smile, broad smile, happy smile, smiling happily, grin, grins, grinning, laugh, laughs, "
+        "laughing, laughter, cheerful",
+        de="lächeln, lächelnd, lächelt, lächle, lächelnde, lächelnder, lachen, lachend, lacht, grinsen, grinsend",
+        fr="sourire, souriant, souriante, sourit, souris, rire, riant, rit",
+        es="sonrisa, sonriendo, sonríe, sonreír, sonriente, riendo, reír, ríe",
+        zh="微笑, 笑容, 笑, 大笑, 微笑着",
+    ),
+    _edit(
+        "not_smiling", "not smiling", "expression", "mouth, cheeks", _has("Smiling", 0), "smiling",
+        "A serious face with the mouth at rest.",
+        group="expression", quality="fair", defaults=_BY_PLAN,
+        en="serious, unsmiling, serious looking, serious face, serious expression, straight face, stern",
+        de="ernst, ernste, ernster, ernsthaft", fr="sérieux, sérieuse", es="serio, seria", zh="严肃, 严肃的",
+    ),
+    _edit(
+        "neutral", "neutral expression", "expression", "mouth, cheeks", _shows("neutral"), None, "A calm face without any expression.",
+        group="expression", defaults=_BY_PLAN,
+        en="neutral, expressionless, calm, calm face, neutral face, blank look, blank expression, looking neutral, bored",
+        de="neutral, neutraler, neutrale, ausdruckslos, ruhig", fr="neutre, inexpressif, inexpressive, calme",
+        es="inexpresivo, inexpresiva, tranquilo, tranquila", zh="面无表情, 平静, 中性表情",
+    ),
+    _edit(
+        "happy", "happy", "expression", "smile", _shows("happy"), "not_smiling", "A happy face.",
+        group="expression", quality="good", defaults=_BY_PLAN,
+        en="happier, happily, happiness, joy, joyful, joyous, glad, delighted, in a good mood",
+        de="glücklich, fröhlich, froh, glücklicher, fröhlicher", fr="heureux, heureuse, joyeux, joyeuse, content, contente",
+        es="feliz, alegre, contento, contenta", zh="开心, 高兴, 快乐",
+    ),
+    _edit(
+        "sad", "sad", "expression", "mouth, cheeks, brows", _shows("sad"), "neutral", "A sad face.",
+        group="expression", defaults=_BY_PLAN,
+        en="sadness, sadder, unhappy, sorrowful, gloomy, crying, cries, cry, upset, depressed",
+        de="traurig, trauriger, unglücklich, weinen, weinend", fr="triste, malheureux, malheureuse, pleurer",
+        es="infeliz, llorando", zh="悲伤, 难过, 伤心",
+    ),
+    _edit(
+        "angry", "angry", "expression", "mouth, cheeks, brows", _shows("angry"), "neutral", "An angry face.",
+        group="expression", defaults=_BY_PLAN,
+        en="anger, angrier, furious, mad, annoyed, frown, frowning, frowns, frowning in anger, rage",
+        de="wütend, zornig, böse, verärgert", fr="en colère, fâché, fâchée, furieux, furieuse",
+        es="enfadado, enfadada, enojado, enojada, furioso, furiosa", zh="生气, 愤怒",
+    ),
+    _edit(
+        "surprised", "surprised", "expression", "mouth, chin, brows", _shows("surprise"), "neutral", "A surprised face with an open mouth.",
+        group="expression", defaults=_BY_PLAN,
+        en="surprise, astonished, amazed, shocked, looking surprised, startled, stunned",
+        de="überrascht, erstaunt, schockiert", fr="surpris, surprise, étonné, étonnée",
+        es="sorprendido, sorprendida, asombrado, asombrada", zh="惊讶, 吃惊",
+    ),
+    _edit(
+        "afraid", "afraid", "expression", "mouth, chin, brows", _shows("fear"), "neutral", "A frightened face.",
+        group="expression", defaults=_BY_PLAN,
+        en="fear, scared, frightened, fearful, terrified, looking afraid, worried, anxious",
+        de="ängstlich, verängstigt, erschrocken", fr="effrayé, effrayée, apeuré, apeurée, peur",
+        es="asustado, asustada, miedo", zh="害怕, 恐惧",
+    ),
+    _edit(
+        "disgusted", "disgusted", "expression", "mouth, nose, brows", _shows("disgust"), "neutral", "A face that shows disgust.",
+        group="expression", defaults=_BY_PLAN,
+        en="disgust, revolted, grimacing in disgust, looking disgusted, grossed out",
+        de="angeekelt, angewidert, ekel", fr="dégoûté, dégoûtée, dégoût", es="asqueado, asqueada, asco", zh="厌恶, 恶心",
+    ),
+    _edit(
+        "mouth_open", "mouth slightly open", "expression", "mouth, chin", _has("Mouth_Slightly_Open"), "mouth_closed",
+        "The lips part and the teeth may show.",
+        group="mouth", defaults=_BY_PLAN,
+        en="mouth open, open mouth, opens mouth, opening mouth, mouth wide open, wide open mouth, open mouthed, lips parted, parted lips, "
+        "visible teeth, show teeth, showing teeth, mouth opened, yawn, yawning",
+        de="mund offen, offener mund, offenem mund, mund öffnen, öffne mund, mund auf",
+        fr="bouche ouverte, ouvre bouche, ouvrir bouche", es="boca abierta, abre boca, abrir boca", zh="张嘴, 张开嘴, 嘴巴张开",
+    ),
+    _edit(
+        "mouth_closed", "mouth closed", "expression", "mouth", _has("Mouth_Slightly_Open", 0), "mouth_open", "The lips meet.",
+        group="mouth", defaults=_BY_PLAN,
+        en="closed mouth, close mouth, closes mouth, closing mouth, mouth shut, shut mouth, lips closed, closed lips, close lips",
+        de="mund geschlossen, geschlossener mund, geschlossenem mund, mund schließen, schließe mund, mund zu",
+        fr="bouche fermée, ferme bouche, fermer bouche", es="boca cerrada, cierra boca, cerrar boca", zh="闭嘴, 闭上嘴, 嘴巴闭合",
+    ),
+    # things that are worn, and beards
+    _edit(
+        "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
+        group="glasses", quality="fair", defaults=_BY_PLAN,
+        en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
+        de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
+    ),
+    _edit(
+        "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses", "Glasses are taken off.",
+        group="glasses", defaults=_BY_PLAN,
+    ),
+    _edit(
+        "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
+        group="glasses", defaults=_BY_PLAN,
+        en="sun glasses, dark glasses, dark sunglasses, shades, black glasses, goggles",
+        de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
+    ),
+    _edit(
+        "no_sunglasses", "no sunglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "sunglasses",
+        "Dark glasses are taken off; the eyes are made up.",
+        group="glasses", defaults=_BY_PLAN,
+    ),
+    _edit(
+        "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A beard around mouth and chin.",
+        quality="fair", defaults=_BY_CODES, group="beard",
+        en="beard, beards, bearded, facial hair, full beard, has a beard, whiskers",
+        de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
+    ),
+    _edit(
+        "no_beard", "no beard", "remove", "beard", _has("No_Beard"), "beard", "A shaved face.",
+        quality="good", defaults=_BY_PLAN, group="beard",
+        en="clean shaven, cleanshaven, beardless, shaved, shaven, shaved face, shaven face, smooth shaven",
+        de="rasiert, glatt rasiert, glattrasiert, bartlos", fr="rasé, rasé de près, imberbe", es="afeitado, bien afeitado", zh="刮胡子, 刮掉胡子, 剃须",
+    ),
+    _edit(
+        "stubble", "stubble", "add", "beard", _has("5_o_Clock_Shadow"), "no_beard", "The shadow of a beard of some days.",
+        defaults=_BY_CODES, group="beard",
+        en="stubbly, unshaven, stubbly chin, light stubble, designer stubble, 5 o clock shadow, five o clock shadow, three day beard, "
+        "3 day beard",
+        de="dreitagebart, bartstoppeln, stoppeln, unrasiert", fr="barbe de trois jours, mal rasé", es="barba de tres días", zh="胡茬",
+    ),
+    _edit(
+        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", defaults=_BY_CODES,
+        en="mustache, moustache, mustached, moustached, mustaches, moustaches",
+        de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
+    ),
+    _edit(
+        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", defaults=_BY_PLAN,
+    ),
+    _edit(
+        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", defaults=_BY_CODES, group="beard",
+        en="goatee, goateed, goatee beard, chin beard", de="ziegenbart, spitzbart, kinnbart", fr="bouc, barbichette",
+        es="perilla, barba de chivo", zh="山羊胡",
+    ),
+    _edit(
+        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", defaults=_BY_PLAN, group="beard",
+    ),
+    _edit(
+        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A hat, as far as the crop of the face shows it.", group="hat",
+        en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
+    ),
+    _edit(
+        "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat",
+        en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
+    ),
+    _edit(
+        "earrings", "earrings", "add", "ears", _has("Wearing_Earrings"), "no_earrings", "Earrings, where the ears are seen.",
+        en="earring, ear rings, ear ring", de="ohrringe, ohrring", fr="boucles d oreilles, boucles oreilles", es="pendientes, aretes", zh="耳环",
+    ),
+    _edit("no_earrings", "no earrings", "remove", "ears", _has("Wearing_Earrings", 0), "earrings", "Earrings are taken off."),
+    # hair
+    _edit(
+        "blond_hair", "blond hair", "colour", "hair", _has("Blond_Hair"), None, "Hair in blond, in its old cut.",
+        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        en=_hair("blond, blonde, golden, fair, light, lighter, light blond, blonder", "blond, blonde, blonds, blondes, blonder"),
+        de="blonde haare, blondes haar, blonden haaren, haare blond, haar blond, helle haare, hellere haare",
+        fr="cheveux blonds, blonde aux cheveux, cheveux clairs, cheveux en blond", es="pelo rubio, cabello rubio, rubio, rubia, pelo claro",
+        zh="金发, 金色头发, 金色的头发, 金头发",
+    ),
+    _edit(
+        "black_hair", "black hair", "colour", "hair", _has("Black_Hair"), None, "Hair in black, in its old cut.",
+        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        en=_hair("black, dark, darker, raven", ""),
+        de="schwarze haare, schwarzes haar, schwarzen haaren, haare schwarz, dunkle haare, dunkles haar, dunklere haare",
+        fr="cheveux noirs, cheveux foncés, cheveux en noir", es="pelo negro, cabello negro, pelo oscuro, cabello oscuro", zh="黑发, 黑色头发, 黑头发, 黑色的头发",
+    ),
+    _edit(
+        "brown_hair", "brown hair", "colour", "hair", _has("Brown_Hair"), None, "Hair in brown, in its old cut.",
+        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        en=_hair("brown, chestnut, brunette", "brunette, brunet"),
+        de="braune haare, braunes haar, braunen haaren, haare braun", fr="cheveux bruns, cheveux châtains, brune", es="pelo castaño, pelo marrón, cabello castaño, castaño, castaña",
+        zh="棕发, 棕色头发, 褐色头发, 棕色的头发",
+    ),
+    _edit(
+        "gray_hair", "gray hair", "colour", "hair", _has("Gray_Hair"), None, "Hair in gray, in its old cut.",
+        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        en=_hair("gray, grey, white, silver, graying, greying, grayer, greyer", ""),
+        de="graue haare, graues haar, grauen haaren, haare grau, weiße haare, weißes haar, grauhaarig",
+        fr="cheveux gris, cheveux blancs", es="pelo gris, cabello gris, pelo blanco, canas, pelo canoso", zh="灰发, 白发, 灰色头发, 白头发, 花白头发",
+    ),
+    _edit(
+        "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead; it suits women's hair.",
+        quality="fair", defaults=_BY_PLAN, group="bangs",
+        en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
+    ),
+    _edit(
+        "no_bangs", "no bangs", "remove", "bangs", _has("Bangs", 0), "bangs", "The forehead is bare.", defaults=_BY_PLAN, group="bangs",
+        en="bare forehead", de="freie stirn", fr="front dégagé", es="frente despejada",
+    ),
+    _edit(
+        "bald", "bald", "shape", "hair, forehead", _has("Bald"), None, "A head without hair, as far as the crop shows it.",
+        en="bald headed, hairless, no hair, bald head, shaved head, shave head, lose hair, loses hair, losing hair, remove hair, baldness",
+        de="glatze, kahl, kahlköpfig", fr="chauve, crâne rasé", es="calvo, calva", zh="秃头, 光头",
+    ),
+    _edit(
+        "wavy_hair", "wavy hair", "shape", "hair", _has("Wavy_Hair"), "straight_hair", "Hair in waves.", group="hair shape",
+        en="wavy haired, curly hair, waves in the hair, hair wavy, hair curly, curls, curly, wavy, curly haired, wavier hair, curlier hair",
+        de="wellige haare, welliges haar, locken, lockige haare", fr="cheveux ondulés, cheveux bouclés, boucles", es="pelo ondulado, pelo rizado, rizos", zh="卷发, 波浪发",
+    ),
+    _edit(
+        "straight_hair", "straight hair", "shape", "hair", _has("Straight_Hair"), "wavy_hair", "Hair without waves.", group="hair shape",
+        en="straight haired, smooth hair, hair straight, straighten hair, straightened hair, straighter hair",
+        de="glatte haare, glattes haar", fr="cheveux lisses, cheveux raides", es="pelo liso, pelo lacio", zh="直发",
+    ),
+    # make-up, skin, age
+    _edit(
+        "lipstick", "lipstick", "make-up", "mouth", _has("Wearing_Lipstick"), "no_lipstick", "Red lips; seldom convincing on men.",
+        en="lip stick, red lips, painted lips, red lipstick, lips painted, redder lips, lips red",
+        de="lippenstift, rote lippen", fr="rouge à lèvres, lèvres rouges", es="pintalabios, lápiz labial, labios rojos, labial", zh="口红, 红唇",
+    ),
+    _edit(
+        "no_lipstick", "no lipstick", "make-up", "mouth", _has("Wearing_Lipstick", 0), "lipstick", "Lips in their own colour.",
+    ),
+    _edit(
+        "makeup", "heavy makeup", "make-up", "face", _has("Heavy_Makeup"), "no_makeup", "Make-up on eyes, cheeks and lips.",
+        en="makeup, make up, heavy make up, lot of makeup, lot of make up", de="schminke, geschminkt, stark geschminkt",
+        fr="maquillage, maquillée, maquillé", es="maquillaje, maquillada, maquillado", zh="化妆, 浓妆",
+    ),
+    _edit(
+        "no_makeup", "no makeup", "make-up", "face", _has("Heavy_Makeup", 0), "makeup", "A face without make-up.",
+        de="ungeschminkt, abgeschminkt", fr="démaquillée, démaquillé", es="desmaquillada", zh="素颜",
+    ),
+    _edit(
+        "rosy_cheeks", "rosy cheeks", "make-up", "cheeks", _has("Rosy_Cheeks"), None, "Cheeks in pink.",
+        en="rosy cheeked, pink cheeks, red cheeks, cheeks rosy, blush, blushing, rosier cheeks",
+        de="rote wangen, rosige wangen", fr="joues roses, joues rouges", es="mejillas sonrosadas, mejillas rojas", zh="红脸颊, 脸红",
+    ),
+    _edit(
+        "pale_skin", "pale skin", "shape", "face", _has("Pale_Skin"), None, "Skin that is paler.",
+        en="pale, paler, skin pale, paler skin, pale face", de="blass, blasse haut, blasser", fr="pâle, peau pâle", es="pálido, pálida, piel pálida", zh="苍白, 皮肤苍白",
+    ),
+    _edit(
+        "bushy_eyebrows", "bushy eyebrows", "shape", "brows", _has("Bushy_Eyebrows"), None, "Thick eyebrows.",
+        en="thick eyebrows, heavy brows, bushy brows, eyebrows bushy, thick brows, thicker eyebrows, thicker brows, bushier eyebrows, heavy eyebrows",
+        de="buschige augenbrauen, dicke augenbrauen", fr="sourcils épais, sourcils broussailleux", es="cejas pobladas, cejas gruesas", zh="浓眉",
+    ),
+    _edit(
+        "arched_eyebrows", "arched eyebrows", "shape", "brows", _has("Arched_Eyebrows"), None, "Eyebrows in a high arch.",
+        en="arched brows, curved eyebrows, eyebrows arched, curved brows, raised eyebrows", de="geschwungene augenbrauen", fr="sourcils arqués", es="cejas arqueadas", zh="弯眉",
+    ),
+    _edit(
+        "young", "young", "age", "face", _has("Young"), "old", "A younger face.", group="age",
+        en="younger, youthful, young looking, more youthful, younger looking", de="jung, jünger, junge, junger, verjüngen, verjünge",
+        fr="jeune, plus jeune, rajeunir, rajeunis", es="joven, más joven, rejuvenecer", zh="年轻, 年轻一些, 变年轻",
+    ),
+    _edit(
+        "old", "old", "age", "face", _has("Young", 0), "young", "An older face.", group="age",
+        en="older, elderly, aged, aging, ageing, senior, age, older looking, old looking",
+        de="alt, älter, alte, alter, altern", fr="vieux, vieille, plus vieux, plus vieille, âgé, âgée, vieillir",
+        es="viejo, vieja, anciano, anciana, mayor, envejecer", zh="老, 变老, 年老, 苍老",
+    ),
+    _edit(
+        "face", "a face", "fill", "face", None, None, "A face as it may have been: what a mask or hole covers is filled, nothing new is asked for.",
+        quality="fair",
+        en="face, human face, whole face, fill, fill the hole, fill the face, restore, restore the face, repair, repair the face, complete the face, redraw the face",
+        de="ein gesicht, gesicht", fr="un visage, visage", es="una cara, cara, un rostro, rostro", zh="脸, 人脸",
+    ),
+)  # fmt: skip
+
+#: name → edit.
+EDITS: Mapping[str, Edit] = MappingProxyType({edit.name: edit for edit in _ROWS})
+
+
+def list_edits(quality: Quality | None = None) -> list[Edit]:
+    """The edits that prompts may ask for, those that work best first.
+
+    Args:
+        quality: only those of this quality.
+
+    Raises:
+        ValueError: a quality that there is not.
+    """
+    order: tuple[Quality, ...] = ("good", "fair", "experimental")
+    if quality is not None and quality not in order:
+        raise ValueError(f"quality must be one of {', '.join(order)}, got {quality!r}")
+    return [edit for each in order if quality in (None, each) for edit in _ROWS if edit.quality == each]
+
+
+def edits_table(edits: Iterable[Edit]) -> str:
+    """A table in Markdown, a row an edit."""
+    rows = ["| prompt | or, for example | changes | quality | |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {edit.phrase} | {edit.example} | {', '.join(edit.regions)} | {edit.quality} | {edit.sentence} |"
+        for edit in edits
+    ]
+    return "\n".join(rows)
