@@ -481,9 +481,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 # of hair whose colour alone changes the strands stay: there is nothing to draw
                 recolour = edit["hair"] is not None and composite in ("refined", "adaptive")
                 if composite == "refined" and refiner is not None and not recolour:
-                    image, crop = self._refined(
-                        image, edit["face"], refiner, edited, reconstruction, mask, keep_tone, outputs
-                    )
+                    pixels = (edited, reconstruction, mask)
+                    image, crop = self._refined(image, edit, refiner, *pixels, keep_tone, outputs["photo_mask"])
                 else:
                     mode: CompositeMode = "adaptive" if composite == "refined" else composite
                     if keep_tone and mode != "replace":
@@ -525,20 +524,19 @@ class GuidedFaceEditingPipeline(FacePipeline):
     def _refined(
         self,
         photo: Image.Image,
-        face: AlignedFace,
+        edit: dict[str, Any],
         refiner: GPTFaceRefiner,
         edited: np.ndarray,
         reconstruction: np.ndarray,
         mask: np.ndarray,
         keep_tone: bool,
-        outputs: dict[str, Any],
+        photo_mask: np.ndarray | None,
     ) -> tuple[Image.Image, Image.Image]:
         """The photo and the crop with the edit as the refiner draws it."""
+        face: AlignedFace = edit["face"]
         matrix = self._to_crop(photo, face)
-        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone)
-        pasted = paste_back(
-            photo, refined.pixels, refined.mask, refined.matrix, "replace", None, outputs["photo_mask"]
-        )
+        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone, edit["gone"])
+        pasted = paste_back(photo, refined.pixels, refined.mask, refined.matrix, "replace", None, photo_mask)
         original = np.asarray(face.crop, dtype=np.float32) / 255
         crop = composite_crop(original, refined.shrunk(self.face_size), mask, "replace")
         return pasted, Image.fromarray(np.rint(crop * 255).astype(np.uint8))
