@@ -74,7 +74,7 @@ FIGURES = ("success", "probability", "side_effect")
 
 
 def embedded_model() -> dict[str, Any]:
-    """Fields of the embedded checkpoint's configuration that its recipes set, phase after phase."""
+    """Fields of the configuration that the embedded checkpoint began with: its recipes set them, phase after phase."""
     fields: dict[str, Any] = {}
     for phase in ("start", "main", "captions", "words", "contrast", "pictures"):
         fields |= PreTrainingConfig.from_yaml(RECIPES / f"embedded_{phase}.yaml").model

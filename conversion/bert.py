@@ -266,8 +266,13 @@ def _initialise(plan: Plan, config: GPTFaceConfig, dropped_rows: int) -> None:
     plan.report.initialised.append((NamedShape(f"{words}.token_type_embeddings.weight, padding row", (1, size)), "0"))
     if dropped_rows:
         plan.report.skipped.append((NamedShape(f"{WORDS}, rows", (dropped_rows, size)), "not in the vocabulary kept"))
+    coarse = f"{words}.plan."
     for name in plan.unplanned():
-        if name.endswith("norm.weight"):
+        if name == f"{coarse}parent_embeddings.weight":
+            plan.initialise_constant(name, 0.0)  # the plan tells nothing until it has learned to
+        elif name.startswith(coarse):
+            plan.initialise_normal(name, std)
+        elif name.endswith("norm.weight"):
             plan.initialise_constant(name, 1.0)
         elif name.endswith("bias"):
             plan.initialise_constant(name, 0.0)

@@ -193,7 +193,7 @@ class MatchingEvaluation:
         labels = torch.where(image_mask, batch["image_codes"], -100)
         with torch.no_grad():
             logits = self.model(**batch, image_mask=image_mask, image_labels=labels).image_logits
-        return _totals(logits, labels[labels != -100])
+        return _totals(logits[labels != -100], labels[labels != -100])
 
     def _word_totals(self, batch: dict[str, torch.Tensor], word_mask: torch.Tensor) -> np.ndarray:
         """Summed loss, right guesses and count of masked tokens [B, T]."""
@@ -201,7 +201,7 @@ class MatchingEvaluation:
         masked = torch.where(word_mask, self.model.config.mask_token_id, batch["input_ids"])
         with torch.no_grad():
             logits = self.model(**{**batch, "input_ids": masked}, text_labels=labels).text_logits
-        return _totals(logits, labels[labels != -100])
+        return _totals(logits[labels != -100], labels[labels != -100])
 
     def _mouth_mask(self) -> np.ndarray:
         """[cells] bool; in proportion where the grid has another side than 16."""

@@ -1,5 +1,6 @@
 """Generation with guidance: masked cells of a face are filled under a caption, masked words of a caption under a face."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -314,7 +315,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             num_inference_steps, temperature: of the plan.
             num_fine_steps, fine_temperature, fine_guidance_scale: of the cells below it, which follow it with little guidance.
             generator: one for each sample, or one that seeds them all.
-            callback_on_step_end, progress_bar: as in [`generate`], for the steps of the plan and then those of the cells.
+            callback_on_step_end, progress_bar: as in [`generate`], for the steps of the plan, `codes` and `mask` [B, P], and then those of
+                the cells.
             guidance: what else [`generate`] takes, for the plan.
 
         Raises:
@@ -325,9 +327,15 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             raise ValueError("this model has no plan (config.image_tokenizer_config.plan_levels): use generate()")
         batch = len(input_ids)
         generators = per_sample_generators(generator, batch)
+        steps = itertools.count()
+
+        def on_step_end(_: int, state: dict[str, Any]) -> None:
+            if callback_on_step_end is not None:
+                callback_on_step_end(next(steps), state)
+
         shown: dict[str, Any] = {
             "generator": generators,
-            "callback_on_step_end": callback_on_step_end,
+            "callback_on_step_end": on_step_end,
             "progress_bar": progress_bar,
         }
         known = image_codes is not None

@@ -270,6 +270,7 @@ class GPTFaceGridConvolution(nn.Module):
         if change is None:
             seen = self.conv(grid)
         else:
+            assert self.conv.bias is not None and change.bias is not None
             weight, bias = self.conv.weight + change.weight, self.conv.bias + change.bias
             seen = nn.functional.conv2d(grid, weight, bias, padding=1, groups=len(weight))
         return torch.cat([text, image + seen.permute(0, 2, 3, 1).flatten(1, 2)], 1)

@@ -10,7 +10,7 @@ from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.regions import (
     REGIONS,
     find_region,
-    kept_cells,
+    kept_pixels,
     region_cells,
     region_key,
     shown_cells,
@@ -23,10 +23,10 @@ MARGIN, FADE = 5 / 128, 8 / 128
 LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
 # Share of the crop whose hair must be seen for its colour to be known.
 LEAST_HAIR = 1 / 80
+# How much of a pixel what is to go must be, and how wide its edge is, in sides of the crop.
+SOME, EDGE = 0.3, 4 / 128
 # A weight that changes no pixel.
 NOTHING = 1 / 600
-# Of twice the share of hair: what is hardly hair is none, or a new colour would light up the wall beside it, and what is nearly all hair is all.
-HALO = 0.6
 #: What may change where a region's own classes are not seen.
 INSTEAD = ("face", "hair", "hat", "neck")
 
@@ -38,11 +38,13 @@ class EditArea:
         cells: bool [G, G], to be redrawn.
         bound: float32 [S, S], what of the crop may change; None where all of the cells may.
         hair: bool [S, S], the hair whose colour alone changes, if it is that.
+        gone: bool [S, S], what is there and is to go, with its edges: none of its detail may shine through the edit.
     """
 
     cells: np.ndarray
     bound: np.ndarray | None = None
     hair: np.ndarray | None = None
+    gone: np.ndarray | None = None
 
 
 def named_area(
@@ -64,31 +66,30 @@ def named_area(
     if not names:
         raise ValueError(f"name at least one region: {', '.join(REGIONS)}")
     if parsing is None:
-        cells, shown = _redrawn(names, grid), shown_cells(names, grid)
-        return EditArea(cells, None if (shown >= cells).all() else cells_to_mask(shown, size))
+        cells, shown = region_cells(names, grid), shown_cells(names, grid)
+        kept = np.max([kept_pixels(name, size) for name in names], axis=0)
+        if (shown >= cells).all() and not kept.any():
+            return EditArea(cells)
+        return EditArea(cells, cells_to_mask(shown, size) * (1 - kept))
     cells, bound = np.zeros((grid, grid), bool), np.zeros((size, size), np.float32)
     hair = _hair(parsing, size) if new_colour else None
     for name in names:
         if hair is not None and region_key(name) == "hair":
-            seen = (2 * parsing.crop_mask("hair", size) - HALO).clip(0, 1)
+            seen = parsing.crop_mask("hair", size)
             # What is behind the person is redrawn, too, and put back: cells of it beside hair would be continued.
             redrawn = shown = region_cells(name, grid) | _touched(seen, grid)
         else:
             seen = _seen(name, parsing, grid, size)
-            redrawn, shown = _redrawn([name], grid) & _touched(seen, grid), shown_cells(name, grid)
+            redrawn, shown = region_cells(name, grid) & _touched(seen, grid), shown_cells(name, grid)
         cells |= redrawn
         # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour would stay.
         seen = np.maximum(seen, NOTHING * widen(seen > 0.5, FADE))
-        bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size))
+        bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size) * (1 - kept_pixels(name, size)))
     others = [name for name in names if region_key(name) != "hair"]
     if others and (shown_cells(others, grid) & region_cells("hair", grid))[: grid // 4].any():
         hair = None  # a hat has another colour than the hair below it
-    return EditArea(cells, bound, hair)
-
-
-def _redrawn(names: list[str], grid: int) -> np.ndarray:
-    """The cells bool [grid, grid] of named regions without those that stay."""
-    return np.any([region_cells(name, grid) & ~kept_cells(name, grid) for name in names], axis=0)
+    gone = [parsing.crop_mask(find_region(name).classes, size) for name in names if find_region(name).removed]
+    return EditArea(cells, bound, hair, widen(np.max(gone, axis=0) > SOME, EDGE) if gone else None)
 
 
 def _touched(area: np.ndarray, grid: int) -> np.ndarray:
@@ -108,7 +109,7 @@ def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
     shape = cells_to_mask(region_cells(name, grid), size)
     for classes in (region.classes, INSTEAD):
         seen = parsing.crop_mask(classes, size) if classes else np.ones_like(shape)
-        if (seen * shape).sum() >= LEAST_SEEN * shape.sum():
+        if ((seen > 0.5) * shape).sum() >= LEAST_SEEN * shape.sum():
             break
     else:
         return shape

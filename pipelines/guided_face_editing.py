@@ -24,7 +24,7 @@ from gptface.processing.composite import (
 )
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.crown import find_crown, recolour_crown
-from gptface.processing.hair import recolour_hair
+from gptface.processing.hair import recolour_hair, refine_hair
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
@@ -45,7 +45,7 @@ FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
 #: The refiner makes the edge fit by itself, and a wide one shows what the edit takes away.
 REFINED_FEATHER_RADIUS = 4.0
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
-SHOWS_THE_MOUTH = {"smile", "mouth", "lower_face", "beard", "face", "all"}
+SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "mouth", "lower_face", "beard", "face", "all"}
 
 DEFAULTS = {
     "num_inference_steps": 12,
@@ -55,7 +55,7 @@ DEFAULTS = {
     # moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
     "itm_guidance": 4.0,
 }
-#: Where the plan is drawn first: guidance by matching does most there, more of the other breaks mouths (benchmarks/NOTES.md).
+#: Where the plan is drawn first, guidance by matching does most; the other kind makes frames of glasses firmer, but breaks mouths.
 PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
 #: Of a new colour for hair that is there: as only its colour is taken over, nothing gets coarse by it, and less leaves hair dark.
 HAIR_COLOUR_GUIDANCE = 4.5
@@ -81,7 +81,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
-        region: a named region or a list of them (`"smile"` redraws the chin too and puts its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
+        region: a named region or a list of them (`"smile"`, and `"mouth"` where the prompt speaks of one, redraw the chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
             name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
@@ -91,7 +91,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             default where the checkpoint has a trained plan and more than a colour of hair is to change.
         num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
             [`DecodingSchedule`].
-        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2, or 1.5 for the plan.
+        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2; where the plan is drawn first 1.5, or 1 for an expression.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
@@ -300,7 +300,10 @@ class GuidedFaceEditingPipeline(FacePipeline):
         """The named regions, or those of what is asked for; None for `"auto"`."""
         if region == "auto":
             return None
-        return list(as_list(region)) if region is not None else list(request.regions)
+        if region is None:
+            return list(request.regions)
+        smiles = "smile" in request.regions
+        return ["smiling_mouth" if smiles and region_key(name) == "mouth" else name for name in as_list(region)]
 
     def _prepare(
         self,
@@ -313,15 +316,18 @@ class GuidedFaceEditingPipeline(FacePipeline):
     ) -> dict[str, Any]:
         """One face: its pixels, the cells to redraw, the mask of the crop that bounds what may change, hair whose colour alone changes."""
         grid, size = self.model.config.grid_size, self.face_size
-        cells, bound, hair, crown = None, None, None, None
+        cells, bound, hair, crown, gone = None, None, None, None, None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
+            new_colour = new_colour and "hair" in map(region_key, names)
+            if new_colour and parsing is not None:
+                parsing = refine_hair(photo, parsing)
             area = named_area(names, grid, size, parsing, new_colour=new_colour)
-            cells, bound = area.cells, area.bound
+            cells, bound, gone = area.cells, area.bound, area.gone
             if set(map(region_key, names)) == {"hair"}:
                 hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
             if parsing is not None and area.hair is not None and face.matrix is not None:
-                crown = find_crown(photo, parsing, area.hair)
+                crown = find_crown(photo.size, parsing, area.hair)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -334,7 +340,15 @@ class GuidedFaceEditingPipeline(FacePipeline):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
         pixels = self.processor(images=[face.crop])["pixel_values"]
-        return {"face": face, "pixel_values": pixels, "cells": cells, "bound": bound, "hair": hair, "crown": crown}
+        return {
+            "face": face,
+            "pixel_values": pixels,
+            "cells": cells,
+            "bound": bound,
+            "hair": hair,
+            "crown": crown,
+            "gone": gone,
+        }
 
     def _forward(
         self,
@@ -467,9 +481,8 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 # of hair whose colour alone changes the strands stay: there is nothing to draw
                 recolour = edit["hair"] is not None and composite in ("refined", "adaptive")
                 if composite == "refined" and refiner is not None and not recolour:
-                    image, crop = self._refined(
-                        image, edit["face"], refiner, edited, reconstruction, mask, keep_tone, outputs
-                    )
+                    pixels = (edited, reconstruction, mask)
+                    image, crop = self._refined(image, edit, refiner, *pixels, keep_tone, outputs["photo_mask"])
                 else:
                     mode: CompositeMode = "adaptive" if composite == "refined" else composite
                     if keep_tone and mode != "replace":
@@ -511,20 +524,19 @@ class GuidedFaceEditingPipeline(FacePipeline):
     def _refined(
         self,
         photo: Image.Image,
-        face: AlignedFace,
+        edit: dict[str, Any],
         refiner: GPTFaceRefiner,
         edited: np.ndarray,
         reconstruction: np.ndarray,
         mask: np.ndarray,
         keep_tone: bool,
-        outputs: dict[str, Any],
+        photo_mask: np.ndarray | None,
     ) -> tuple[Image.Image, Image.Image]:
         """The photo and the crop with the edit as the refiner draws it."""
+        face: AlignedFace = edit["face"]
         matrix = self._to_crop(photo, face)
-        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone)
-        pasted = paste_back(
-            photo, refined.pixels, refined.mask, refined.matrix, "replace", None, outputs["photo_mask"]
-        )
+        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone, edit["gone"])
+        pasted = paste_back(photo, refined.pixels, refined.mask, refined.matrix, "replace", None, photo_mask)
         original = np.asarray(face.crop, dtype=np.float32) / 255
         crop = composite_crop(original, refined.shrunk(self.face_size), mask, "replace")
         return pasted, Image.fromarray(np.rint(crop * 255).astype(np.uint8))

@@ -39,6 +39,7 @@ def refine_edit(
     reconstruction: np.ndarray,
     mask: np.ndarray,
     keep_tone: bool,
+    gone: np.ndarray | None = None,
 ) -> RefinedEdit:
     """
     Draws an edit with the photo in view.
@@ -48,6 +49,7 @@ def refine_edit(
         edited, reconstruction: decoded codes after and before the edit, float32 [s, s, 3] in [0, 1].
         mask: where the crop may change, [s, s] in [0, 1].
         keep_tone: whether the tone inside is to fit that of the photo around it; where a tone is what was asked for it is not.
+        gone: bool [s, s], what of the photo is to go: nothing of its detail stays.
 
     Raises:
         FloatingPointError: damaged weights.
@@ -65,7 +67,8 @@ def refine_edit(
         return torch.nn.functional.interpolate(tensor(plane), size=(size, size), mode="bilinear").clamp(0, 1)
 
     wide = enlarged(mask[:, :, None])
-    alike = enlarged(likeness(edited, reconstruction, CHANGE_SCALE))
+    same = likeness(edited, reconstruction, CHANGE_SCALE)
+    alike = enlarged(same if gone is None else same * ~gone[:, :, None])
     tone = torch.full((1, 1), float(keep_tone), device=refiner.device, dtype=refiner.dtype)
     refined = refiner(tensor(edited) * 2 - 1, tensor(crop) * 2 - 1, wide, alike, tone)
     if not torch.isfinite(refined).all():

@@ -29,6 +29,10 @@ class Shape:
         return u * u + v * v <= 1 if self.round else (u <= 1) & (v <= 1)
 
 
+#: In radii of an ellipse that is kept, where the edit has taken over wholly.
+KEPT_REACH = 1.35
+
+
 @dataclass(frozen=True)
 class Region:
     """
@@ -37,18 +41,20 @@ class Region:
     Args:
         shown: what is shown of an edit, where there are any: the rest is redrawn for their sake, so that they may fit to it, and then
             put back.
-        kept: points whose 2×2 cells stay as they are in an edit by a prompt: they matter more than what is drawn around them.
+        kept: ellipses whose pixels stay the photo's in an edit by a prompt: all is redrawn, but what is behind clear lenses is the person's.
         classes: of `FACE_CLASSES` or groups of them (`face_parsing.GROUPS`), what the region may change; anything where there are none.
+        removed: whether what its classes show is to go.
         beside: what may change with them, up to `margin` pixels of the 128-pixel crop away.
     """
 
     include: tuple[Shape, ...]
     exclude: tuple[Shape, ...] = ()
     shown: tuple[Shape, ...] = ()
-    kept: tuple[tuple[float, float], ...] = ()
+    kept: tuple[Shape, ...] = ()
     classes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     margin: float = 0.0
+    removed: bool = False
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """As `Shape.contains`."""
@@ -78,7 +84,7 @@ _GLASSES = box(18, _BROW_Y - 4, 110, _EYE_Y + 16)
 # Rims and their shadows on cheeks and temples.
 _WORN_GLASSES = box(14, _BROW_Y - 4.5, 114, _EYE_Y + 33)
 _EVERYTHING = box(0, 0, CROP_SIZE, CROP_SIZE)
-_EYES = ((_LEFT_EYE_X / CROP_SIZE, _EYE_Y / CROP_SIZE), (_RIGHT_EYE_X / CROP_SIZE, _EYE_Y / CROP_SIZE))
+_EYES = (ellipse(_LEFT_EYE_X, _EYE_Y, 10, 6), ellipse(_RIGHT_EYE_X, _EYE_Y, 10, 6))
 
 _LIPS_AND_SKIN = ("facial_skin", "whole_mouth")
 _FACE = ("facial_skin", "eyes", "brows", "whole_mouth")
@@ -91,6 +97,7 @@ REGIONS: dict[str, Region] = {
     "smile": Region(
         (_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS), classes=_LIPS_AND_SKIN
     ),
+    "smiling_mouth": Region((_MOUTH, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20),), classes=_LIPS_AND_SKIN),
     "eyes": Region(
         (ellipse(_LEFT_EYE_X, _EYE_Y, 15, 9), ellipse(_RIGHT_EYE_X, _EYE_Y, 15, 9)), classes=("eyes", "facial_skin")
     ),
@@ -118,7 +125,7 @@ REGIONS: dict[str, Region] = {
     "glasses": Region((_GLASSES,), classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
     # Lenses that one looks through: the eyes behind them are the person's.
     "clear_glasses": Region((_GLASSES,), kept=_EYES, classes=_AROUND_THE_EYES, beside=("hair",), margin=3),
-    "worn_glasses": Region((_WORN_GLASSES,), classes=("eyeglasses",), beside=("face", "hair"), margin=8),
+    "worn_glasses": Region((_WORN_GLASSES,), classes=("eyeglasses",), beside=("face", "hair"), margin=8, removed=True),
     "ears": Region(
         (box(8, _EYE_Y - 8, 28, _MOUTH_Y), box(100, _EYE_Y - 8, 120, _MOUTH_Y)),
         classes=("ear", "earring", "skin", "hair", "neck"),
@@ -161,13 +168,15 @@ def shown_cells(name: str | Iterable[str], grid: int) -> np.ndarray:
     return np.any([all_ & _cells(Region(shown), grid) if shown else all_ for all_, shown in cells], axis=0)
 
 
-def kept_cells(name: str, grid: int) -> np.ndarray:
-    """The cells bool `[grid, grid]` of a region that stay: 2×2 of them, on a coarser grid of half as many, around each point."""
-    cells = np.zeros((grid, grid), bool)
-    for x, y in find_region(name).kept:
-        row, column = 2 * int(y * grid / 2), 2 * int(x * grid / 2)
-        cells[row : row + 2, column : column + 2] = True
-    return cells
+def kept_pixels(name: str, size: int) -> np.ndarray:
+    """How much of each pixel of a crop stays the photo's, float32 `[size, size]`: 1 in the ellipses of `kept`, then falling to 0."""
+    places = (np.arange(size) + 0.5) / size
+    kept = np.zeros((size, size), np.float32)
+    for shape in find_region(name).kept:
+        across, down = (places - shape.x) / shape.half_width, (places - shape.y) / shape.half_height
+        distance = np.hypot(across[None, :], down[:, None])
+        kept = np.maximum(kept, ((KEPT_REACH - distance) / (KEPT_REACH - 1)).clip(0, 1).astype(np.float32))
+    return kept
 
 
 def _look_up_all(name: str | Iterable[str]) -> list[Region]:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import multiprocessing
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +44,8 @@ class RecognitionFaces:
         return len(self.images)
 
     def to(self, device: str | torch.device) -> "RecognitionFaces":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return RecognitionFaces(
-            **{name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in values.items()}
-        )
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "names"}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def digest(picture: bytes) -> str:
@@ -150,6 +148,6 @@ def _labels(table, attributes: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _decode(picture: bytes, size: int) -> np.ndarray:
-    with Image.open(io.BytesIO(picture)) as image:
-        image = image.convert("RGB")
+    with Image.open(io.BytesIO(picture)) as encoded:
+        image = encoded.convert("RGB")
         return np.asarray(image if image.width == size else image.resize((size, size), Image.Resampling.BICUBIC))

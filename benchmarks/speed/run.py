@@ -23,18 +23,19 @@ if not __package__:  # run as a file
 import torch
 import transformers
 
-from . import classifier, data_loading, editing, masking, pretraining_step, processes, scaling
+from . import all_terms, classifier, data_loading, editing, gpu_step, masking, pretraining_step, processes, scaling
 from .models import FULL, TINY
 from .timing import measure, table
 
 COMPARED = {
     "pretraining": pretraining_step,
+    "all_terms": all_terms,
     "masking": masking,
     "editing": editing,
     "classifier": classifier,
     "data": data_loading,
 }
-ROWS = (*COMPARED, "memory", "import")
+ROWS = (*COMPARED, "gpu", "memory", "import")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results = []
             for comparison in COMPARED[row].comparisons(size, options.mask_ratio):
                 results.append(measure(comparison, options.rounds))
+        elif row == "gpu":
+            results = gpu_step.steps(size, options.rounds)
         elif row == "memory":
             results = [processes.memory(size, max(size.batches), options.threads)]
         else:

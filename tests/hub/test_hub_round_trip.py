@@ -63,7 +63,7 @@ report(
     edited=pipeline("guided-face-editing", model="user/faces")(
         photo, prompt="smiling", seed=0, aligned=True, num_inference_steps=1
     )[0]["image"].info["gptface"],
-    revisions=[AutoConfig.from_pretrained("user/faces", revision=name).text_loss_weight for name in ("main", "v2")],
+    revisions=[AutoConfig.from_pretrained("user/faces", revision=name).initializer_range for name in ("main", "v2")],
     refused=refused,
     accepted=type(GPTFaceForPreTraining.from_pretrained("user/secret", token="TOKEN")).__name__,
 )
@@ -79,7 +79,7 @@ edit = pipeline("guided-face-editing", model="user/faces", revision="v2", **trus
 report(
     expression=pipeline("facial-expression", model="user/faces", **trust)(photo, aligned=True),
     edited=edit(photo, prompt="smiling", seed=0, aligned=True, num_inference_steps=1)[0]["image"].info["gptface"],
-    loss_weight=edit.model.config.text_loss_weight,
+    changed=edit.model.config.initializer_range,
     private=type(AutoModel.from_pretrained("user/secret", token="TOKEN", **trust)).__name__,
     processor=type(AutoProcessor.from_pretrained("user/secret", token="TOKEN", **trust)).__name__,
 )
@@ -99,7 +99,7 @@ def run(hub, exported, tiny_checkpoint, face_picture, tmp_path_factory):
     face_picture.save(shared / "face.png")
     shutil.copytree(exported, shared / "second")
     config = json.loads((shared / "second" / "config.json").read_text())
-    (shared / "second" / "config.json").write_text(json.dumps({**config, "text_loss_weight": 0.25}))
+    (shared / "second" / "config.json").write_text(json.dumps({**config, "initializer_range": 0.25}))
     names = {"EXPORTED": exported, "CHECKPOINT": tiny_checkpoint, "SECOND": shared / "second"}
     names |= {"PHOTO": shared / "face.png", "TOKEN": hub.token}
 
@@ -142,7 +142,7 @@ def test_a_fine_tuned_head_comes_back_from_the_trainer(hub, pushed, pulled):
 
 
 def test_revisions_are_told_apart(hub, pulled, pulled_without_package):
-    assert pulled["revisions"] == [1.0, 0.25] and pulled_without_package["loss_weight"] == 0.25
+    assert pulled["revisions"] == [0.02, 0.25] and pulled_without_package["changed"] == 0.25
     assert hub.files("user/faces") != hub.files("user/faces", "v2")
 
 

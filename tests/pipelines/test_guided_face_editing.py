@@ -370,6 +370,16 @@ def test_the_lower_edge_of_the_chin_stays_also_beside_hair(edit, face, sees, mon
     assert (mask[kept] == 255).all()
 
 
+def test_a_smile_in_the_region_mouth_redraws_the_chin_too(edit, face):
+    """Above a chin that stays few smiles come about."""
+    chin = region_cells("chin", edit.model.config.grid_size)
+    for prompt, redrawn in (("smiling", True), ("red lipstick", False)):
+        (prepared,) = edit.preprocess({"image": face, "name": "face"}, prompt=prompt, region="Mouth", aligned=True)[
+            "edits"
+        ]
+        assert prepared["cells"][chin].all() == redrawn
+
+
 def test_an_expression_keeps_the_tone_of_the_skin_unless_the_user_wants_it_otherwise(edit, face):
     ask = {"aligned": True, "seed": 0, "region": "lower_face"}
 
