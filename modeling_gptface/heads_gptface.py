@@ -1,5 +1,6 @@
 """Task models of GPTFace: pre-training, image-text matching, classification."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -188,7 +189,8 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         loss = None
         if terms:
             weights = [1.0] * len(LOSS_TERMS) if loss_weights is None else loss_weights
-            loss = sum(weights[LOSS_TERMS.index(name)] * value for name, value in terms.items())
+            weighted = [weights[LOSS_TERMS.index(name)] * value for name, value in terms.items()]
+            loss = functools.reduce(torch.add, weighted)
         return GPTFaceForPreTrainingOutput(
             loss=loss,
             **terms,

@@ -290,7 +290,8 @@ class GPTFacePreTrainedModel(PreTrainedModel):
             init.zeros_(module.weight)
         elif isinstance(module, GPTFaceClosedConvolution):
             init.zeros_(module.weight)
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, GPTFaceLowRankChange):
             init.normal_(module.down, std=self.config.initializer_range)
             init.zeros_(module.up)

@@ -181,7 +181,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
             results = self.postprocess(self.forward(prepared, **forward_params), **postprocess_params)
             note = None
         for result in results:
-            after = self._verify(request, self.processor(images=as_list(result["face"]))["pixel_values"])
+            after = self._verify(request, self.processor(images=list(as_list(result["face"])))["pixel_values"])
             result["edits"] = [intent.edit.name for intent in request.intents]
             result["verified"] = {
                 name: {"before": float(np.mean(before[name])), "after": float(np.mean(after[name]))} for name in before

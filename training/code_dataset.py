@@ -55,9 +55,11 @@ class CodeTable:
 
     def take(self, rows: np.ndarray) -> "CodeTable":
         """The table of these rows."""
-        columns = (self.labels, self.emotions, self.texts)
+        labels, emotions, texts = (
+            [column[row] for row in rows] for column in (self.labels, self.emotions, self.texts)
+        )
         plan_codes = None if self.plan_codes is None else self.plan_codes[rows]
-        return CodeTable(self.codes[rows], *([column[row] for row in rows] for column in columns), plan_codes)  # type: ignore[arg-type]
+        return CodeTable(self.codes[rows], labels, emotions, texts, plan_codes)  # type: ignore[arg-type]
 
     def repeat(self, times: Mapping[str, int]) -> "CodeTable":
         """
@@ -75,16 +77,17 @@ class CodeTable:
     @staticmethod
     def concatenate(tables: Sequence["CodeTable"]) -> "CodeTable":
         """All rows of the tables, in order."""
-        joined: list[list[Any]] = [
+        labels: list[Any]
+        labels, emotions, texts = (
             [value for table in tables for value in getattr(table, name)] for name in ("labels", "emotions", "texts")
-        ]
+        )
         plans = [table.plan_codes for table in tables if table.plan_codes is not None]
         if plans and len(plans) < len(tables):
             raise ValueError(
                 "some of the codes have plan codes and some have none: encode all with one image tokenizer"
             )
         codes = np.concatenate([table.codes for table in tables])
-        return CodeTable(codes, *joined, np.concatenate(plans) if plans else None)
+        return CodeTable(codes, labels, emotions, texts, np.concatenate(plans) if plans else None)
 
     def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5, plain: float = 0.0) -> Caption:
         """

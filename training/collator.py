@@ -232,6 +232,8 @@ class PreTrainingCollator:
         version = generator.integers(table.codes.shape[1])
         plan_codes = None
         if self.plan:
+            if table.plan_codes is None:
+                raise ValueError("the rows have no plan codes: encode them with an image tokenizer that has a plan")
             codes = _signed(table.plan_codes[picture, version])
         else:
             codes = _signed(table.codes[picture, version])

@@ -200,7 +200,7 @@ def encode_columns(
         columns[name] = _stored_column(codes, cover)
         if plans is not None:
             side = tokenizer.config.plan_grid_size
-            whole = cover.reshape(len(cover), side, 2, side, 2).all((2, 4))
+            whole = np.asarray(cover.reshape(len(cover), side, 2, side, 2).all((2, 4)))
             columns[f"plan_{name}"] = _stored_column(plans, whole)
     brightness = [float(lens_brightness(pixels_from_images([image]))[0]) for image in images]
     columns["lens_brightness"] = pa.array(brightness, pa.float32())

@@ -359,7 +359,7 @@ def train_pixel_reader(
         FloatingPointError: a loss that is not finite.
     """
     start_heads(model, faces, settings.seed)
-    trainer = PixelRecognitionTrainer(model.to(device), faces.to(device), settings)
+    trainer = PixelRecognitionTrainer(model.to(device), faces.to(device), settings)  # type: ignore[arg-type]
     with torch_seed(trainer.host_generator):
         trainer.train()
     report = trainer.calibrate()
