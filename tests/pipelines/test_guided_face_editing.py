@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import pipeline
 
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
+from gptface.pipelines.edit_request import read_requests
 from gptface.pipelines.guided_face_editing import DEFAULTS, HAIR_COLOUR_GUIDANCE
 from gptface.processing.alignment import align, compose, translation
 from gptface.processing.composite import cells_to_mask
@@ -374,9 +375,9 @@ def test_a_smile_in_the_region_mouth_redraws_the_chin_too(edit, face):
     """Above a chin that stays few smiles come about."""
     chin = region_cells("chin", edit.model.config.grid_size)
     for prompt, redrawn in (("smiling", True), ("red lipstick", False)):
-        (prepared,) = edit.preprocess({"image": face, "name": "face"}, prompt=prompt, region="Mouth", aligned=True)[
-            "edits"
-        ]
+        (request,) = read_requests(prompt, at_once=True)
+        inputs = edit.preprocess({"image": face, "name": "face"}, request, region="Mouth", aligned=True)
+        (prepared,) = inputs["edits"]
         assert prepared["cells"][chin].all() == redrawn
 
 
