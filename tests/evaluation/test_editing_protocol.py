@@ -90,8 +90,9 @@ def test_the_command_reports_every_arm(data, tiny_checkpoint, judge_file, tmp_pa
         assert arm["changed_outside"] == 0
         assert arm["seconds"] > 0 and (arm["guidance_kl"] > 0) == (name in ("itm", "both"))
     passes = {name: arm["forward_passes"] for name, arm in report["arms"].items()}
-    # 12 steps and the final match; ITM guidance reads the grid once more a step, CFG reads both captions in one pass
-    assert passes == {"none": 13, "cfg": 13, "itm": 25, "both": 25}
+    # 12 steps, the final match, and what the heads find before and after; ITM guidance reads the grid once more a step, CFG reads both
+    # captions in one pass
+    assert passes == {"none": 15, "cfg": 15, "itm": 27, "both": 27}
     assert all(0 <= report["arms"][name]["differs_from_none"] <= 1 for name in ("cfg", "itm", "both"))
     assert set(report["arms"]["itm"]["gain_over_none"]) == {"difference", "low", "high"}
     assert Image.open(sheet).size == (128, 6 * 142)
@@ -178,7 +179,8 @@ def test_an_arm_edits_with_the_defaults_and_counts_its_cost(edit, judge_file):
     arm = tested.run(**ARMS["none"])
     expected = edit(faces[1].image, prompt="smiling", seed=0, aligned=True, guidance_scale=1.0, itm_guidance=0)
     assert np.array_equal(np.asarray(arm.images[1]), np.asarray(expected[0]["image"]))
-    assert arm.forward_passes == 2 and arm.changed_outside == 0
+    # one step and the match, and what the heads find before and after
+    assert arm.forward_passes == 4 and arm.changed_outside == 0
     assert not edit.model.gptface._forward_hooks
     codes = edit.model.image_tokenizer.encode(edit.processor(images=[faces[0].image])["pixel_values"])
     decoded = edit.processor.decode_codes(codes, edit.model.image_tokenizer)[0]
