@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gptface.cli import main
+from gptface.commands.edit import in_plain_words
 from gptface.processing.image_saving import save_picture
 
 
@@ -52,6 +53,7 @@ def test_classifiers_print_a_line_for_each_photo(face, model, tmp_path, capsys):
         (["{face}", "smiling", "-o", "{tmp}/edited.xyz"], "unknown picture format"),
         (["{face}", "smiling", "-o", "{tmp}/nowhere/edited.png"], "no folder"),
         (["{face}", " ", "-o", "{tmp}/edited.png"], "prompt must say"),
+        (["{face}", "as a pirate", "-o", "{tmp}/edited.png"], "did you mean"),
         (["{face}", "smiling", "-o", "{tmp}/edited.png", "--region", "moth"], "mouth"),
         (["{tmp}/missing.jpg", "smiling", "-o", "{tmp}/edited.png"], "missing.jpg"),
     ],
@@ -62,6 +64,24 @@ def test_mistakes_end_with_one_line_and_status_2(face, model, tmp_path, capsys, 
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1] and lines[-1].startswith("gptface edit:")
     assert not (tmp_path / "edited.png").exists()
+
+
+def test_the_edits_are_listed(capsys):
+    """Who is refused is sent here: what is listed must be what may be typed."""
+    assert main(["edits", "--quality", "good", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"smiling", "no beard"} <= {row["prompt"] for row in rows} and {row["quality"] for row in rows} == {"good"}
+    assert main(["edits"]) == 0
+    assert 'e.g. "remove the beard"' in capsys.readouterr().out
+
+
+def test_a_result_is_told_in_one_line_that_says_what_to_try_next():
+    seen = {"smiling": {"before": 0.1, "after": 0.3}}
+    result = {"prompt": "smiling", "match_score": 1.5, "verified": seen, "note": None}
+    assert in_plain_words(result) == "smiling (match +1.50, smiling 10% → 30%); not convincing yet: try --candidates 8"
+    seen["smiling"]["after"] = 0.9
+    assert in_plain_words(result) == "smiling (match +1.50, smiling 10% → 90%)"
+    assert in_plain_words(result | {"note": "already", "match_score": None}) == "already"
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_file(tmp_path):

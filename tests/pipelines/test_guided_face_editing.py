@@ -422,12 +422,12 @@ def test_several_edits_are_done_one_after_the_other(edit, face):
 
 def test_what_is_there_already_is_not_painted_again(edit, face, monkeypatch):
     """ "Remove the glasses" where there are none painted ghost glasses."""
-    answer = {"smiling": [0.97]}
+    answer = {"smiling": [0.98]}
     monkeypatch.setattr("gptface.pipelines.guided_face_editing.probabilities", lambda *_: answer)
     ask = {"aligned": True, "seed": 0, "force": False}
     result = edit(face, prompt="smiling", **ask)[0]
     assert np.array_equal(pixels(result), np.asarray(face)) and not np.asarray(result["mask"]).any()
-    assert "already" in result["note"] and result["verified"]["smiling"]["before"] == 0.97
+    assert "already" in result["note"] and result["verified"]["smiling"]["before"] == 0.98
     for options in ({"prompt": "smiling", "force": True}, {"prompt": "a bigger smile"}):
         result = edit(face, **{**ask, **options})[0]
         assert result["note"] is None and np.asarray(result["mask"]).any()
