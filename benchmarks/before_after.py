@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Portrait and prompt; the first is the README's first command.
 EDITS = [
     ("serious.jpg", "smiling"),
-    ("clean_shaven.jpg", "a beard"),
+    ("clean_shaven.jpg", "eyeglasses"),
     ("portrait.jpg", "not smiling"),
     ("clean_shaven.jpg", "blond hair"),
 ]

@@ -67,7 +67,7 @@ def sheet_of_edits(edit, files: list[Path], prompt: str) -> Image.Image:
     draw.text((6, 4), f"{prompt}: each portrait beside its edit (EDITED by GPTFace)", fill="black")
     for number, file in enumerate(files):
         photo = Image.open(file).convert("RGB")
-        result = edit(photo, prompt=prompt, seed=0)[0]
+        result = edit(photo, prompt=prompt, seed=0, force=True)[0]
         left, top = number % COLUMNS * 2 * TILE, number // COLUMNS * TILE + 20
         for place, picture in enumerate((photo, result["image"])):
             sheet.paste(face_tile(picture, result["box"]), (left + place * TILE, top))

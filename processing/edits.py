@@ -226,7 +226,7 @@ _ROWS = (
     ),
     _edit(
         "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses", "Glasses are taken off.",
-        group="glasses", defaults=_BY_PLAN,
+        group="glasses", quality="fair", defaults=_BY_PLAN,
     ),
     _edit(
         "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
@@ -240,8 +240,8 @@ _ROWS = (
         group="glasses", defaults=_BY_PLAN,
     ),
     _edit(
-        "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A beard around mouth and chin.",
-        quality="fair", defaults=_BY_CODES, group="beard",
+        "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A beard around mouth and chin; hardly on women.",
+        defaults=_BY_CODES, group="beard",
         en="beard, beards, bearded, facial hair, full beard, has a beard, whiskers",
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
@@ -319,7 +319,7 @@ _ROWS = (
     ),
     _edit(
         "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead; it suits women's hair.",
-        quality="fair", defaults=_BY_PLAN, group="bangs",
+        defaults=_BY_PLAN, group="bangs",
         en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
     ),
     _edit(
