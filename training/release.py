@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -35,14 +37,23 @@ def save_release(model: PreTrainedModel, processor: GPTFaceProcessor, target: st
         processor.save_pretrained(scratch)
         config_path = Path(scratch) / CONFIG_NAME
         config = json.loads(config_path.read_text())
-        for nested in (config, *(config[name] for name in model.config.sub_configs if config.get(name))):
+        for nested in _with_nested(config):
             nested["dtype"] = "float32"
+            nested.pop("_name_or_path", None)  # a folder of the machine that it was made on
         config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         for file in sorted(Path(scratch).iterdir()):
             os.replace(file, target / file.name) if file.is_file() else shutil.copytree(
                 file, target / file.name, dirs_exist_ok=True
             )
     return target
+
+
+def _with_nested(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A configuration and those inside of it, which have a model type of their own."""
+    yield config
+    for value in config.values():
+        if isinstance(value, dict) and "model_type" in value:
+            yield from _with_nested(value)
 
 
 def release_with_face_parser(checkpoint: str | Path, parser: GPTFaceParser, target: str | Path) -> Path:
