@@ -103,9 +103,9 @@ def comparisons(size: Size, mask_ratio: float = 0.15) -> Iterator[Comparison]:
         )
         samples = processes["GPTFaceForPreTraining"]("collate")["samples"]
         yield Comparison(
-            f"batches of all terms, {samples} samples",
+            f"{samples} samples into a batch of all terms (1,000 a second and core: {samples} ms)",
             [_contender(name, process, "collate") for name, process in processes.items()],
-            [Claim(name, "samples", samples, samples) for name in processes],
+            [Claim(peer, "samples", samples, samples) for peer in peers],
         )
 
 
