@@ -143,6 +143,7 @@ def commands(cells: int, width: int, layers: int, heads: int, feed_forward: int,
         steps += 1
 
     def operators() -> dict[str, int]:
+        optimizer.zero_grad()
         with Operators() as forward:
             loss = model(**inputs[0]).loss
         with Operators() as backward:
