@@ -275,7 +275,7 @@ def export_while_running(work: Path, out: Path, stop: threading.Event) -> None:
             try:
                 export_model(exported.parent, work, out)
                 logger.info("%s is in %s", exported.parent.name, out)
-            except Exception:
+            except Exception:  # whatever it is, the run goes on: the next checkpoint is tried
                 logger.exception("a checkpoint could not be exported")
 
 
@@ -331,7 +331,7 @@ def everything(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["smoke", "all", "parser", "refiner", "pretrain"])
+    parser.add_argument("command", choices=["smoke", "all", "parser", "refiner"])
     parser.add_argument("carried", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)

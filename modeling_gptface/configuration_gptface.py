@@ -458,6 +458,10 @@ class GPTFaceConfig(PreTrainedConfig):
         """Number of plan codes."""
         return self.image_tokenizer_config.num_plan_codes
 
+    def is_plan(self, cells: int) -> bool:
+        """Whether a grid of so many cells is the plan's."""
+        return self.has_plan and cells == self.num_plan_tokens
+
     @property
     def grid_tokens(self) -> tuple[int, ...]:
         """Sizes of the grids that the transformer reads: cells, and tokens of the plan."""

@@ -493,7 +493,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             states = self.split_states(outputs)[1]
             queries = GPTFaceQueries.of(masks)
             states = queries.pad(states[masks])
-            rows = self._cell_logits(states, table, words, caption.attention_mask, plan=self._is_plan(mask.shape[1]))
+            rows = self._cell_logits(
+                states, table, words, caption.attention_mask, plan=self.config.is_plan(mask.shape[1])
+            )
             return rows[queries.valid].float().chunk(count)
 
         return logits

@@ -161,7 +161,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             wanted = text_labels if text_positions is None else text_labels.gather(1, text_positions)
             terms["text_loss"] = masked_mean_cross_entropy(text_logits.flatten(0, 1), wanted.flatten())
         table = self.gptface.embeddings.code_table(cells)
-        plan = self._is_plan(cells)
+        plan = self.config.is_plan(cells)
         image_logits = self._cell_logits(predicted, table, words, attention_mask, plan)
         if image_labels is not None:
             wanted = image_labels if image_positions is None else image_labels.gather(1, image_positions)
@@ -266,10 +266,6 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             None if part is None else next(states)[:, : part[0].shape[1]] for part in read
         )
         return own_states, match_states, contrast_states
-
-    def _is_plan(self, cells: int) -> bool:
-        """Whether a grid of so many cells is the plan's."""
-        return self.config.has_plan and cells == self.config.num_plan_tokens
 
     def _cell_logits(
         self,

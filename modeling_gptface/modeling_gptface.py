@@ -195,7 +195,7 @@ class GPTFaceEmbeddings(nn.Module):
         Vector of every code [K, H]: the free vector plus, with `code_embedding="levels"`, one for each FSQ level. Of the plan's
         codes where `cells`, the size of a grid, is the plan's.
         """
-        if self.plan is not None and cells == self.config.num_plan_tokens:
+        if self.plan is not None and cells is not None and self.config.is_plan(cells):
             return self.plan.code_table()
         table = self.code_embeddings.weight
         if self.level_embeddings is None:
@@ -250,7 +250,7 @@ class GPTFaceEmbeddings(nn.Module):
         embeddings = word_vectors + positions[:length] + text_type
         if image_vectors is not None:
             if not has_positions:
-                coarse = self.plan is not None and image_vectors.shape[1] == self.config.num_plan_tokens
+                coarse = self.plan is not None and self.config.is_plan(image_vectors.shape[1])
                 cells = self.plan.position_embeddings.weight if coarse else positions[self.config.max_text_length :]  # type: ignore[union-attr]
                 image_vectors = image_vectors + cells
             embeddings = torch.cat([embeddings, image_vectors + types[TOKEN_TYPE_IMAGE]], 1)
@@ -524,7 +524,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         if image_codes.device.type != "cpu" or torch.compiler.is_compiling() or image_codes.numel() == 0:
             return
         low, high = int(image_codes.min()), int(image_codes.max())
-        coarse = self.config.has_plan and image_codes.shape[1] == self.config.num_plan_tokens
+        coarse = self.config.is_plan(image_codes.shape[1])
         count = self.config.num_plan_codes if coarse else self.config.num_codes
         if low < -1 or high >= count:
             raise ValueError(f"image_codes lie in {low}…{high}, this model's in 0…{count - 1} (−1 = absent)")

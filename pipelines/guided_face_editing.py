@@ -423,7 +423,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
 
         def on_step_end(step: int, state: dict[str, Any]) -> None:
             tokenizer, codes = self.model.image_tokenizer, state["codes"]
-            coarse = codes.shape[1] != self.model.config.num_image_tokens
+            coarse = self.model.config.is_plan(codes.shape[1])
             images = self.processor.pixels_to_pil((tokenizer.decode_plan if coarse else tokenizer.decode)(codes))
             callback(step, {**state, "images": images})
 

@@ -7,7 +7,9 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -59,3 +61,20 @@ def what_is_cut(checkpoint: Path) -> str | None:
         elif path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
             return path.name
     return None
+
+
+def save_rounded(model: PreTrainedModel, target: Path) -> None:
+    """
+    Rounds the weights to fp16 in place and writes them as fp32; the folder appears whole.
+
+    Raises:
+        ValueError: where a weight is not finite as fp16.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(parameter.half())
+            if not torch.isfinite(parameter).all():
+                raise ValueError(f"the weight {name} is not finite as fp16")
+    unfinished = target.with_name(f"{UNFINISHED}_{target.name}")
+    model.save_pretrained(unfinished)
+    replace_folder(unfinished, target)

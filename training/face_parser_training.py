@@ -17,11 +17,11 @@ from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFac
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 
+from .checkpoints import UNFINISHED, save_rounded
 from .face_parsing_augmentation import IGNORED, ParsingAugmentation
 from .face_parsing_data import ParsedFaces, read_parsed_faces
 from .recipe import Recipe
 from .segmentation_scores import confusion_counts, intersection_over_union
-from .trainer import UNFINISHED, replace_folder
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def run_face_parser_training(config: FaceParserTrainingConfig) -> Path:
         checkpoint=output / CHECKPOINT_NAME,
     )
     target = output / "final"
-    save_parser(parser, target)
+    save_rounded(parser, target)
     return target
 
 
@@ -434,20 +434,3 @@ def _log_scores(parser: GPTFaceParser, faces: ParsedFaces, step: int) -> None:
     scores = intersection_over_union(parsing_confusion(parser, faces.images, faces.masks))
     named = {name: round(score, 3) for name, score in zip(parser.config.class_names, scores.tolist(), strict=True)}
     logger.info("step %d, IoU %s, mean %.4f", step, named, float(scores.nanmean()))
-
-
-def save_parser(parser: GPTFaceParser, target: Path) -> None:
-    """
-    Rounds the weights to fp16 in place and writes them as fp32; the folder appears whole.
-
-    Raises:
-        ValueError: where a weight is not finite as fp16.
-    """
-    with torch.no_grad():
-        for name, parameter in parser.named_parameters():
-            parameter.copy_(parameter.half())
-            if not torch.isfinite(parameter).all():
-                raise ValueError(f"the weight {name} is not finite as fp16")
-    unfinished = target.with_name(f"{UNFINISHED}_{target.name}")
-    parser.save_pretrained(unfinished)
-    replace_folder(unfinished, target)

@@ -12,7 +12,7 @@ from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.image_tokenizer_gptface import DECODING_ONLY, GPTFaceImageTokenizer
 from gptface.modeling_gptface.quantization import CodebookQuantizer
 
-from .checkpoints import UNFINISHED, last_whole_checkpoint, replace_folder
+from .checkpoints import last_whole_checkpoint, save_rounded
 from .codebook import CodebookConfig, kmeans, latent_vectors
 from .discriminator import DiscriminatorConfig
 from .image_tokenizer_init import initial_image_tokenizer, latents_of, merged_config
@@ -174,20 +174,3 @@ def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
         with trainer.averaged():
             save_rounded(trainer.accelerator.unwrap_model(trainer.model), target)
     return target
-
-
-def save_rounded(tokenizer: GPTFaceImageTokenizer, target: Path) -> None:
-    """
-    Rounds the weights to fp16 in place and writes them as fp32; the folder appears whole.
-
-    Raises:
-        ValueError: where a weight is not finite as fp16.
-    """
-    with torch.no_grad():
-        for name, parameter in tokenizer.named_parameters():
-            parameter.copy_(parameter.half())
-            if not torch.isfinite(parameter).all():
-                raise ValueError(f"the weight {name} is not finite as fp16")
-    unfinished = target.with_name(f"{UNFINISHED}_{target.name}")
-    tokenizer.save_pretrained(unfinished)
-    replace_folder(unfinished, target)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from .augmentation import FaceAugmentation
+from .checkpoints import save_rounded
 from .image_tokenizer_init import load_image_tokenizer
-from .image_tokenizer_training import save_rounded
 from .perceptual import load_lpips
 from .pictures import PictureSource, decode_pictures
 from .plan_training import PlanTrainingSettings, plan_figures, train_plan, with_plan
