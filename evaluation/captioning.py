@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gptface.training.captions import PHRASES
+from gptface.data.caption_parsing import stated_attributes
+from gptface.data.captions import PHRASES
 
-from .caption_parsing import stated_attributes
 from .common import print_report
 from .crops import LabelledCrop, add_crop_options, first_crops
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gptface.training.captions import PHRASES
-from gptface.training.encode import pixels_from_images, read_crop
-from gptface.training.perceptual import load_lpips
-from gptface.training.sources import read_samples
+from gptface.data.captions import PHRASES
+from gptface.data.encode import pixels_from_images, read_crop
+from gptface.data.sources import read_samples
+from gptface.metrics.lpips_distance import load_lpips
 
 from .common import add_common_options
 from .judge import DEFAULT_JUDGE
@@ -60,7 +60,7 @@ def first_crops(
     Args:
         wanted: labels that a face must have; all faces where it is missing.
         size: side of the crops in pixels.
-        layout: see [`gptface.training.encode.project_crop`].
+        layout: see [`gptface.data.encode.project_crop`].
 
     Raises:
         FileNotFoundError: there is no such file.

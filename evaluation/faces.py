@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gptface.data.captions import PHRASES
+from gptface.data.code_dataset import load_code_table
+from gptface.data.encode import encode_images, read_crop
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-from gptface.training.captions import PHRASES
-from gptface.training.code_dataset import load_code_table
-from gptface.training.encode import encode_images, read_crop
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def load_faces(path: str | Path, tokenizer: GPTFaceImageTokenizer, layout: str =
 
     Args:
         tokenizer: the image tokenizer of the model that is measured.
-        layout: of the parquet file's pictures, see [`gptface.training.encode.project_crop`].
+        layout: of the parquet file's pictures, see [`gptface.data.encode.project_crop`].
 
     Raises:
         FileNotFoundError: where there is nothing.

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gptface.training.captions import render_plainly, sample_mentions
-from gptface.training.masking import sample_generator
+from gptface.data.captions import render_plainly, sample_mentions
+from gptface.data.masking import sample_generator
 
 from .common import print_report
 from .crops import PerceptualDistance, add_crop_options, first_crops

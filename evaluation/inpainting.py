@@ -17,7 +17,7 @@ from gptface.processing.holes import fill_from_edges
 
 from .common import print_report
 from .crops import PerceptualDistance, add_crop_options, first_crops, psnr
-from .holes import HOLES, cover, mean_face_fill
+from .hole_shapes import HOLES, cover, mean_face_fill
 from .sheet import save_sheet
 
 PROMPT = "a face"

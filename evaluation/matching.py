@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from gptface.data.captions import phrase_for
+from gptface.data.masking import mask_budget, random_mask, sample_generator, span_mask
+from gptface.metrics.ranking import area_under_curve
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
-from gptface.training.captions import phrase_for
-from gptface.training.masking import mask_budget, random_mask, sample_generator, span_mask
-from gptface.training.scores import area_under_curve
 
 from .common import add_common_options, print_report
 from .faces import LabelledFaces, load_faces

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from gptface.data.face_parsing_data import ParsedFaces, read_parsed_faces
+from gptface.metrics.segmentation_scores import intersection_over_union
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.training.face_parser_training import load_face_parser, parsing_confusion
-from gptface.training.face_parsing_data import ParsedFaces, read_parsed_faces
-from gptface.training.segmentation_scores import intersection_over_union
 
 from .common import add_common_options, print_report
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gptface.training.captions import PHRASES, contradicts, counterfactual, phrase_for
-from gptface.training.masking import sample_generator
-from gptface.training.scores import area_under_curve
+from gptface.data.captions import PHRASES, contradicts, counterfactual, phrase_for
+from gptface.data.masking import sample_generator
+from gptface.metrics.ranking import area_under_curve
 
 MENTIONS = 3
 MINIMUM = 20  # positives and negatives of an attribute that counts

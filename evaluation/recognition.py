@@ -6,15 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from gptface.data.classification_data import ClassificationData, face_logits, load_classification_data
+from gptface.data.code_dataset import spread_rows
+from gptface.metrics.calibration import (
+    calibration_pairs,
+    cross_fitted,
+    expected_calibration_error,
+    halves,
+    probabilities,
+)
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
 )
-from gptface.training.classification_data import ClassificationData, face_logits, load_classification_data
-from gptface.training.code_dataset import spread_rows
 
-from .calibration import calibration_pairs, cross_fitted, expected_calibration_error, halves, probabilities
 from .common import add_common_options, print_report
 
 #: Of UTKFace every tenth row is never trained on; the groups are measured on those.
@@ -96,7 +102,7 @@ def recognition_report(
     Returns:
         What [`attribute_scores`] or [`expression_scores`] returns, with `ece`, `ece_as_stored` and `temperatures`.
     """
-    from .scores import attribute_scores, expression_scores
+    from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 
     head = trained_head(model)
     logits, rows = face_logits(model, data, rows, batch_size)
@@ -155,7 +161,7 @@ def group_report(
     Raises:
         ValueError: where a column, or both labels, are missing.
     """
-    from .scores import group_accuracy
+    from gptface.metrics.recognition_scores import group_accuracy
 
     missing = [name for name in ("age", "race") if name not in data.columns]
     if missing:

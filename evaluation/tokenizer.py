@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from gptface.data.encode import pixels_from_images
+from gptface.metrics.lpips_distance import load_lpips
+from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-from gptface.training.encode import pixels_from_images
 from gptface.training.image_tokenizer_init import load_image_tokenizer
-from gptface.training.perceptual import load_lpips
-from gptface.training.reconstruction import code_usage, psnr
 
 from .common import add_common_options, print_report
 from .crops import first_crops

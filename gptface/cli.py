@@ -5,11 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from gptface.conversion.cli import add_convert_parser
-from gptface.evaluation.cli import add_evaluate_parser
-from gptface.modeling_gptface.guidance import GuidanceError
-
-from .commands import (
+from gptface.commands import (
     caption,
     card,
     classify,
@@ -28,6 +24,9 @@ from .commands import (
     train_refiner,
     train_tokenizer,
 )
+from gptface.conversion.cli import add_convert_parser
+from gptface.evaluation.cli import add_evaluate_parser
+from gptface.modeling_gptface.guidance import GuidanceError
 
 ADD_PARSERS = (
     edit.add_parser,

@@ -30,8 +30,8 @@ import yaml
 from PIL import Image
 
 import gptface
+from gptface.metrics.lpips_distance import load_lpips
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-from gptface.training.perceptual import load_lpips
 
 logger = logging.getLogger("gpu_run")
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,8 +92,8 @@ def train_plan(carried: Path, work: Path, device: str, **how) -> None:
 
 def train_parser(carried: Path, work: Path, out: Path, device: str, **how) -> None:
     """The face parser, by the faces with masks and those without."""
+    from gptface.data.face_parsing_data import read_parsed_faces
     from gptface.training.face_parser_training import ParserTrainingArguments, train_face_parser
-    from gptface.training.face_parsing_data import read_parsed_faces
 
     faces = read_parsed_faces(sorted(carried.glob("pack256*.parquet")))
     tensors = (tensor.to(device) for tensor in (faces.images, faces.masks))
@@ -132,9 +132,10 @@ def encode_all(carried: Path, work: Path, device: str, copies: int) -> None:
     """Codes and plan codes of all faces and of changed copies, with labels, as `gptface encode` writes them."""
     import pyarrow as pa
 
-    from gptface.training.batch_augmentation import augment_faces
-    from gptface.training.changed_copies import SLIGHT_CHANGES
-    from gptface.training.encode import FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY, write_part
+    from gptface.data.batch_augmentation import augment_faces
+    from gptface.data.encode import FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY, write_part
+
+    from .changed_copies import SLIGHT_CHANGES
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer").to(device).eval()
     faces, covered = load(work, "faces128"), load(work, "covered128")
@@ -185,8 +186,8 @@ def spread(covered: torch.Tensor, size: int = 128) -> torch.Tensor:
 
 def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFrame:
     """The table of the faces; what labels do not say, the attribute head of the checkpoint to start from does, where it is sure."""
-    from gptface.training.confident_labels import confident_labels
-    from gptface.training.encode import LEAST_COLOUR
+    from gptface.data.confident_labels import confident_labels
+    from gptface.data.encode import LEAST_COLOUR
 
     table = pd.read_parquet(work / "table128.parquet")
     model = gptface.GPTFaceForFaceAttributeClassification.from_pretrained(START).to(device).eval()
@@ -212,7 +213,7 @@ def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFram
 
 def make_start(carried: Path, work: Path, layers: int) -> None:
     """The checkpoint to start from, deeper and with a plan, in `work/start`: it predicts what it did."""
-    from gptface.training.grown_model import grow_model
+    from .grown_model import grow_model
 
     tokenizer = GPTFaceImageTokenizer.from_pretrained(work / "tokenizer")
     model = grow_model(gptface.GPTFaceForPreTraining.from_pretrained(START), layers, tokenizer)
@@ -224,7 +225,7 @@ def make_start(carried: Path, work: Path, layers: int) -> None:
 
 def run_recipe(carried: Path, work: Path, minutes: float, **changes) -> None:
     """Pre-training by the recipe of the repository, on the codes in `work`."""
-    from gptface.training.pretrain import PreTrainingConfig, pretrain
+    from gptface.training.pretraining import PreTrainingConfig, pretrain
 
     recipe = yaml.safe_load((ROOT / "training/recipes/embedded.yaml").read_text())
     folders = sorted(path.parent for path in (work / "codes").glob("*/*/part-*.parquet"))

@@ -1,6 +1,6 @@
 """How often the attribute head is right where it is sure: `python lab/measure_confident_labels.py DATA_DIR`.
 
-Writes what it finds on DATA_DIR/validation/celeba178.parquet to training/confident_labels.json, which decides of what weak labels are made.
+Writes what it finds on DATA_DIR/validation/celeba178.parquet to data/confident_labels.json, which decides of what weak labels are made.
 """
 
 import argparse
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from gptface import DEFAULT_CHECKPOINT, GPTFaceForFaceAttributeClassification
-from gptface.training import confident_labels
-from gptface.training.classification_data import face_logits, load_classification_data
-from gptface.training.confident_labels import ABSENT_UP_TO, HEAD, PRESENT
-from gptface.training.encode import pixels_from_images
-from gptface.training.lenses import CLEAR, GLASSES, lens_brightness
+from gptface.data import confident_labels
+from gptface.data.classification_data import face_logits, load_classification_data
+from gptface.data.confident_labels import ABSENT_UP_TO, HEAD, PRESENT
+from gptface.data.encode import pixels_from_images
+from gptface.data.lenses import CLEAR, GLASSES, lens_brightness
 
 #: Rows of which the head is sure against their label, and where the label was looked at and is wrong.
 LABEL_ERRORS = {"Eyeglasses": [384], "Black_Hair": [206]}

@@ -31,14 +31,14 @@ import torch
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from gptface.data.detected_crops import crop_by_landmarks, find_landmarks, is_alike
+from gptface.data.encode import LAYOUT_LANDMARKS, is_grey, pixels_from_images, project_crop
+from gptface.data.labels import VOTES, emotion_of, labels_of
+from gptface.data.lenses import glasses_labels, lens_brightness
+from gptface.data.phrases import PHRASES, SUNGLASSES
 from gptface.processing.alignment import CROP_SIZE, apply, compose, crop_matrix, inverse, translation
 from gptface.processing.detection import _LANDMARK_BIAS, FaceNotFoundError, YuNetDetector
 from gptface.processing.image_loading import load_image
-from gptface.training.detected_crops import crop_by_landmarks, find_landmarks, is_alike
-from gptface.training.encode import LAYOUT_LANDMARKS, is_grey, pixels_from_images, project_crop
-from gptface.training.labels import VOTES, emotion_of, labels_of
-from gptface.training.lenses import glasses_labels, lens_brightness
-from gptface.training.phrases import PHRASES, SUNGLASSES
 
 #: The 40 of CelebA; two of them are never said.
 ATTRIBUTES = sorted((*PHRASES, "Attractive", "Blurry"))

@@ -28,13 +28,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pack_faces import TRAINING, read_columns, search, webp
 
+from gptface.data.detected_crops import crop_by_landmarks
+from gptface.data.encode import LAYOUT_LANDMARKS
+from gptface.data.labels import VOTES
 from gptface.evaluation.recognition import GROUP_ROWS
 from gptface.processing.alignment import CROP_SIZE
 from gptface.processing.image_loading import load_image
-from gptface.training.detected_crops import crop_by_landmarks
-from gptface.training.encode import LAYOUT_LANDMARKS
-from gptface.training.labels import VOTES
-from gptface.training.recognition_packs import LEFT_OUT, digest
+
+from .recognition_packs import LEFT_OUT, digest
 
 EXPRESSIONS = sorted({name for name in VOTES.values() if name})
 ANNOTATORS = 10

@@ -93,7 +93,7 @@ _HEAD_WITHOUT_EARS = ("face", "hair", "hat", "neck")
 
 REGIONS: dict[str, Region] = {
     "mouth": Region((_MOUTH,), classes=_LIPS_AND_SKIN),
-    # A mouth opens downwards: drawn above a chin that stays it fails more often (benchmarks/NOTES.md); but the jaw is the person's.
+    # A mouth opens downwards: drawn above a chin that stays it fails more often (lab/NOTES.md); but the jaw is the person's.
     "smile": Region(
         (_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS), classes=_LIPS_AND_SKIN
     ),

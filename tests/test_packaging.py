@@ -21,7 +21,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 import gptface
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("modeling_gptface", "processing", "pipelines", "training", "conversion", "evaluation", "metrics")
+FOLDERS = ("modeling_gptface", "processing", "pipelines", "data", "training", "conversion", "evaluation", "metrics")
 
 
 def run(code: str, **kwargs) -> str:

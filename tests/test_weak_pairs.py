@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gptface.training.encode import FINGERPRINT_KEY
-from gptface.training.pretrain import PreTrainingConfig
+from gptface.data.encode import FINGERPRINT_KEY
+from gptface.training.pretraining import PreTrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "weak_pairs"
 prepare = runpy.run_path(str(FOLDER / "prepare.py"))

@@ -1,1 +1,1 @@
-"""Training: masks, captions, data sets of codes, pre-training, heads, and the recipe of the embedded checkpoint."""
+"""Training: pre-training, fine-tuning, image tokenizer, plan, refiner, parser, and the recipes they follow."""

@@ -13,15 +13,15 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from transformers import AutoConfig
 
+from gptface.data.face_parsing_augmentation import IGNORED, ParsingAugmentation
+from gptface.data.face_parsing_data import ParsedFaces, read_parsed_faces
+from gptface.metrics.segmentation_scores import confusion_counts, intersection_over_union
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceParserConfig
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 
 from .checkpoints import UNFINISHED, save_rounded
-from .face_parsing_augmentation import IGNORED, ParsingAugmentation
-from .face_parsing_data import ParsedFaces, read_parsed_faces
 from .recipe import Recipe
-from .segmentation_scores import confusion_counts, intersection_over_union
 
 logger = logging.getLogger(__name__)
 

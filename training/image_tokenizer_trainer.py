@@ -11,13 +11,13 @@ import torch
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from gptface.data.epochs import EpochSetter
+from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerOutput
 from gptface.modeling_gptface.quantization import CodebookQuantizer
 
 from .codebook import CodebookConfig, CodebookUpdater, latent_vectors
 from .discriminator import DiscriminatorConfig, PatchDiscriminator, adaptive_weight, hinge_loss, last_convolution
-from .epochs import EpochSetter
-from .reconstruction import code_usage, psnr
 from .weight_average import WeightAverage
 
 # What a checkpoint holds besides the Trainer's files: discriminator, its optimizer, averages of the codebook and of the weights.

@@ -8,6 +8,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import set_seed
 
+from gptface.data.pictures import CropDataset, PictureDataset, PictureSource, collate_pictures, decode_pictures
+from gptface.metrics.lpips_distance import load_lpips
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import DECODING_ONLY, GPTFaceImageTokenizer
 from gptface.modeling_gptface.quantization import CodebookQuantizer
@@ -17,8 +19,6 @@ from .codebook import CodebookConfig, kmeans, latent_vectors
 from .discriminator import DiscriminatorConfig
 from .image_tokenizer_init import initial_image_tokenizer, latents_of, merged_config
 from .image_tokenizer_trainer import EXTRA_STATE, ImageTokenizerTrainer, tokenizer_metrics
-from .perceptual import load_lpips
-from .pictures import CropDataset, PictureDataset, PictureSource, collate_pictures, decode_pictures
 from .recipe import Recipe
 
 

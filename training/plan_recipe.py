@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .augmentation import FaceAugmentation
+from gptface.data.augmentation import FaceAugmentation
+from gptface.data.pictures import PictureSource, decode_pictures
+from gptface.metrics.lpips_distance import load_lpips
+
 from .checkpoints import save_rounded
 from .image_tokenizer_init import load_image_tokenizer
-from .perceptual import load_lpips
-from .pictures import PictureSource, decode_pictures
 from .plan_training import PlanTrainingSettings, plan_figures, train_plan, with_plan
 from .recipe import Recipe
 

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from gptface.data.augmentation import FaceAugmentation
+from gptface.data.batch_augmentation import augment_faces
+from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.plan_gptface import PlanTokenizer
 
-from .augmentation import FaceAugmentation
-from .batch_augmentation import augment_faces
 from .image_tokenizer_init import fit_quantizer, merged_config
-from .reconstruction import code_usage, psnr
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from gptface.data.encode import pixels_from_images
+from gptface.metrics.lpips_distance import LPIPS
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner
 from gptface.processing.regions import REGIONS, area_pixels
-
-from .encode import pixels_from_images
-from .perceptual import LPIPS
 
 #: Each face is measured with each of these as its mask; `all` is a face out of nothing but codes.
 MEASURED_REGIONS = ("smile", "glasses", "beard", "all")

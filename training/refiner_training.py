@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from gptface.data.pictures import PictureSource, decode_pictures
+from gptface.metrics.lpips_distance import LPIPS
 from gptface.modeling_gptface.configuration_gptface import GPTFaceRefinerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner, refiner_inputs
 
 from .discriminator import PatchDiscriminator
 from .image_tokenizer_init import load_image_tokenizer
-from .perceptual import LPIPS
-from .pictures import PictureSource, decode_pictures
 from .recipe import Recipe
 from .refiner_figures import contact_sheet, refiner_figures
 from .refiner_samples import DecodePlan, FaceAugmenter, RefinerSampler, SampleLaw

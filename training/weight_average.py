@@ -1,15 +1,13 @@
-"""Averages of weights: a running one as a callback of the Trainer, and the mean of phases that continue one another."""
+"""A running average of the weights, as a callback of the Trainer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import TrainerCallback
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 class WeightAverage(TrainerCallback):
@@ -55,21 +53,3 @@ class WeightAverage(TrainerCallback):
     def _set(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
         parameters = dict(model.named_parameters())
         torch._foreach_copy_(list(parameters.values()), [values[name] for name in parameters])
-
-
-@torch.no_grad()
-def mean_of_models(models: Sequence[Model]) -> Model:
-    """
-    The first model, with the mean of all their weights: what phases of training that continue one another share stays, what each
-    of them happened upon is halved (a soup of models, Wortsman et al. 2022).
-
-    Raises:
-        ValueError: models whose parameters differ in name or shape.
-    """
-    parameters = [dict(model.named_parameters()) for model in models]
-    shapes = [{name: parameter.shape for name, parameter in each.items()} for each in parameters]
-    if any(each != shapes[0] for each in shapes):
-        raise ValueError("only models of one configuration have a mean")
-    for name, parameter in parameters[0].items():
-        parameter.copy_(torch.stack([each[name] for each in parameters]).mean(0))
-    return models[0]

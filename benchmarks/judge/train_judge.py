@@ -21,8 +21,8 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from gptface.data.encode import read_crop
 from gptface.evaluation.judge import DEFAULT_JUDGE, AttributeJudge
-from gptface.training.encode import read_crop
 
 SIDE = AttributeJudge.image_size
 COLUMNS_THAT_ARE_NO_LABELS = ("image", "identity")

@@ -19,11 +19,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptface import GPTFaceConfig, GPTFaceForPreTraining
-from gptface.training.batch_masking import MaskLaw
-from gptface.training.code_dataset import CodeTable
-from gptface.training.collator import PreTrainingCollator
-from gptface.training.phrases import PHRASES
-from gptface.training.pretrain import train_vocabulary
+try:
+    from gptface.data.batch_masking import MaskLaw
+    from gptface.data.code_dataset import CodeTable
+    from gptface.data.phrases import PHRASES
+    from gptface.training.pretraining import train_vocabulary
+    from gptface.training.pretraining_collator import PreTrainingCollator
+except ModuleNotFoundError:  # an older tree, in which all of it lay in one folder
+    from gptface.training.batch_masking import MaskLaw
+    from gptface.training.code_dataset import CodeTable
+    from gptface.training.collator import PreTrainingCollator
+    from gptface.training.phrases import PHRASES
+    from gptface.training.pretrain import train_vocabulary
 
 ATTRIBUTES = tuple(PHRASES)
 LEVELS = (8, 8, 8, 8)

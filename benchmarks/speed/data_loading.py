@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from gptface.training.code_dataset import load_code_table
-from gptface.training.encode import FINGERPRINT_KEY, ROWS_PER_PART, pixels_from_images
+from gptface.data.code_dataset import load_code_table
+from gptface.data.encode import FINGERPRINT_KEY, ROWS_PER_PART, pixels_from_images
 
 from .models import Size
 from .timing import Claim, Comparison, Contender

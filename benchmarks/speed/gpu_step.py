@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gptface.training.pretrain import train_vocabulary
+from gptface.training.pretraining import train_vocabulary
 
 from .all_terms_process import TEXT_LENGTH, make_collator, make_model, make_table
 from .models import FULL, Size

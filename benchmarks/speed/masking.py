@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from gptface import GPTFaceTokenizer
-from gptface.training.batch_masking import MaskLaw, SampleNoise, block_masks
-from gptface.training.collator import PreTrainingCollator, TextMaskLaw
-from gptface.training.masking import MAX_SPAN, SPAN_PROBABILITY, mask_budget, sample_generator
+from gptface.data.batch_masking import MaskLaw, SampleNoise, block_masks
+from gptface.data.masking import MAX_SPAN, SPAN_PROBABILITY, mask_budget, sample_generator
+from gptface.training.pretraining_collator import PreTrainingCollator, TextMaskLaw
 
 from .models import IGNORED, Size
 from .timing import Claim, Comparison, Contender

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from gptface import GPTFaceConfig, GPTFaceForPreTraining
-from gptface.training.masking import sample_generator, span_mask
+from gptface.data.masking import sample_generator, span_mask
 
 IGNORED = -100
 

@@ -14,10 +14,10 @@ import io
 import os
 from pathlib import Path
 
+from gptface.data.code_dataset import CODE_COLUMNS
+from gptface.data.encode import code_parts
 from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.image_loading import load_image
-from gptface.training.code_dataset import CODE_COLUMNS
-from gptface.training.encode import code_parts
 
 # Median landmarks that the face detector finds on 250 pictures, evenly spread, in pixels of the 112×112: eyes, nose, mouth corners.
 # The middle half of the faces lies within 2 pixels of the eyes and 3 of the mouth corners.

@@ -34,7 +34,7 @@ def run_encode(options: argparse.Namespace) -> int:
     from collections import Counter
 
     from gptface import DEFAULT_CHECKPOINT
-    from gptface.training.encode import encode_dataset
+    from gptface.data.encode import encode_dataset
     from gptface.training.image_tokenizer_init import load_image_tokenizer
 
     tokenizer = load_image_tokenizer(options.image_tokenizer or DEFAULT_CHECKPOINT)
@@ -42,7 +42,7 @@ def run_encode(options: argparse.Namespace) -> int:
     labeller = None
     if options.label_with:
         from gptface import GPTFaceForFaceAttributeClassification
-        from gptface.training.confident_labels import ConfidentLabeller
+        from gptface.data.confident_labels import ConfidentLabeller
 
         model = GPTFaceForFaceAttributeClassification.from_pretrained(options.label_with)
         if model.image_tokenizer.fingerprint() != tokenizer.fingerprint():

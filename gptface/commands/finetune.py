@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run_finetune(options: argparse.Namespace) -> int:
-    from gptface.training.finetune import FineTuningConfig, finetune
+    from gptface.training.finetuning import FineTuningConfig, finetune
 
     overrides = {"start_from": options.start_from, "train": options.train, "output_dir": options.output_dir}
     config = FineTuningConfig.from_yaml(options.config, **{k: v for k, v in overrides.items() if v is not None})

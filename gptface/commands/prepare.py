@@ -29,9 +29,9 @@ def add_parser(commands: Any) -> None:
 def run_prepare(options: argparse.Namespace) -> int:
     import json
 
-    from gptface.training.caption_cleaning import CaptionRules
-    from gptface.training.preparation import PreparationOptions
-    from gptface.training.preparation_run import run_preparation
+    from gptface.data.caption_cleaning import CaptionRules
+    from gptface.data.preparation import PreparationOptions
+    from gptface.data.preparation_run import run_preparation
 
     statistics = run_preparation(
         options.input,

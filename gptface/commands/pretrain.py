@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run_pretrain(options: argparse.Namespace) -> int:
-    from gptface.training.pretrain import PreTrainingConfig, pretrain
+    from gptface.training.pretraining import PreTrainingConfig, pretrain
 
     overrides = {"start_from": options.start_from, "output_dir": options.output_dir, "minutes": options.minutes}
     config = PreTrainingConfig.from_yaml(options.config, **{k: v for k, v in overrides.items() if v is not None})

@@ -4,7 +4,7 @@ import datasets
 import evaluate
 
 from gptface.evaluation.figures import draw_bars
-from gptface.evaluation.scores import attribute_scores
+from gptface.metrics.recognition_scores import attribute_scores
 from gptface.processing.image_saving import save_picture
 
 _DESCRIPTION = """

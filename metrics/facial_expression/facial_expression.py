@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 
 from gptface.evaluation.figures import draw_confusion_matrix
-from gptface.evaluation.scores import expression_scores
+from gptface.metrics.recognition_scores import expression_scores
 from gptface.processing.image_saving import save_picture
 
 _DESCRIPTION = """

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from transformers import pipeline
 
 from gptface.cli import main
-from gptface.evaluation.caption_parsing import stated_attributes
+from gptface.data.caption_parsing import stated_attributes
+from gptface.data.captions import PHRASES, phrase_for
 from gptface.evaluation.captioning import attribute_f1
 from gptface.evaluation.crops import LabelledCrop, PerceptualDistance, first_crops, psnr
 from gptface.evaluation.editing import (
@@ -26,11 +27,10 @@ from gptface.evaluation.editing import (
 )
 from gptface.evaluation.edits import EDITS, Edit
 from gptface.evaluation.generation import agreement_figures
-from gptface.evaluation.holes import HOLES, cover, mean_face_fill
+from gptface.evaluation.hole_shapes import HOLES, cover, mean_face_fill
 from gptface.evaluation.judge import DEFAULT_JUDGE, AttributeJudge
 from gptface.evaluation.saliency import saliency_shares
 from gptface.evaluation.sheet import contact_sheet
-from gptface.training.captions import PHRASES, phrase_for
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["Smiling", "Eyeglasses", "Mouth_Slightly_Open", "Male", "Blond_Hair"]

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from gptface import DEFAULT_CHECKPOINT
 from gptface.cli import main
+from gptface.data.encode import read_crop
 from gptface.evaluation.tokenizer import evaluate_tokenizer
 from gptface.processing.alignment import align, crop_matrix
-from gptface.training.encode import read_crop
 from gptface.training.image_tokenizer_init import load_image_tokenizer
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"

@@ -12,11 +12,11 @@ from PIL import Image
 
 from gptface import GPTFaceForPreTraining, GPTFaceTokenizer
 from gptface.cli import main
+from gptface.data.captions import PHRASES, contradicts
+from gptface.data.encode import encode_parquet
 from gptface.evaluation.faces import load_faces
 from gptface.evaluation.matching import MatchingEvaluation
 from gptface.evaluation.protocol import frequent_attributes, protocol_captions, words_only_auc
-from gptface.training.captions import PHRASES, contradicts
-from gptface.training.encode import encode_parquet
 
 NAMES = ["Arched_Eyebrows", "Eyeglasses", "Male", "Smiling", "Young", "Attractive", "Bald"]
 

@@ -111,8 +111,8 @@ def test_groups_are_measured_on_every_tenth_row(evaluate, tmp_path):
 
 
 def test_a_group_gets_the_answers_of_its_own_faces(tmp_path):
+    from gptface.data.classification_data import ClassificationData
     from gptface.evaluation.recognition import group_report
-    from gptface.training.classification_data import ClassificationData
 
     columns = {"age": [20, 70, 20, 70], "race": ["a", "a", "b", "b"]}
     data = ClassificationData(np.array([1, 0, 1, 0]), ["female", "male"], np.arange(4), columns=columns)

@@ -6,7 +6,8 @@ import pytest
 pytest.importorskip("sklearn")
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from gptface.evaluation.calibration import (
+from gptface.evaluation.figures import draw_bars, draw_confusion_matrix
+from gptface.metrics.calibration import (
     TEMPERATURE_BOUNDS,
     calibration_pairs,
     choose_thresholds,
@@ -16,8 +17,7 @@ from gptface.evaluation.calibration import (
     halves,
     probabilities,
 )
-from gptface.evaluation.figures import draw_bars, draw_confusion_matrix
-from gptface.evaluation.scores import attribute_scores, expression_scores
+from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 
 NAMES = ["Smiling", "Male", "Bald"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gptface.evaluation.scores import attribute_scores, expression_scores
 from gptface.metrics import FACE_ATTRIBUTES, FACIAL_EXPRESSION
+from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 
 evaluate = pytest.importorskip("evaluate")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from gptface.data.phrases import EMOTION_PREFIX, SAYABLE, SUNGLASSES
 from gptface.pipelines.prompts import DECODING
 from gptface.processing.edits import EDITS, edits_table, list_edits
 from gptface.processing.prompt_reading import read_prompt
 from gptface.processing.regions import REGIONS
-from gptface.training.phrases import EMOTION_PREFIX, SAYABLE, SUNGLASSES
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ import pytest
 from torch.utils.data import DataLoader
 from transformers import pipeline
 
-from gptface.training.code_dataset import CodeDataset, CodeTable
-from gptface.training.collator import PreTrainingCollator
+from gptface.data.code_dataset import CodeDataset, CodeTable
+from gptface.training.pretraining_collator import PreTrainingCollator
 
 INHERITED = {}
 

@@ -25,9 +25,9 @@ import yaml
 from safetensors.torch import save_file
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
-from gptface.training.captions import emotion_labels
-from gptface.training.code_dataset import CodeTable
-from gptface.training.encode import FINGERPRINT_KEY
+from gptface.data.captions import emotion_labels
+from gptface.data.code_dataset import CodeTable
+from gptface.data.encode import FINGERPRINT_KEY
 
 LABELS = {"Smiling": 0, "Male": 1, "Eyeglasses": 0, "Blond_Hair": 1, "Young": 1, "No_Beard": 1}
 
@@ -135,7 +135,7 @@ def recipe(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
-    from gptface.training.pretrain import PreTrainingConfig, pretrain
+    from gptface.training.pretraining import PreTrainingConfig, pretrain
 
     path = make_recipe(tmp_path_factory.mktemp("finished"), arguments={"report_to": "tensorboard"})
     return pretrain(PreTrainingConfig.from_yaml(path)).parent

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from gptface.training.caption_cleaning import CaptionError, CaptionRules, clean_caption
+from gptface.data.caption_cleaning import CaptionError, CaptionRules, clean_caption
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptface.training.captions import (
+from gptface.data.captions import (
     EMOTION_PHRASES,
     EVALUATION_PHRASES,
     PHRASES,

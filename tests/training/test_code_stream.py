@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from gptface.training.captions import Caption
-from gptface.training.code_dataset import CodeDataset, CodeTable, load_code_table
-from gptface.training.code_stream import CodeStream
-from gptface.training.collator import PreTrainingCollator, TextMaskLaw
-from gptface.training.masking import mask_budget
-from gptface.training.pretrain import train_vocabulary
+from gptface.data.captions import Caption
+from gptface.data.code_dataset import CodeDataset, CodeTable, load_code_table
+from gptface.data.code_stream import CodeStream
+from gptface.data.masking import mask_budget
+from gptface.training.pretraining import train_vocabulary
+from gptface.training.pretraining_collator import PreTrainingCollator, TextMaskLaw
 
 SIZES = (7, 12, 3, 10, 8)
 

@@ -65,7 +65,7 @@ def test_a_recipe_with_another_image_tokenizer_goes_on_with_what_its_model_knows
     tmp_path, write_recipe, write_part, code_table
 ):
     from gptface import GPTFaceForPreTraining
-    from gptface.training.pretrain import PreTrainingConfig, build_model, pretrain, training_arguments
+    from gptface.training.pretraining import PreTrainingConfig, build_model, pretrain, training_arguments
 
     final = pretrain(PreTrainingConfig.from_yaml(write_recipe(tmp_path)))
     torch.manual_seed(5)

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from gptface.processing.regions import region_cells, regions_from_prompt
-from gptface.training.batch_masking import MaskLaw
-from gptface.training.captions import contradictions, phrase_for
-from gptface.training.collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw
-from gptface.training.masking import sample_generator
-from gptface.training.phrase_contrast import (
+from gptface.data.batch_masking import MaskLaw
+from gptface.data.captions import contradictions, phrase_for
+from gptface.data.masking import sample_generator
+from gptface.data.phrase_contrast import (
     PLACED,
     contrast_pairs,
     label_matrix,
@@ -17,8 +15,10 @@ from gptface.training.phrase_contrast import (
     placed_cells,
     truths,
 )
-from gptface.training.phrases import SAYABLE
-from gptface.training.pretrain import train_vocabulary
+from gptface.data.phrases import SAYABLE
+from gptface.processing.regions import region_cells, regions_from_prompt
+from gptface.training.pretraining import train_vocabulary
+from gptface.training.pretraining_collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw
 
 CELLS = 64
 

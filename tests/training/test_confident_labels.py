@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from gptface import GPTFaceConfig, GPTFaceForFaceAttributeClassification, GPTFaceImageTokenizerConfig
-from gptface.training.confident_labels import (
+from gptface.data.confident_labels import (
     ConfidentLabeller,
     confident_labels,
     seen_labels,
     trusted_values,
     weak_labels,
 )
-from gptface.training.phrases import PHRASES
+from gptface.data.phrases import PHRASES
 
 TRUSTED = {"Smiling": frozenset({0, 1}), "Bald": frozenset({0})}
 

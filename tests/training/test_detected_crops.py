@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
+from gptface.data import encode
+from gptface.data.code_dataset import read_part
+from gptface.data.detected_crops import crop_by_landmarks, find_landmarks
 from gptface.processing.alignment import CROP_LANDMARKS, covered_cells, crop_matrix
 from gptface.processing.detection import DetectedFace, FaceNotFoundError
-from gptface.training import encode
-from gptface.training.code_dataset import read_part
-from gptface.training.detected_crops import crop_by_landmarks, find_landmarks
 
 #: Landmarks in a picture that shows the middle half of the crop.
 TIGHT = CROP_LANDMARKS - 32

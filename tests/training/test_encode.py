@@ -13,10 +13,10 @@ from PIL import Image
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
 from gptface.cli import main
-from gptface.training import encode
-from gptface.training.changed_copies import SLIGHT_CHANGES, encode_changed_copy
-from gptface.training.code_dataset import load_code_table
+from gptface.data import encode
+from gptface.data.code_dataset import load_code_table
 from gptface.training.plan_training import with_plan
+from lab.changed_copies import SLIGHT_CHANGES, encode_changed_copy
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_a_path_in_the_place_of_a_picture_is_not_opened(tmp_path, tokenizer):
 
 def test_a_model_labels_what_the_data_do_not_say(tmp_path, tiny_checkpoint, monkeypatch, capsys):
     """Users with pictures alone get captions, too, where the head is sure."""
-    from gptface.training import confident_labels
+    from gptface.data import confident_labels
 
     monkeypatch.setattr(confident_labels, "trusted_values", lambda: {"Smiling": frozenset({0, 1})})
     monkeypatch.setattr(confident_labels, "PRESENT", 0.0)  # random weights are never sure

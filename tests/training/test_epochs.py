@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from gptface.training.collator import PreTrainingCollator
-from gptface.training.epochs import EpochDataset
-from gptface.training.finetune import FineTuningCollator, FineTuningConfig, finetune
+from gptface.data.epochs import EpochDataset
+from gptface.data.pictures import CropDataset
+from gptface.training.finetuning import FineTuningCollator, FineTuningConfig, finetune
 from gptface.training.image_tokenizer_training import ImageTokenizerTrainingConfig, train_image_tokenizer
-from gptface.training.pictures import CropDataset
-from gptface.training.pretrain import PreTrainingConfig, pretrain
+from gptface.training.pretraining import PreTrainingConfig, pretrain
+from gptface.training.pretraining_collator import PreTrainingCollator
 
 ROWS = 12
 

@@ -12,6 +12,9 @@ from PIL import Image
 
 from gptface import GPTFaceParser, GPTFaceParserConfig
 from gptface.cli import main
+from gptface.data.face_parsing_augmentation import IGNORED, ParsingAugmentation
+from gptface.data.face_parsing_data import read_parsed_faces
+from gptface.metrics.segmentation_scores import confusion_counts, intersection_over_union
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.training.face_parser_training import (
     CHECKPOINT_NAME,
@@ -22,9 +25,6 @@ from gptface.training.face_parser_training import (
     parsing_loss,
     train_face_parser,
 )
-from gptface.training.face_parsing_augmentation import IGNORED, ParsingAugmentation
-from gptface.training.face_parsing_data import read_parsed_faces
-from gptface.training.segmentation_scores import confusion_counts, intersection_over_union
 
 TINY = {"image_size": 32, "block_out_channels": [8, 8, 16, 16], "dilations": [1]}
 STILL = {"rotation": 0.0, "shift": 0.0, "wide": 0.0, "near_scale": (1.0, 1.0), "colour": 0.0}

@@ -20,10 +20,10 @@ from gptface import (
     GPTFaceForPreTraining,
 )
 from gptface.cli import main
-from gptface.training.augmentation import FaceAugmentation
-from gptface.training.classification_data import ClassificationData, load_classification_data
+from gptface.data.augmentation import FaceAugmentation
+from gptface.data.classification_data import ClassificationData, load_classification_data
 from gptface.training.classification_loss import ClassificationLoss
-from gptface.training.finetune import (
+from gptface.training.finetuning import (
     FineTuner,
     FineTuningCollator,
     FineTuningConfig,

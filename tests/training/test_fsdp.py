@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from gptface.training import pretrain as pretrain_module
+from gptface.training import pretraining as pretrain_module
 
 SCRIPT = """
     import copy, sys

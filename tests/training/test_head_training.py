@@ -13,7 +13,7 @@ from gptface import (
     GPTFaceForPreTraining,
     GPTFaceProcessor,
 )
-from gptface.training.heads import HeadTraining, head_scores, image_states, train_head
+from gptface.training.head_training import HeadTraining, head_scores, image_states, train_head
 from gptface.training.release import save_release
 
 SINGLE = {"labels": ["even", "odd"], "problem_type": "single_label_classification"}

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from gptface import GPTFaceImageTokenizer
 from gptface.cli import main
+from gptface.data.encode import pixels_from_images
+from gptface.data.pictures import CropDataset, PictureSource, decode_pictures
+from gptface.metrics.lpips_distance import LPIPS, load_lpips
+from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.training import image_tokenizer_trainer
-from gptface.training.encode import pixels_from_images
 from gptface.training.image_tokenizer_init import initial_image_tokenizer, latents_of, load_image_tokenizer
 from gptface.training.image_tokenizer_training import ImageTokenizerTrainingConfig, train_image_tokenizer
-from gptface.training.perceptual import LPIPS, load_lpips
-from gptface.training.pictures import CropDataset, PictureSource, decode_pictures
-from gptface.training.reconstruction import code_usage, psnr
 
 TINY = {"image_size": 32, "hidden_channels": 8, "latent_channels": 4, "fsq_levels": [4, 3]}
 
@@ -250,7 +250,7 @@ def test_pictures_are_decoded_once_and_again_when_they_change(tmp_path, monkeypa
     pq.write_table(pa.table({"image": [{"bytes": encoded(smooth_picture(0))}]}), source.path)
     first = decode_pictures(source, 32, cache)
     with monkeypatch.context() as patch:
-        patch.setattr("gptface.training.pictures.read_crop", None)
+        patch.setattr("gptface.data.pictures.read_crop", None)
         assert np.array_equal(decode_pictures(source, 32, cache), first)
     pq.write_table(pa.table({"image": [{"bytes": encoded(smooth_picture(seed))} for seed in (1, 2)]}), source.path)
     assert len(decode_pictures(source, 32, cache)) == 2

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gptface.training.captions import contradicts, counterfactual, mentions_of_other, render, sample_caption
-from gptface.training.code_dataset import CodeTable, read_part
-from gptface.training.labels import VOTES, clear_emotion, emotion_of, label_columns, labels_of
+from gptface.data.captions import contradicts, counterfactual, mentions_of_other, render, sample_caption
+from gptface.data.code_dataset import CodeTable, read_part
+from gptface.data.labels import VOTES, clear_emotion, emotion_of, label_columns, labels_of
 
 
 def votes(**given):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptface.training.batch_masking import (
+from gptface.data.batch_masking import (
     IMAGE_MODES,
     MaskLaw,
     SampleNoise,
@@ -16,7 +16,7 @@ from gptface.training.batch_masking import (
     mask_budgets,
     span_masks,
 )
-from gptface.training.masking import (
+from gptface.data.masking import (
     MAX_SPAN,
     mask_budget,
     place_spans,

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
-from gptface.training.code_dataset import load_code_table
-from gptface.training.encode import encode_parquet
-from gptface.training.picture_codes import encode_collections
-from gptface.training.pretrain import PreTrainingConfig, pretrain
+from gptface.data.code_dataset import load_code_table
+from gptface.data.encode import encode_parquet
+from gptface.data.picture_codes import encode_collections
+from gptface.training.pretraining import PreTrainingConfig, pretrain
 
 
 def png(seed):

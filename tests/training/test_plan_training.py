@@ -13,11 +13,11 @@ from PIL import Image
 
 from gptface import GPTFaceImageTokenizer
 from gptface.cli import main
-from gptface.training.augmentation import FaceAugmentation
-from gptface.training.batch_augmentation import augment_faces
+from gptface.data.augmentation import FaceAugmentation
+from gptface.data.batch_augmentation import augment_faces
+from gptface.metrics.lpips_distance import LPIPS
 from gptface.training.image_tokenizer_init import initial_image_tokenizer
 from gptface.training.image_tokenizer_training import ImageTokenizerTrainingConfig
-from gptface.training.perceptual import LPIPS
 from gptface.training.plan_training import PlanTrainingSettings, masked_error, plan_figures, train_plan, with_plan
 
 TINY = {"image_size": 32, "hidden_channels": 8, "latent_channels": 4, "fsq_levels": [4, 3]}

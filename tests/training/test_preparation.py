@@ -15,10 +15,8 @@ import pytest
 from PIL import Image
 
 from gptface.cli import main
-from gptface.processing.alignment import CROP_LANDMARKS
-from gptface.processing.detection import DetectedFace
-from gptface.training import preparation_run, shard_writing
-from gptface.training.preparation import (
+from gptface.data import preparation_run, shard_writing
+from gptface.data.preparation import (
     DuplicateIndex,
     PreparationOptions,
     Skip,
@@ -26,8 +24,10 @@ from gptface.training.preparation import (
     perceptual_hash,
     prepare_sample,
 )
-from gptface.training.preparation_run import run_preparation
-from gptface.training.sources import Sample, read_samples
+from gptface.data.preparation_run import run_preparation
+from gptface.data.sources import Sample, read_samples
+from gptface.processing.alignment import CROP_LANDMARKS
+from gptface.processing.detection import DetectedFace
 
 pytest.importorskip("imagehash", reason="finding duplicates needs the extra `prepare`")
 pytest.importorskip("nh3", reason="cleaning captions needs the extra `prepare`")

@@ -16,18 +16,18 @@ from torch import nn
 from transformers import TrainingArguments
 
 from gptface import GPTFaceForPreTraining, GPTFaceImageTokenizer, GPTFaceProcessor
+from gptface.metrics.ranking import area_under_curve
 from gptface.modeling_gptface.modeling_gptface import GPTFaceLayer
-from gptface.training import pretrain as pretrain_module
+from gptface.training import pretraining as pretrain_module
 from gptface.training.muon import MuonWithAdamW, orthogonalize, parameter_groups
-from gptface.training.pretrain import (
+from gptface.training.pretraining import (
     PreTrainingConfig,
     load_rows,
     place_stream,
     pretrain,
     training_arguments,
 )
-from gptface.training.scores import area_under_curve
-from gptface.training.trainer import EVALUATED, PreTrainer
+from gptface.training.pretraining_trainer import EVALUATED, PreTrainer
 
 
 def test_a_run_reports_every_term_and_leaves_a_model_that_loads(finished_run):

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig, GPTFaceRefiner, GPTFaceRefinerConfig
 from gptface.cli import main
-from gptface.training.perceptual import LPIPS
+from gptface.metrics.lpips_distance import LPIPS
 from gptface.training.refiner_figures import contact_sheet, masked_psnr, ring, sharpness
 from gptface.training.refiner_masks import MaskSampler, feathered
 from gptface.training.refiner_samples import FaceAugmenter, RefinerSampler, SampleLaw, rows_of_share

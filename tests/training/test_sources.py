@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gptface.training import sources
-from gptface.training.sources import list_sources, read_samples
+from gptface.data import sources
+from gptface.data.sources import list_sources, read_samples
 
 
 def write_tar(path, members):

@@ -9,9 +9,9 @@ import pytest
 from transformers import TrainerControl
 from transformers.trainer_utils import SaveStrategy
 
-from gptface.training import pretrain as pretrain_module
+from gptface.training import pretraining as pretrain_module
 from gptface.training.checkpoints import last_whole_checkpoint
-from gptface.training.pretrain import PreTrainingConfig, pretrain
+from gptface.training.pretraining import PreTrainingConfig, pretrain
 from gptface.training.time_budget import ClockSchedule, TimeBudget
 
 SCHEDULE = ClockSchedule(warmup=0.1, decay_from=0.5, floor=0.1, reserve_seconds=6, settling_steps=1)

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainingArguments
 from transformers.modeling_outputs import ModelOutput
 
-from gptface.training import trainer as trainer_module
+from gptface.training import pretraining_trainer as trainer_module
 from gptface.training.checkpoints import last_whole_checkpoint, replace_folder, what_is_cut
 from gptface.training.muon import MuonWithAdamW
-from gptface.training.pretrain import PreTrainingConfig, pretrain
-from gptface.training.trainer import TERMS, PreTrainer
+from gptface.training.pretraining import PreTrainingConfig, pretrain
+from gptface.training.pretraining_trainer import TERMS, PreTrainer
 
 
 @dataclass

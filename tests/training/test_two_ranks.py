@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gptface.training.pretrain import PreTrainingConfig, pretrain
+from gptface.training.pretraining import PreTrainingConfig, pretrain
 
 SCRIPT = """
     import json, os, sys
@@ -16,9 +16,9 @@ SCRIPT = """
     from safetensors.torch import save_file
 
     from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
-    from gptface.training.collator import PreTrainingCollator
-    from gptface.training.pretrain import PreTrainingConfig, pretrain
-    from gptface.training.trainer import PreTrainer
+    from gptface.training.pretraining_collator import PreTrainingCollator
+    from gptface.training.pretraining import PreTrainingConfig, pretrain
+    from gptface.training.pretraining_trainer import PreTrainer
 
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])

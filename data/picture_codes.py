@@ -39,7 +39,7 @@ def encode_collections(
 
     Args:
         cache: each collection gets a folder of its name in it, each of its files a part.
-        layout: of the pictures, see [`gptface.training.encode.project_crop`].
+        layout: of the pictures, see [`gptface.data.encode.project_crop`].
 
     Raises:
         FileNotFoundError: where a collection does not exist.

@@ -10,7 +10,12 @@ import torch
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import set_seed
 
-from gptface.evaluation.calibration import choose_thresholds, fit_temperature
+from gptface.data.augmentation import FaceAugmentation
+from gptface.data.classification_data import ClassificationData, face_logits, load_classification_data, readable_crops
+from gptface.data.encode import pixels_from_images
+from gptface.data.epochs import EpochDataset, EpochSetter
+from gptface.data.masking import sample_generator
+from gptface.metrics.calibration import choose_thresholds, fit_temperature
 from gptface.modeling_gptface.configuration_gptface import INPUTS, READERS
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
@@ -19,14 +24,9 @@ from gptface.modeling_gptface.heads_gptface import (
 )
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
-from .augmentation import FaceAugmentation
 from .checkpoints import last_whole_checkpoint
-from .classification_data import ClassificationData, face_logits, load_classification_data, readable_crops
 from .classification_loss import ClassificationLoss
-from .encode import pixels_from_images
-from .epochs import EpochDataset, EpochSetter
-from .heads import fresh_classifier
-from .masking import sample_generator
+from .head_training import fresh_classifier
 from .recipe import Recipe
 from .release import save_release
 

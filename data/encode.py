@@ -159,7 +159,7 @@ def _stored(parts: list[torch.Tensor], cells: int) -> np.ndarray:
 
 
 class Labeller(Protocol):
-    """Tells what it is sure of, such as [`~gptface.training.confident_labels.ConfidentLabeller`]."""
+    """Tells what it is sure of, such as [`~gptface.data.confident_labels.ConfidentLabeller`]."""
 
     names: list[str]
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from gptface.data.labels import VOTES, labels_of
 from gptface.processing.alignment import CROP_LANDMARKS
-from gptface.training.labels import VOTES, labels_of
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gptface.training.masking import sample_generator
+from gptface.data.masking import sample_generator
 
 #: Colours of what covers the face: a flat grey, white scratches, a surgical mask.
 GREY, WHITE, SURGICAL = (128, 128, 128), (255, 255, 255), (133, 193, 214)

@@ -12,6 +12,13 @@ from transformers import PreTrainedTokenizerBase, TrainerState, TrainingArgument
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import set_seed
 
+from gptface.data.batch_masking import MaskLaw
+from gptface.data.captions import emotion_caption
+from gptface.data.code_dataset import CodeDataset, CodeTable, load_code_table, spread_rows
+from gptface.data.code_stream import CodeStream
+from gptface.data.masking import sample_generator
+from gptface.data.phrases import EMOTION_PHRASES, PHRASES
+from gptface.data.picture_codes import encode_collections
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
@@ -19,20 +26,13 @@ from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
-from .batch_masking import MaskLaw
-from .captions import emotion_caption
 from .checkpoints import last_whole_checkpoint
-from .code_dataset import CodeDataset, CodeTable, load_code_table, spread_rows
-from .code_stream import CodeStream
 from .code_transfer import carry_over
-from .collator import PreTrainingCollator, ScalesCollator, TextMaskLaw
 from .image_tokenizer_init import load_image_tokenizer
-from .masking import sample_generator
-from .phrases import EMOTION_PHRASES, PHRASES
-from .picture_codes import encode_collections
+from .pretraining_collator import PreTrainingCollator, ScalesCollator, TextMaskLaw
+from .pretraining_trainer import BUDGET_STATE, PreTrainer, term_weights
 from .recipe import Recipe
 from .time_budget import UNBOUNDED_STEPS, ClockSchedule, TimeBudget
-from .trainer import BUDGET_STATE, PreTrainer, term_weights
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class PreTrainingConfig(Recipe):
         train: folders that `gptface encode` wrote, or pictures (parquet files, webdataset tars, folders), which are encoded into
             `output_dir/codes` first; a list, or name → how often its rows count.
         evaluation: folders that `gptface encode` wrote.
-        layout: of pictures without codes, see [`gptface.training.encode.project_crop`].
+        layout: of pictures without codes, see [`gptface.data.encode.project_crop`].
         image_tokenizer: folder of the image tokenizer that made the codes, or of a model that has it; with `start_from` it is not
             needed, and given it takes the place of the model's: see [`carry_over`].
         start_from: folder of a model to continue from instead of random weights.

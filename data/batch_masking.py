@@ -72,7 +72,7 @@ def span_masks(counts: np.ndarray, budgets: np.ndarray, noise: SampleNoise) -> n
     """
     Span number of each position [B, longest], −1 = unmasked or behind the row's end.
 
-    Span lengths are those of [`gptface.training.masking.span_lengths`]; spans keep a gap between them where there is room, and all
+    Span lengths are those of [`gptface.data.masking.span_lengths`]; spans keep a gap between them where there is room, and all
     ways to share the free positions among the gaps are equally likely.
 
     Args:

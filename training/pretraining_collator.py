@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .batch_masking import WORDS, MaskLaw, SampleNoise, image_masks, mask_budgets, span_masks
-from .captions import Caption, mentions_of_other, render, render_plainly
-from .code_dataset import IGNORED, CodeTable
-from .encode import ABSENT
-from .grammar import choose
-from .masking import sample_generator
-from .phrase_contrast import (
+from gptface.data.batch_masking import WORDS, MaskLaw, SampleNoise, image_masks, mask_budgets, span_masks
+from gptface.data.captions import Caption, mentions_of_other, render, render_plainly
+from gptface.data.code_dataset import IGNORED, CodeTable
+from gptface.data.encode import ABSENT
+from gptface.data.grammar import choose
+from gptface.data.masking import sample_generator
+from gptface.data.phrase_contrast import (
     UNKNOWN,
     cells_of_regions,
     contrast_pairs,

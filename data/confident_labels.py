@@ -97,13 +97,13 @@ def weak_labels(
 ) -> list[dict[str, int]]:
     """
     All three at once: what is sure ([`confident_labels`]), is seen ([`seen_labels`]), and of glasses whether they are dark
-    ([`~gptface.training.lenses.glasses_labels`]).
+    ([`~gptface.data.lenses.glasses_labels`]).
 
     Args:
         probabilities: [B, L].
         labels: names of the L attributes.
         covered: which cells have pixels, boolean [B, grid, grid].
-        brightness: of the lenses of each face, see [`~gptface.training.lenses.lens_brightness`].
+        brightness: of the lenses of each face, see [`~gptface.data.lenses.lens_brightness`].
     """
     return [
         glasses_labels(seen_labels(sure, cells), lenses)

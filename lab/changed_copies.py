@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gptface.data.augmentation import FaceAugmentation
+from gptface.data.encode import encode_parquet
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-
-from .augmentation import FaceAugmentation
-from .encode import encode_parquet
 
 #: Less than a classifier stands: the model reads aligned faces, and what hair and skin are called hangs on their colour.
 SLIGHT_CHANGES = FaceAugmentation(flip=0.0, colour=0.08, rotation=3.0, scale=0.03, shift=0.015, erasing=0.0, grey=0.0)
@@ -24,7 +23,7 @@ def encode_changed_copy(
     flips: bool = True,
 ) -> int:
     """
-    Encodes copy number `copy` of every face of a parquet file into the folder `target`, as [`~gptface.training.encode.encode_parquet`]
+    Encodes copy number `copy` of every face of a parquet file into the folder `target`, as [`~gptface.data.encode.encode_parquet`]
     does; returns the rows written. What changes derives from the copy's number and the row alone; without `changes` the faces are
     as they are.
     """

@@ -12,15 +12,15 @@ from PIL import Image
 from transformers import pipeline
 
 from gptface import GPTFaceConfig, GPTFaceForPreTraining, GPTFaceProcessor
-from gptface.training.batch_augmentation import degrade_faces
-from gptface.training.pixel_recognition import (
+from gptface.data.batch_augmentation import degrade_faces
+from gptface.training.release import save_release
+from lab.pixel_recognition import (
     PixelTrainingSettings,
     pool_cells,
     train_pixel_reader,
     with_pixel_reader,
 )
-from gptface.training.recognition_packs import EXPRESSIONS, digest, read_packs
-from gptface.training.release import save_release
+from lab.recognition_packs import EXPRESSIONS, digest, read_packs
 
 SETTINGS = PixelTrainingSettings(steps=24, imitation=0.5, batch_size=12, held_out=0.2)
 

@@ -52,7 +52,7 @@ class ClassificationData:
         names: of the labels.
         people: who each row shows [rows], where the data say it: all rows of a person belong to one part of a split.
         pictures: encoded pictures, as they lie in the files; empty where there are codes.
-        layouts: of the pictures, see [`gptface.training.encode.project_crop`].
+        layouts: of the pictures, see [`gptface.data.encode.project_crop`].
         codes: [rows, 2, cells] uint16 of each face and its mirror image; None where there are pictures.
         row_numbers: of each row in its own source.
         columns: the tables' other columns by name, for groups.

@@ -1,8 +1,8 @@
 """Which representation of a face a classification head should read: heads trained for the same time on the same faces.
 
-    python benchmarks/representation.py attributes --train DATA_DIR/train/celeba178.parquet \\
+    python lab/representation.py attributes --train DATA_DIR/train/celeba178.parquet \\
         --data DATA_DIR/validation/celeba178.parquet --train-rows 2000 --seconds 30
-    python benchmarks/representation.py expression --train DATA_DIR/train/fer48.parquet --data DATA_DIR/validation/fer48.parquet
+    python lab/representation.py expression --train DATA_DIR/train/fer48.parquet --data DATA_DIR/validation/fer48.parquet
 
 The backbone is frozen; what it gives is computed once, each head is then trained alone. Every n-th row is taken, so that files
 sorted by label give all of them. "Quantized" latents hold what the codes hold: they tell what the quantizer discards from what a
@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining
-from gptface.evaluation.calibration import probabilities
-from gptface.evaluation.scores import attribute_scores, expression_scores
+from gptface.data.classification_data import ClassificationData, load_classification_data, readable_crops
+from gptface.data.code_dataset import spread_rows
+from gptface.data.encode import pixels_from_images
+from gptface.metrics.calibration import probabilities
+from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.output_heads import GPTFaceClassifier, GPTFaceConvolutionClassifier
-from gptface.training.classification_data import ClassificationData, load_classification_data, readable_crops
-from gptface.training.code_dataset import spread_rows
-from gptface.training.encode import pixels_from_images
-from gptface.training.heads import HeadTraining, fit_classifier, fresh_classifier
+from gptface.training.head_training import HeadTraining, fit_classifier, fresh_classifier
 
 Features = dict[str, torch.Tensor]
 

@@ -21,13 +21,13 @@ from transformers import EvalPrediction, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from gptface.data.code_stream import CodeStream
+from gptface.data.epochs import EpochSetter
+from gptface.metrics.ranking import area_under_curve
 from gptface.modeling_gptface.heads_gptface import LOSS_TERMS, GPTFaceForPreTrainingOutput
 
 from .checkpoints import UNFINISHED, replace_folder
-from .code_stream import CodeStream
-from .epochs import EpochSetter
 from .muon import MuonWithAdamW, is_decayed, parameter_groups
-from .scores import area_under_curve
 from .time_budget import TimeBudget
 from .weight_average import WeightAverage
 

@@ -1,4 +1,4 @@
-"""Trains the pixel reader and the heads that read by it, in minutes of one GPU: `python -m gptface.training.pixel_recognition`.
+"""Trains the pixel reader and the heads that read by it, in minutes of one GPU: `python -m lab.pixel_recognition`.
 
 First the reader learns to give the transformer what codes give: the states of the backbone, which stays as it is, are the targets.
 Then it learns from labels: `expression` (seven classes, votes of annotators as soft labels), `attributes` (independent labels) and
@@ -20,7 +20,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gptface.evaluation.calibration import (
+from gptface.data.augmentation import FaceAugmentation
+from gptface.data.batch_augmentation import augment_faces, degrade_faces
+from gptface.data.phrases import PHRASES
+from gptface.metrics.calibration import (
     calibration_pairs,
     choose_thresholds,
     expected_calibration_error,
@@ -31,13 +34,10 @@ from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 from gptface.processing.processing_gptface import GPTFaceProcessor
+from gptface.training.head_training import fresh_classifier, learning_rate_factor, torch_seed
+from gptface.training.release import save_release
 
-from .augmentation import FaceAugmentation
-from .batch_augmentation import augment_faces, degrade_faces
-from .heads import fresh_classifier, learning_rate_factor, torch_seed
-from .phrases import PHRASES
 from .recognition_packs import EXPRESSIONS, RecognitionFaces, read_packs
-from .release import save_release
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 import re
 
-from gptface.training.captions import PHRASES
-from gptface.training.phrases import SAYABLE, SUNGLASSES
+from .captions import PHRASES
+from .phrases import SAYABLE, SUNGLASSES
 
 
 def _table() -> dict[str, tuple[str, int]]:

@@ -1,6 +1,6 @@
 """Few-shot protocol: 1 %, 10 % and 100 % of the training labels, three seeds, all methods for the same minutes.
 
-    python benchmarks/few_shot.py attributes --train DATA_DIR/train/celeba178.parquet \\
+    python lab/few_shot.py attributes --train DATA_DIR/train/celeba178.parquet \\
         --data DATA_DIR/validation/celeba178.parquet --results few_shot.json --minutes 5
 
 Methods: `pretrained` (the checkpoint's transformer with a fresh head), `scratch` (the same with random weights) and `vit` (a
@@ -36,15 +36,15 @@ from gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
 )
-from gptface.evaluation.calibration import choose_thresholds, probabilities
-from gptface.evaluation.scores import attribute_scores, expression_scores
+from gptface.data.classification_data import ClassificationData, load_classification_data
+from gptface.data.code_dataset import spread_rows
+from gptface.data.encode import encode_images
+from gptface.data.phrases import EMOTION_PHRASES, PHRASES
+from gptface.metrics.calibration import choose_thresholds, probabilities
+from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
-from gptface.training.classification_data import ClassificationData, load_classification_data
-from gptface.training.code_dataset import spread_rows
-from gptface.training.encode import encode_images
-from gptface.training.finetune import distance_from_head
-from gptface.training.heads import HeadTraining, fit_classifier, fresh_classifier
-from gptface.training.phrases import EMOTION_PHRASES, PHRASES
+from gptface.training.finetuning import distance_from_head
+from gptface.training.head_training import HeadTraining, fit_classifier, fresh_classifier
 
 METHODS = ("pretrained", "scratch", "vit")
 FIGURES = ("accuracy", "balanced_accuracy", "f1")

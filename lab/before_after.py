@@ -1,6 +1,6 @@
 """Makes examples/before_after.jpg: portraits, their edits (defaults, the best match of four), and the mark that they are edited.
 
-python benchmarks/before_after.py [--model DIR] [--output FILE]
+python lab/before_after.py [--model DIR] [--output FILE]
 """
 
 import argparse
