@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptface import GPTFaceConfig, GPTFaceForPreTraining
-try:
+
+if Path("data").is_dir():
     from gptface.data.batch_masking import MaskLaw
     from gptface.data.code_dataset import CodeTable
     from gptface.data.phrases import PHRASES
     from gptface.training.pretraining import train_vocabulary
     from gptface.training.pretraining_collator import PreTrainingCollator
-except ModuleNotFoundError:  # an older tree, in which all of it lay in one folder
+else:  # an older tree, in which all of it lay in one folder
     from gptface.training.batch_masking import MaskLaw
     from gptface.training.code_dataset import CodeTable
     from gptface.training.collator import PreTrainingCollator

@@ -12,7 +12,7 @@ from PIL import Image
 from gptface.data.labels import VOTES, labels_of
 from gptface.processing.alignment import CROP_LANDMARKS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

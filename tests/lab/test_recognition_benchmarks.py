@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("sklearn")
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+LAB = Path(__file__).parents[2] / "lab"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def run(monkeypatch, capsys, tiny_checkpoint, tmp_path):
     def call(name, head, *options, model=tiny_checkpoint):
         common = [head, "--train", path, "--data", path, "--model", str(model)]
         monkeypatch.setattr(sys, "argv", [name, *common, *options])
-        runpy.run_path(str(BENCHMARKS / name), run_name="__main__")
+        runpy.run_path(str(LAB / name), run_name="__main__")
         return capsys.readouterr().out
 
     return call
