@@ -1,4 +1,4 @@
-"""Trains the pixel reader and the heads that read by it, in minutes of one GPU: `python -m lab.pixel_recognition`.
+"""Trains the pixel reader and the heads that read by it, in minutes of one GPU or hours of one core: `python -m lab.pixel_recognition`.
 
 First the reader learns to give the transformer what codes give: the states of the backbone, which stays as it is, are the targets.
 Then it learns from labels: `expression` (seven classes, votes of annotators as soft labels), `attributes` (independent labels) and
@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 CHANGES = FaceAugmentation(flip=0.5, colour=0.3, rotation=10, scale=0.1, shift=0.05, erasing=0, grey=0.3)
 #: An error of so many years weighs as much as one of an expression; mean age of the data, where the regression starts.
 AGE_SCALE, AGE_START = 10.0, 33.0
+#: Between two copies of the state on disk.
+STATE_SECONDS = 300
 EXPRESSION, ATTRIBUTES, AGE = "expression", "attributes", "age"
 
 
@@ -63,6 +65,7 @@ class PixelTrainingSettings:
         loss_weights: of expression, attributes and age.
         weight_average: share of the running average of the weights that a step keeps.
         held_out: share of the faces that is not trained on, for temperatures.
+        bf16: of autocast; twice as fast on CPUs with avx512_bf16.
         seed: of everything that is drawn.
     """
 
@@ -78,6 +81,7 @@ class PixelTrainingSettings:
     loss_weights: tuple[float, float, float] = (1.0, 2.0, 0.5)
     weight_average: float = 0.99
     held_out: float = 0.06
+    bf16: bool = False
     seed: int = 0
 
 
@@ -118,14 +122,23 @@ def pool_cells(states: torch.Tensor, side: int) -> torch.Tensor:
 
 class PixelRecognitionTrainer:
     """
+    A run that was stopped goes on from the file where its state was kept last.
+
     Args:
         model: with a pixel reader and the three heads, see [`with_pixel_reader`]; on the device.
         faces: on the device.
         settings: see [`PixelTrainingSettings`].
+        state_file: where the state is kept every few minutes, whole or not at all; nowhere if not given.
     """
 
-    def __init__(self, model: GPTFaceTaskModel, faces: RecognitionFaces, settings: PixelTrainingSettings):
-        self.model, self.faces, self.settings = model, faces, settings
+    def __init__(
+        self,
+        model: GPTFaceTaskModel,
+        faces: RecognitionFaces,
+        settings: PixelTrainingSettings,
+        state_file: Path | None = None,
+    ):
+        self.model, self.faces, self.settings, self.state_file = model, faces, settings, state_file
         self.device = faces.images.device
         self.generator = torch.Generator(self.device).manual_seed(settings.seed)
         self.host_generator = torch.Generator().manual_seed(settings.seed)
@@ -183,10 +196,23 @@ class PixelRecognitionTrainer:
         )
         average: list[torch.Tensor] = []
         update = get_ema_multi_avg_fn(settings.weight_average)
-        for step, progress in enumerate(self._progress(share)):
+        first, done, saved = 0, 0.0, time.monotonic()
+        if (state := self._read_state()) is not None:
+            if state["part"] != name:  # this part is over
+                if state["part"] == "labels":
+                    return
+            else:
+                first, done, average = state["step"], state["progress"], state["average"]
+                for parameter, value in zip(parameters, state["parameters"], strict=True):
+                    parameter.data.copy_(value)
+                optimizer.load_state_dict(state["optimizer"])
+                self.generator.set_state(state["generator"].cpu())
+                self.host_generator.set_state(state["host_generator"].cpu())
+                logger.info("%s goes on at step %d (%.0f %%)", name, first, 100 * done)
+        for step, progress in self._progress(share, first, done):
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * learning_rate_factor(progress, warmup=0.05)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16 or self.device.type == "cuda"):
                 terms = loss_of()
             loss = torch.stack(list(terms.values())).sum()
             optimizer.zero_grad()
@@ -197,6 +223,20 @@ class PixelRecognitionTrainer:
                 average = [parameter.detach().clone() for parameter in parameters]
             else:
                 update(average, [parameter.detach() for parameter in parameters], 0)
+            if self.state_file is not None and time.monotonic() - saved > STATE_SECONDS:
+                saved = time.monotonic()
+                self._write_state(
+                    {
+                        "part": name,
+                        "step": step + 1,
+                        "progress": progress,
+                        "average": average,
+                        "parameters": [parameter.detach() for parameter in parameters],
+                        "optimizer": optimizer.state_dict(),
+                        "generator": self.generator.get_state(),
+                        "host_generator": self.host_generator.get_state(),
+                    }
+                )
             if step % 20 == 0:
                 said = ", ".join(f"{key} {float(value.detach()):.4f}" for key, value in terms.items())
                 logger.info("%s, step %d (%.0f %%): %s, gradient %.2f", name, step, 100 * progress, said, float(norm))
@@ -205,15 +245,32 @@ class PixelRecognitionTrainer:
         for parameter, mean in zip(parameters, average, strict=True):
             parameter.data.copy_(mean)
 
-    def _progress(self, share: float) -> Iterator[float]:
-        """For each step the share of the part that is done, by the clock or by the number of steps."""
+    def _progress(self, share: float, first: int, done: float) -> Iterator[tuple[int, float]]:
+        """
+        For each step from `first` on its number and the share of the part that is done, by the clock or by the number of steps; `done`
+        is the share that a run before has done.
+        """
         if self.settings.steps is not None:
             count = max(1, round(self.settings.steps * share))
-            yield from (step / count for step in range(count))
+            yield from ((step, step / count) for step in range(first, count))
             return
-        start, seconds = time.monotonic(), 60 * self.settings.minutes * share
+        seconds = 60 * self.settings.minutes * share
+        start = time.monotonic() - done * seconds
+        step = first
         while (spent := time.monotonic() - start) < seconds:
-            yield spent / seconds
+            yield step, spent / seconds
+            step += 1
+
+    def _read_state(self) -> dict[str, Any] | None:
+        if self.state_file is None or not self.state_file.exists():
+            return None
+        return torch.load(self.state_file, map_location=self.device, weights_only=True)
+
+    def _write_state(self, state: dict[str, Any]) -> None:
+        assert self.state_file is not None
+        unfinished = self.state_file.with_suffix(".unfinished")
+        torch.save(state, unfinished)
+        unfinished.replace(self.state_file)
 
     def _draw(self, weights: torch.Tensor, count: int) -> torch.Tensor:
         return torch.multinomial(weights, count, replacement=True, generator=self.generator)
@@ -343,6 +400,7 @@ def train_pixel_reader(
     faces: RecognitionFaces,
     settings: PixelTrainingSettings = PixelTrainingSettings(),
     device: str | torch.device = "cpu",
+    state_file: Path | None = None,
 ) -> dict[str, Any]:
     """
     Trains the pixel reader of a model and its heads `expression`, `attributes` and `age`; all else stays as it is, bit by bit.
@@ -350,6 +408,7 @@ def train_pixel_reader(
     Args:
         model: see [`with_pixel_reader`].
         faces: what is trained on; see [`~recognition_packs.read_packs`].
+        state_file: see [`PixelRecognitionTrainer`].
 
     Returns:
         Figures of the faces that were held out: accuracy, balanced accuracy and calibration error of the expressions of each set,
@@ -359,7 +418,7 @@ def train_pixel_reader(
         FloatingPointError: a loss that is not finite.
     """
     start_heads(model, faces, settings.seed)
-    trainer = PixelRecognitionTrainer(model.to(device), faces.to(device), settings)  # type: ignore[arg-type]
+    trainer = PixelRecognitionTrainer(model.to(device), faces.to(device), settings, state_file)  # type: ignore[arg-type]
     with torch_seed(trainer.host_generator):
         trainer.train()
     report = trainer.calibrate()
@@ -376,6 +435,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--steps", type=int, help="so many steps instead")
     parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--imitation", type=float, default=0.25, help="share of the time in which codes are imitated")
+    parser.add_argument("--weight-average", type=float, default=0.99)
+    parser.add_argument("--bf16", action="store_true", help="autocast on CPUs too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="at most so many faces, to try it out")
     parser.add_argument("--workers", type=int, help="processes that decode pictures")
@@ -390,9 +453,17 @@ def main() -> None:
     faces = read_packs([options.packs, *options.more], labels, size, options.limit, options.workers)
     logger.info("%d faces of %s", len(faces), ", ".join(faces.names))
     settings = PixelTrainingSettings(
-        minutes=options.minutes, steps=options.steps, batch_size=options.batch_size, seed=options.seed
+        minutes=options.minutes,
+        steps=options.steps,
+        imitation=options.imitation,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        weight_average=options.weight_average,
+        bf16=options.bf16,
+        seed=options.seed,
     )
-    report = train_pixel_reader(model, faces, settings, options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = train_pixel_reader(model, faces, settings, options.device, options.out / "state.pt")
     save_release(model, GPTFaceProcessor.from_pretrained(options.model), options.out)
     (options.out / "recognition.json").write_text(json.dumps(report, indent=2) + "\n")
     logger.info("%s", json.dumps(report))

@@ -14,6 +14,7 @@ from transformers import pipeline
 from gptface import GPTFaceConfig, GPTFaceForPreTraining, GPTFaceProcessor
 from gptface.data.batch_augmentation import degrade_faces
 from gptface.training.release import save_release
+from lab import pixel_recognition
 from lab.pixel_recognition import (
     PixelTrainingSettings,
     pool_cells,
@@ -148,3 +149,25 @@ def test_degraded_faces_stay_in_range_and_come_from_the_seed():
     erased = degrade_faces(pixels, 12, torch.Generator().manual_seed(3), coarse=0, erased=1)
     shares = (erased == 0).float().mean((1, 2, 3))
     assert ((shares > 0) & (shares < 0.2)).all()
+
+
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(trained, packs, tiny_checkpoint, tmp_path, monkeypatch):
+    _, model, _, faces = trained
+    monkeypatch.setattr(pixel_recognition, "STATE_SECONDS", 0)
+    clip = torch.nn.utils.clip_grad_norm_
+    for stopped_after in (5, 17):  # in the first part, in the second
+        state, steps = tmp_path / f"{stopped_after}.pt", []
+        resumed = with_pixel_reader(tiny_checkpoint)
+        with monkeypatch.context() as patch:
+
+            def power_failure(parameters, limit, steps=steps, stopped_after=stopped_after):
+                steps.append(limit)
+                if len(steps) > stopped_after:
+                    raise KeyboardInterrupt
+                return clip(parameters, limit)
+
+            patch.setattr(torch.nn.utils, "clip_grad_norm_", power_failure)
+            with pytest.raises(KeyboardInterrupt):
+                train_pixel_reader(with_pixel_reader(tiny_checkpoint), faces, SETTINGS, state_file=state)
+        train_pixel_reader(resumed, faces, SETTINGS, state_file=state)
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
