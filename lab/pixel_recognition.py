@@ -85,10 +85,12 @@ class PixelTrainingSettings:
     seed: int = 0
 
 
-def with_pixel_reader(folder: str | Path, seed: int = 0) -> GPTFaceForPreTraining:
+def with_pixel_reader(
+    folder: str | Path, seed: int = 0, image_reader: dict[str, Any] | None = None
+) -> GPTFaceForPreTraining:
     """
     The model in a folder with a pixel reader and heads that read pixels in the place of those for codes; an attribute head for the same
-    states starts from the one for codes.
+    states starts from the one for codes. `image_reader` is that of the configuration where the model has none yet.
     """
     config = GPTFaceConfig.from_pretrained(folder)
     known = config.heads.get(ATTRIBUTES, {})
@@ -97,7 +99,7 @@ def with_pixel_reader(folder: str | Path, seed: int = 0) -> GPTFaceForPreTrainin
     heads[EXPRESSION] = _entry(EXPRESSIONS, "single_label_classification")
     heads[AGE] = _entry([AGE], "regression")
     config.heads, config.auxiliary_head = heads, None
-    config.image_reader = config.image_reader or {}
+    config.image_reader = config.image_reader or image_reader or {}
     with torch_seed(torch.Generator().manual_seed(seed)):
         model = GPTFaceForPreTraining.from_pretrained(folder, config=config, ignore_mismatched_sizes=True)
     # tokens start where their 2×2 cells are
@@ -437,6 +439,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--imitation", type=float, default=0.25, help="share of the time in which codes are imitated")
+    parser.add_argument("--expressions", type=float, default=0.55, help="share of a batch that has expressions")
+    parser.add_argument("--adapter-rank", type=int, default=16)
     parser.add_argument("--weight-average", type=float, default=0.99)
     parser.add_argument("--bf16", action="store_true", help="autocast on CPUs too")
     parser.add_argument("--seed", type=int, default=0)
@@ -447,7 +451,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
-    model = with_pixel_reader(options.model, options.seed)
+    model = with_pixel_reader(options.model, options.seed, {"adapter_rank": options.adapter_rank})
     size = model.config.image_tokenizer_config.image_size
     labels = model.config.heads[ATTRIBUTES]["labels"]
     faces = read_packs([options.packs, *options.more], labels, size, options.limit, options.workers)
@@ -458,6 +462,7 @@ def main() -> None:
         imitation=options.imitation,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
+        expressions=options.expressions,
         weight_average=options.weight_average,
         bf16=options.bf16,
         seed=options.seed,
