@@ -12,6 +12,9 @@ import torch
 
 DecodingMode = Literal["parallel", "span", "one_shot"]
 
+#: Each step decides at least one cell: more steps than a grid of 32×32 has cells do nothing.
+MAX_STEPS = 1024
+
 
 @dataclass(frozen=True)
 class DecodingSchedule:
@@ -19,7 +22,7 @@ class DecodingSchedule:
     How masked cells are filled.
 
     Args:
-        num_steps: the most forward passes; at least 1.
+        num_steps: the most forward passes, 1…`MAX_STEPS`.
         temperature: of the sampled codes; 0 takes the likeliest.
         confidence_temperature: scale of the Gumbel noise on the confidence at the first step, falling linearly to 0.
         mode: `"parallel"` keeps the most confident cells at each step, more and more of them by the cosine schedule (MaskGIT,
@@ -42,8 +45,10 @@ class DecodingSchedule:
             raise ValueError(f"the decoding mode must be one of {get_args(DecodingMode)}, got {self.mode!r}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1 (or None, all codes), got {self.top_k}")
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        if not 1 <= self.num_steps <= MAX_STEPS or self.num_steps != int(self.num_steps):
+            raise ValueError(
+                f"num_steps must be at least 1 and at most {MAX_STEPS}, a whole number, got {self.num_steps}: each step decides a cell"
+            )
         if not (0 <= self.temperature < math.inf and 0 <= self.confidence_temperature < math.inf):
             raise ValueError(
                 "temperatures must be finite and not negative, "
@@ -62,10 +67,25 @@ class DecodingSchedule:
         return self.confidence_temperature * (1 - (step + 1) / self.num_steps)
 
 
-def uniform_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> torch.Tensor:
-    """Uniform noise [B, *shape] in (0, 1), row i from generator i, so that a row is the same in any batch."""
-    rows = [torch.rand(tuple(shape), generator=generator, device=generator.device) for generator in generators]
-    return torch.stack([row.to(device) for row in rows]).clamp(min=1e-20)
+def uniform_noise(
+    shape: Sequence[int],
+    generators: Sequence[torch.Generator],
+    device: torch.device,
+    rows: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    Uniform noise [B, *shape] in (0, 1), row i from generator i, so that a row is the same in any batch. Where `rows` [B] is False nothing is
+    drawn, and the row is constant.
+    """
+    drawn = [True] * len(generators) if rows is None else rows.tolist()
+    kind = {"dtype": torch.float32}  # whatever the default is: other numbers would be other pictures
+    noise = [
+        torch.rand(tuple(shape), generator=generator, device=generator.device, **kind)
+        if draws
+        else torch.full(tuple(shape), 0.5, device=generator.device, **kind)
+        for draws, generator in zip(drawn, generators, strict=True)
+    ]
+    return torch.stack([row.to(device) for row in noise]).clamp(min=1e-20)
 
 
 def gumbel_noise(
@@ -73,12 +93,14 @@ def gumbel_noise(
     generators: Sequence[torch.Generator],
     device: torch.device,
     mask: torch.Tensor | None = None,
+    rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Standard Gumbel noise [B, *shape], row i from generator i; with a `mask` [B, shape[0]] that of its M entries alone, as
-    [M, *shape[1:]]. An entry's noise does not depend on the mask.
+    [M, *shape[1:]]. An entry's noise does not depend on the mask. Rows without any entry, or where `rows` [B] is False, draw nothing: a
+    sample that is done before the others of its batch leaves its generator as it would alone.
     """
-    noise = uniform_noise(shape, generators, device)
+    noise = uniform_noise(shape, generators, device, mask.any(-1) if mask is not None else rows)
     if mask is not None:
         noise = noise[mask]
     return -torch.log((-torch.log(noise)).clamp(min=1e-20))
@@ -142,7 +164,7 @@ def decoding_step(
         return codes, torch.zeros_like(mask)
     if schedule.mode == "span":
         return codes, mask & (place_in_run(mask) >= run_budget(mask, schedule.num_steps - step))
-    noise = gumbel_noise(mask.shape[1:], generators, logits.device)
+    noise = gumbel_noise(mask.shape[1:], generators, logits.device, rows=mask.any(-1))
     # given cells are never masked again
     confidence = torch.full_like(noise, math.inf).masked_scatter(mask, log_probabilities)
     confidence = confidence + schedule.noise_scale(step) * noise
@@ -170,7 +192,7 @@ def fill_masked(
     predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     schedule: DecodingSchedule,
     generators: Sequence[torch.Generator],
-    on_step: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
+    on_step: Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> torch.Tensor:
     """
     Fills all masked cells step by step.
@@ -179,7 +201,7 @@ def fill_masked(
         codes: [B, N]; what stands under the mask does not matter.
         mask: [B, N] bool, True = to be filled.
         predict: codes and mask of a step → logits [M, K] of its masked cells, sample by sample, in order.
-        on_step: called with step, codes and mask after each step.
+        on_step: called with step, codes and mask after each step; gives those with which the next one goes on.
 
     Returns:
         codes [B, N]; given cells keep theirs.
@@ -197,5 +219,5 @@ def fill_masked(
         except FloatingPointError as error:
             raise FloatingPointError(f"decoding step {step + 1} of {schedule.num_steps}: {error}") from error
         if on_step is not None:
-            on_step(step, codes, mask)
+            codes, mask = on_step(step, codes, mask)
     return codes

@@ -163,6 +163,7 @@ class GPTFaceParser(PreTrainedModel):
         if height % 16 or width % 16:
             raise ValueError(f"the sides of the picture must be multiples of 16, got {height}×{width}")
         # channels last in memory: convolutions take a third less time
+        pixel_values = pixel_values.to(self.classifier.weight.dtype, memory_format=torch.channels_last)
         half = self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
         quarter = self.down_quarter(half)
         eighth = self.down_eighth(quarter)

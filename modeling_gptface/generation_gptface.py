@@ -1,7 +1,7 @@
 """Generation with guidance: masked cells of a face are filled under a caption, masked words of a caption under a face."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,16 @@ from tqdm.auto import tqdm
 from transformers.utils import ModelOutput
 
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
-from .generation_inputs import Captions, as_guidance, per_sample_generators
+from .generation_inputs import Captions, as_guidance, outside_inference_mode, per_sample_generators
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
 from .layers import GPTFaceQueries
 from .modeling_gptface import GPTFaceKeptStates
 from .output_heads import GPTFaceMatchHead
+
+#: Called with (model, step, timestep, {"codes": [B, N], "mask": [B, N]}) after each step; `timestep` counts down to 0. Codes or masks in the
+#: mapping that it gives back, if any, are those with which decoding goes on.
+StepCallback = Callable[[Any, int, int, dict[str, torch.Tensor]], Mapping[str, torch.Tensor] | None]
 
 
 @dataclass
@@ -155,6 +159,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
 
         return score
 
+    @outside_inference_mode
     def saliency(
         self,
         image_codes: torch.Tensor,
@@ -177,6 +182,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             captions.append(Captions(source_input_ids, source_attention_mask))
         return cell_saliency(self._match_score(captions), known)
 
+    @outside_inference_mode
     @torch.no_grad()
     def generate(
         self,
@@ -199,8 +205,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         itm_guidance: ITMGuidance | dict | float | None = None,
         state_refresh: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        callback_on_step_end: Callable[[int, dict[str, Any]], None] | None = None,
-        progress_bar: bool = False,
+        callback_on_step_end: StepCallback | None = None,
+        progress_bar: bool | Mapping[str, Any] = False,
     ) -> GPTFaceGenerationOutput:
         r"""
         Args:
@@ -219,7 +225,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             state_refresh: the states of words and given cells are computed anew in one of so many decoding steps and kept in
                 between, see [`GPTFaceKeptStates`]; 1 = exact. More is an approximation that saves time where a part of the grid is filled.
             generator: one for each sample, or one that seeds them all.
-            callback_on_step_end: called with (step, {"codes": [B, N], "mask": [B, N]}) after each step.
+            callback_on_step_end: called with (model, step, timestep, {"codes": [B, N], "mask": [B, N]}) after each step, see `StepCallback`.
+            progress_bar: whether there is a bar of the steps; parameters of `tqdm`.
 
         Raises:
             ValueError: shapes that do not fit, or a guidance that was asked for and cannot act.
@@ -275,17 +282,37 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 logits, mask, lambda vectors: score(torch.where(mask[..., None], vectors, known), judging.states())
             )
 
-        with tqdm(total=schedule.num_steps, disable=not progress_bar, desc="decoding") as bar:
+        shown = dict(progress_bar) if isinstance(progress_bar, Mapping) else {"disable": not progress_bar}
+        with tqdm(**{"total": schedule.num_steps, "desc": "decoding", **shown}) as bar:
 
-            def on_step(step: int, codes: torch.Tensor, mask: torch.Tensor) -> None:
+            def on_step(step: int, codes: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
                 bar.update()
-                if callback_on_step_end is not None:
-                    callback_on_step_end(step, {"codes": codes, "mask": mask})
+                if callback_on_step_end is None:
+                    return codes, mask
+                timestep = schedule.num_steps - 1 - step
+                changed = callback_on_step_end(self, step, timestep, {"codes": codes, "mask": mask})
+                return self._changed(codes, mask, changed or {})
 
             codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step)
         match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes, plan_codes=plan_codes)
         return GPTFaceGenerationOutput(codes, match_scores, guide.divergence)
 
+    def _changed(
+        self, codes: torch.Tensor, mask: torch.Tensor, changed: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes and mask [B, N] of a step as a callback wants them. Raises `ValueError` where its tensors do not fit."""
+        if not isinstance(changed, Mapping):
+            raise ValueError(f"callback_on_step_end must give a dict of tensors or None, got {type(changed).__name__}")
+        wanted = [changed.get(name, given) for name, given in (("codes", codes), ("mask", mask))]
+        for each, given in zip(wanted, (codes, mask), strict=True):
+            if each.shape != given.shape or each.dtype != given.dtype:
+                raise ValueError(
+                    f"callback_on_step_end gave {list(each.shape)} {each.dtype} for {list(given.shape)} {given.dtype}"
+                )
+        self.gptface.check_codes(wanted[0])
+        return wanted[0].to(codes.device), wanted[1].to(mask.device)
+
+    @outside_inference_mode
     @torch.no_grad()
     def generate_plan_first(
         self,
@@ -301,8 +328,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         fine_temperature: float = 0.4,
         fine_guidance_scale: float = 1.5,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        callback_on_step_end: Callable[[int, dict[str, Any]], None] | None = None,
-        progress_bar: bool = False,
+        callback_on_step_end: StepCallback | None = None,
+        progress_bar: bool | Mapping[str, Any] = False,
         **guidance: Any,
     ) -> GPTFaceGenerationOutput:
         r"""
@@ -329,9 +356,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         generators = per_sample_generators(generator, batch)
         steps = itertools.count()
 
-        def on_step_end(_: int, state: dict[str, Any]) -> None:
-            if callback_on_step_end is not None:
-                callback_on_step_end(next(steps), state)
+        def on_step_end(model: Any, _: int, timestep: int, state: dict[str, torch.Tensor]) -> Any:
+            return None if callback_on_step_end is None else callback_on_step_end(model, next(steps), timestep, state)
 
         shown: dict[str, Any] = {
             "generator": generators,
@@ -387,6 +413,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         masks = ids.new_full((batch, num_tokens), self.config.mask_token_id)
         return torch.cat([ids[:, :1], masks, ids[:, 1:]], 1)
 
+    @outside_inference_mode
     @torch.no_grad()
     def generate_text(
         self,

@@ -1,7 +1,9 @@
 """What generation takes, brought into one form: captions, guidance, generators."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,6 +38,28 @@ def per_sample_generators(
     device = "cpu" if generator is None else generator.device  # type: ignore[union-attr]
     seeds = torch.randint(2**62, (batch,), generator=generator, device=device)  # type: ignore[arg-type]
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+
+def outside_inference_mode(method: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Lets a method that follows gradients work where its caller is in `torch.inference_mode()`: tensors made there can have none, so it runs
+    outside, on copies of them.
+    """
+
+    @functools.wraps(method)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_inference_mode_enabled():
+            return method(*args, **kwargs)
+
+        def ordinary(value: Any) -> Any:
+            return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value
+
+        with torch.inference_mode(False):
+            return method(
+                *(ordinary(value) for value in args), **{name: ordinary(value) for name, value in kwargs.items()}
+            )
+
+    return outside
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ class GPTFaceImageTokenizer(PreTrainedModel):
             init.uniform_(module.weight, -1.0 / module.num_embeddings, 1.0 / module.num_embeddings)
 
     def latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pixels [B, 3, H, W] in [-1, 1] → continuous latents [B, C, h, w]; H and W multiples of the factor."""
+        """Pixels [B, 3, H, W] of any float dtype in [-1, 1] → continuous latents [B, C, h, w]; H and W multiples of the factor."""
+        pixel_values = pixel_values.to(self.quantizer.down.weight.dtype)
         if self.config.backbone == "compact":  # this backbone wants [0, 1]
             pixel_values = (pixel_values + 1) / 2
         # channels last in memory: convolutions take a third less time

@@ -1,13 +1,15 @@
 """`pipeline("face-captioning")`: a photo → sentences about its faces."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 
-from .face_pipeline import FacePipeline
-from .prompts import DECODING, candidate_seeds, split_parameters
+from .batched_pipeline import PipelineInput
+from .face_pipeline import FacePipeline, as_list
+from .prompts import DECODING, SEEDING, split_parameters
 
 DEFAULT_TOKENS = 8
 DEFAULTS = {"num_inference_steps": 8, "temperature": 0.5, "itm_guidance": 1.0}
@@ -25,7 +27,7 @@ class FaceCaptioningPipeline(FacePipeline):
     Parameters of a call:
         num_tokens: length of the caption in tokens, one number or a list of lengths to choose the best match from.
         num_captions: candidates of each length, ranked by match; candidate j uses seed + j.
-        seed or generator: the same seed gives the same captions.
+        seed or generator: the same seed gives the same captions; one for each image, or a generator for each candidate, in lists.
         num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
         guidance_scale: classifier-free guidance away from what is said of any face, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
@@ -37,6 +39,8 @@ class FaceCaptioningPipeline(FacePipeline):
 
     model: GPTFaceForGuidedGeneration
     required_parts = ("gptface.", "lm_head.")
+    per_input = ("landmarks", *SEEDING)
+    candidates = "num_captions"
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         names = {
@@ -44,47 +48,57 @@ class FaceCaptioningPipeline(FacePipeline):
             "forward": (
                 "num_tokens",
                 "num_captions",
-                "seed",
-                "generator",
+                *SEEDING,
                 *DECODING,
             ),
             "postprocess": ("face",),
         }
         return split_parameters(kwargs, *names.values())  # type: ignore[return-value]
 
-    def preprocess(self, inputs: dict[str, Any], **find: Any) -> dict[str, Any]:
-        faces = self.find_faces(self.load(inputs), **find)
+    def preprocess(self, source: PipelineInput, **find: Any) -> dict[str, Any]:
+        faces = self.find_faces(self.load(source), **find)
         pixels = self.processor(images=[face.crop for face in faces])["pixel_values"]
         return {"pixel_values": pixels, "boxes": [face.box for face in faces]}
 
     def _forward(
         self,
-        inputs: dict[str, Any],
+        states: list[dict[str, Any]],
         num_tokens: int | list[int] = DEFAULT_TOKENS,
-        num_captions: int = 1,
-        seed: int | None = None,
-        generator: torch.Generator | None = None,
         **decoding: Any,
-    ) -> dict[str, Any]:
-        if num_captions < 1:
-            raise ValueError(f"num_captions must be at least 1, got {num_captions}")
-        seeds = candidate_seeds(seed, generator, num_captions)
+    ) -> list[dict[str, Any]]:
+        lengths = as_list(num_tokens)
+        counts = [len(state["boxes"]) for state in states]
+        codes = self.model.image_tokenizer.encode(torch.cat([state["pixel_values"] for state in states])).split(counts)
+        captions: list[list[Any]] = [[] for _ in states]
+        # One face of each photo at a time: a photo with many is not a larger batch than was asked for.
+        for number in range(max(counts)):
+            having = [index for index, count in enumerate(counts) if number < count]
+            faces = [codes[index][number] for index in having]
+            found = self._describe(faces, [states[index]["seeds"] for index in having], lengths, decoding)
+            for index, candidates in zip(having, found, strict=True):
+                captions[index].append(candidates)
+        return [{"captions": each, "boxes": state["boxes"]} for each, state in zip(captions, states, strict=True)]
+
+    def _describe(
+        self, faces: list[torch.Tensor], seeds: list[list[int]], lengths: Sequence[int], decoding: dict[str, Any]
+    ) -> list[list[Any]]:
+        """Codes [N] of faces → of each its candidates of all lengths: ids, match score, divergence and seed."""
         unknown_word = self.processor.tokenizer.unk_token_id
-        captions = []
-        for codes in self.model.image_tokenizer.encode(inputs["pixel_values"].to(self.model.dtype)):
-            candidates: list[Any] = []
-            for length in num_tokens if isinstance(num_tokens, list | tuple) else [num_tokens]:
-                output = self.model.generate_text(
-                    self.model.masked_caption(len(seeds), length),
-                    image_codes=codes.expand(len(seeds), -1),
-                    suppress_tokens=[] if unknown_word is None else [unknown_word],
-                    **{**DEFAULTS, **decoding},
-                    generator=[torch.Generator().manual_seed(each) for each in seeds],
-                )
-                assert output.match_scores is not None and output.guidance_kl is not None
-                candidates += zip(output.sequences, output.match_scores, output.guidance_kl, seeds, strict=True)
-            captions.append(candidates)
-        return {"captions": captions, "boxes": inputs["boxes"]}
+        codes = torch.cat([face.expand(len(each), -1) for face, each in zip(faces, seeds, strict=True)])
+        candidates: list[list[Any]] = [[] for _ in faces]
+        for length in lengths:
+            output = self.model.generate_text(
+                self.model.masked_caption(len(codes), length),
+                image_codes=codes,
+                suppress_tokens=[] if unknown_word is None else [unknown_word],
+                **{**DEFAULTS, **decoding},
+                generator=[torch.Generator().manual_seed(seed) for each in seeds for seed in each],
+            )
+            assert output.match_scores is not None and output.guidance_kl is not None
+            rows = zip(output.sequences, output.match_scores, output.guidance_kl, strict=True)
+            for found, each in zip(candidates, seeds, strict=True):
+                found += [(*next(rows), seed) for seed in each]
+        return candidates
 
     def postprocess(self, outputs: dict[str, Any], face: str | int = "largest") -> list[Any]:
         results = []

@@ -6,6 +6,7 @@ import torch
 
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 
+from .batched_pipeline import PipelineInput
 from .face_pipeline import FacePipeline
 
 
@@ -39,18 +40,21 @@ class FaceClassificationPipeline(FacePipeline):
             {key: value for key, value in choose.items() if value is not None},
         )
 
-    def preprocess(self, inputs: dict[str, Any], **find: Any) -> dict[str, Any]:
-        faces = self.find_faces(self.load(inputs), **find)
+    def preprocess(self, source: PipelineInput, **find: Any) -> dict[str, Any]:
+        faces = self.find_faces(self.load(source), **find)
         pixels = self.processor(images=[face.crop for face in faces])["pixel_values"]
         return {"pixel_values": pixels, "boxes": [face.box for face in faces]}
 
-    def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _forward(self, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
         # The named head, whichever head the model's class is about: remote code knows Auto classes only.
-        outputs = self.model.read_for(self.head_name, inputs["pixel_values"])
+        outputs = self.model.read_for(self.head_name, torch.cat([state["pixel_values"] for state in states]))
         logits = self.model.classify(self.head_name, outputs)
         if not torch.isfinite(logits).all():
             raise FloatingPointError("the classifier's logits are not finite: the checkpoint is damaged")
-        return {"logits": logits, "boxes": inputs["boxes"]}
+        counts = [len(state["boxes"]) for state in states]
+        return [
+            {"logits": rows, "boxes": state["boxes"]} for rows, state in zip(logits.split(counts), states, strict=True)
+        ]
 
     def postprocess(
         self,

@@ -7,6 +7,7 @@ from PIL import Image
 
 from gptface.processing.face_parsing import FaceParsing
 
+from .batched_pipeline import PipelineInput
 from .face_pipeline import FacePipeline
 from .prompts import split_parameters
 
@@ -37,13 +38,14 @@ class FaceParsingPipeline(FacePipeline):
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         return split_parameters(kwargs, ("face", "aligned", "landmarks"), (), ("face",))  # type: ignore[return-value]
 
-    def preprocess(self, inputs: dict[str, Any], **find: Any) -> dict[str, Any]:
-        photo = self.load(inputs)
+    def preprocess(self, source: PipelineInput, **find: Any) -> dict[str, Any]:
+        photo = self.load(source)
         return {"photo": photo, "faces": self.find_faces(photo, **find)}
 
-    def _forward(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        photo = inputs["photo"]
-        return {"photo": photo, "parsings": [self.parse_face(photo, face.matrix) for face in inputs["faces"]]}
+    def _forward(self, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        faces = [(state["photo"], face.matrix) for state in states for face in state["faces"]]
+        parsings = iter(self.parse_faces(faces))
+        return [{"photo": state["photo"], "parsings": [next(parsings) for _ in state["faces"]]} for state in states]
 
     def postprocess(self, outputs: dict[str, Any], face: str | int = "largest") -> list[Any]:
         results = [_segments(parsing, outputs["photo"].size) for parsing in outputs["parsings"]]

@@ -1,4 +1,4 @@
-"""What the face pipelines share: pictures in, aligned faces out, one bad input does not stop the others."""
+"""What the pipelines share that look at photos: pictures in, aligned faces out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import Pipeline
 
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
-from gptface.modeling_gptface.guidance import GuidanceError
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 from gptface.processing.alignment import align, compose, crop_matrix
 from gptface.processing.detection import FaceNotFoundError, default_detector, select_faces
-from gptface.processing.face_parsing import FaceParsing, parse
+from gptface.processing.face_parsing import FaceParsing, parse_all
 from gptface.processing.image_loading import ImageInputError, label_of, load_image, to_rgb
-from gptface.processing.processing_gptface import GPTFaceProcessor
+
+from .batched_pipeline import BatchedPipeline, PipelineInput
 
 #: Pixels on a side below which a picture shows no face that could be edited or judged.
 MIN_SIDE = 16
@@ -38,70 +36,18 @@ class AlignedFace:
     box: tuple[float, float, float, float] | None
 
 
-class FacePipeline(Pipeline):
+class FacePipeline(BatchedPipeline):
     """
-    Base of the pipelines. Takes one picture or a list (PIL, path, URL, bytes, array); finds and aligns the faces.
-
-    A picture that fails raises an error that names it; with `on_error="return"` its place in the result holds
-    `{"error": message}` and the others go on.
+    Base of the pipelines that look at photos. Takes one picture or several (PIL, path, URL, bytes, array, rows of a data set), see
+    [`BatchedPipeline`]; finds and aligns the faces.
     """
 
-    model: GPTFaceTaskModel
-    processor: GPTFaceProcessor
-
-    # The base class declares them as None where it means a bool.
-    _load_processor = True  # type: ignore[assignment]
-    _load_image_processor = _load_feature_extractor = _load_tokenizer = False  # type: ignore[assignment]
-
-    # parameters that may be given once for each input of a list
     per_input: tuple[str, ...] = ("landmarks",)
-    # parts of the model that give a result; the heads say in the configuration whether they are trained
-    required_parts: tuple[str, ...] = ("gptface.",)
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if not isinstance(self.model, GPTFaceTaskModel):
-            raise ValueError(f"this pipeline needs a GPTFace checkpoint, not one of a {type(self.model).__name__}")
-        missing = sorted(name for name in self.model.missing_weights if name.startswith(self.required_parts))
-        if missing:
-            raise ValueError(
-                f"the checkpoint lacks {len(missing)} weights that this pipeline needs, {missing[0]} the first: it was "
-                "saved by a class without them, or is not complete"
-            )
-
-    def __call__(self, images: Any, on_error: str = "raise", **kwargs: Any) -> Any:
-        if on_error not in ("raise", "return"):
-            raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
-        if not isinstance(images, list | tuple):
-            return self._call_one(images, None, on_error, kwargs)
-        shared = {name: value for name, value in kwargs.items() if name not in self.per_input}
-        spread = {name: self._spread(name, kwargs[name], len(images)) for name in self.per_input if name in kwargs}
-        results = []
-        for index, image in enumerate(images):
-            own = {name: values[index] for name, values in spread.items()}
-            results.append(self._call_one(image, index, on_error, {**shared, **own}))
-        return results
-
-    def _spread(self, name: str, value: Any, count: int) -> list[Any]:
-        """One value for each input: a list must be as long as the inputs, anything else is repeated."""
-        one_set = name == "landmarks" and np.ndim(value) == 2  # five points, not a list of them
-        if one_set or not isinstance(value, list | tuple):
-            return [value] * count
-        if len(value) != count:
-            raise ValueError(f"{name} has {len(value)} entries for {count} images: give one, or one for each image")
-        return list(value)
-
-    def _call_one(self, image: Any, index: int | None, on_error: str, kwargs: dict[str, Any]) -> Any:
-        name = None if index is None else f"image {index}"
-        try:
-            return super().__call__({"image": image, "name": name}, **kwargs)
-        except (ValueError, OSError, FloatingPointError, GuidanceError) as error:
-            message = str(error) if name is None or name in str(error) else f"{name}: {error}"
-            if on_error == "return":
-                return {"error": message}
-            if message != str(error):
-                raise type(error)(message) from error
-            raise
+    def __call__(self, images: Any = None, *, image: Any = None, **kwargs: Any) -> Any:
+        if (images is None) == (image is None):
+            raise TypeError("give a picture, or several: pipe(photo), pipe(image=photo) or pipe([photo, …])")
+        return super().__call__(image if images is None else images, **kwargs)
 
     @property
     def face_size(self) -> int:
@@ -145,11 +91,15 @@ class FacePipeline(Pipeline):
         return aligned_faces
 
     def parse_face(self, photo: Image.Image, matrix: np.ndarray | None) -> FaceParsing:
+        """What a face of a photo and its surroundings show; see [`parse_faces`]."""
+        return self.parse_faces([(photo, matrix)])[0]
+
+    def parse_faces(self, faces: Sequence[tuple[Image.Image, np.ndarray | None]]) -> list[FaceParsing]:
         """
-        What a face of a photo and its surroundings show, by the model's face parser.
+        What faces and their surroundings show, by the model's face parser.
 
         Args:
-            matrix: [2, 3] from photo to crop, see [`AlignedFace`]; None where the photo is the crop already.
+            faces: of each the photo and the matrix [2, 3] from photo to crop, see [`AlignedFace`]; None where the photo is the crop already.
 
         Raises:
             ValueError: a model without a trained face parser.
@@ -157,18 +107,21 @@ class FacePipeline(Pipeline):
         """
         parser = self.require_face_parser()
         size = parser.config.image_size
-        if matrix is None:
-            to_crop = np.array([[size / photo.width, 0.0, 0.0], [0.0, size / photo.height, 0.0]])
-        else:
-            factor = size / self.face_size
-            to_crop = compose(matrix, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]]))
+        factor = size / self.face_size
+        to_crops = [
+            np.array([[size / photo.width, 0.0, 0.0], [0.0, size / photo.height, 0.0]])
+            if matrix is None
+            else compose(matrix, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]]))
+            for photo, matrix in faces
+        ]
 
         @torch.no_grad()
         def predict(crops: Sequence[Image.Image]) -> np.ndarray:
             pixels = torch.from_numpy(np.stack([np.asarray(crop) for crop in crops])).to(parser.device, parser.dtype)
             return parser.probabilities(pixels.permute(0, 3, 1, 2) / 127.5 - 1).cpu().numpy()
 
-        return parse(photo, to_crop, predict, parser.config.class_names, size)
+        photos = [photo for photo, _ in faces]
+        return parse_all(photos, to_crops, predict, parser.config.class_names, size)
 
     @property
     def has_face_parser(self) -> bool:
@@ -185,29 +138,20 @@ class FacePipeline(Pipeline):
             )
         return parser
 
-    def load(self, inputs: dict[str, Any]) -> Image.Image:
+    def load(self, source: PipelineInput) -> Image.Image:
         """
         Loads the picture of one input.
 
         Raises:
             ImageInputError: names the input; it is no picture, or too small to show a face.
         """
-        image = load_image(inputs["image"], name=inputs["name"])
+        image = load_image(source.value, name=source.name)
         if min(image.size) < MIN_SIDE:
             raise ImageInputError(
-                f"{label_of(inputs['image'], inputs['name'])} has {image.width}×{image.height} pixels: a face needs at "
+                f"{label_of(source.value, source.name)} has {image.width}×{image.height} pixels: a face needs at "
                 f"least {MIN_SIDE} on a side"
             )
         return image
-
-    def require_head(self, name: str) -> None:
-        """Raises `ValueError` where the model's head `name` is not trained: no result comes from random weights."""
-        head = self.model.config.heads.get(name)
-        if not head or not head.get("trained"):
-            trained = [key for key, value in self.model.config.heads.items() if value.get("trained")]
-            raise ValueError(
-                f"the head {name!r} of this checkpoint is not trained; trained heads: {trained}. Fine-tune it first."
-            )
 
 
 def as_list(value: Any) -> Sequence[Any]:

@@ -1,15 +1,15 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature
-from transformers.utils import logging
 
-from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
+from gptface.modeling_gptface.generation_gptface import GPTFaceGenerationOutput
+from gptface.modeling_gptface.generation_inputs import Captions
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner
 from gptface.processing.alignment import align
 from gptface.processing.composite import (
@@ -24,6 +24,7 @@ from gptface.processing.composite import (
 )
 from gptface.processing.composite import feather as fade_inwards
 from gptface.processing.crown import find_crown, recolour_crown
+from gptface.processing.edits import Target
 from gptface.processing.hair import recolour_hair, refine_hair
 from gptface.processing.holes import fill_from_edges
 from gptface.processing.prompt_expansion import expand_prompt as expanded
@@ -32,13 +33,14 @@ from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_key
 from gptface.processing.tone import match_tone
 
-from .edit_area import named_area
+from .batched_pipeline import PipelineInput
+from .edit_area import EditArea, named_area
+from .edit_plan import EditedFace, EditedPhoto, EditPlan, FacePlan
 from .edit_request import EditRequest, probabilities, read_requests
 from .face_pipeline import AlignedFace, FacePipeline, as_list
-from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
+from .picture_generation import WATCHING, GeneratedPictures, OutputType, PictureGeneration, as_output_type
+from .prompts import DECODING, SEEDING, encode_prompt, split_parameters
 from .refined_edit import refine_edit
-
-logger = logging.get_logger(__name__)
 
 # Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
 FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
@@ -61,16 +63,49 @@ PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
 HAIR_COLOUR_GUIDANCE = 4.5
 
 
-class GuidedFaceEditingPipeline(FacePipeline):
+@dataclass(frozen=True)
+class _Drawing:
+    """
+    One face, ready to be drawn.
+
+    Args:
+        face: what is to be done to it.
+        codes: [1, N], its own.
+        plan_codes: [1, P], its own plan where the plan is drawn first, else None.
+        mask: [1, N] bool, the cells to be drawn.
+        captions: as in [`EditPlan`].
+        seeds: of its candidates.
+        options: of `generate` or, with a plan, `generate_plan_first`.
+    """
+
+    face: FacePlan
+    codes: torch.Tensor
+    plan_codes: torch.Tensor | None
+    mask: torch.Tensor
+    captions: Mapping[str, Captions]
+    seeds: tuple[int, ...]
+    options: Mapping[str, Any]
+
+    def goes_with(self, other: "_Drawing") -> bool:
+        """Whether both can be drawn in one batch."""
+        same_captions = self.captions.keys() == other.captions.keys()
+        return (
+            same_captions and self.options == other.options and (self.plan_codes is None) == (other.plan_codes is None)
+        )
+
+
+class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     """
     Edits faces in photos under a prompt; what the mask does not touch keeps its pixels.
 
     ```python
     edit = pipeline("guided-face-editing")
-    edit("portrait.jpg", prompt="smiling", seed=0)[0]["image"].save("edited.png")
+    edit("portrait.jpg", "smiling", seed=0).images[0].save("edited.png")
     ```
 
     Parameters of a call:
+        images: a photo, or several, see [`BatchedPipeline`]; rows `{"image": …, "prompt": …}` bring their own prompt (and negative_prompt,
+            source_prompt, mask_image, landmarks, seed).
         prompt: what the face should be, one string or one for each image: edits of the table ([`list_edits`]) in one's own words, "make her
             smile", "without glasses, younger"; several are done one after the other, at once where a mask or region is given.
         strict: whether a prompt without a known edit is refused (by default), and other words are left out with a warning; with False the
@@ -95,25 +130,29 @@ class GuidedFaceEditingPipeline(FacePipeline):
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
-        seed or generator: the same seed gives the same picture.
+        seed or generator: the same seed gives the same picture; one for each image, or a generator for each candidate, in lists.
+        batch_size: photos that go through the model at once; a picture depends on what else is in its batch by rounding alone.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
         composite: how the edit gets into the photo: `"refined"`, the default where the checkpoint has a refiner (it draws the edit at twice
             the size, with the photo in view), or see [`composite_crop`].
         keep_tone: whether skin keeps its tone, by the refiner or see [`match_tone`]; by default where the prompt speaks of expressions
             alone and nothing is a hole. With `composite="replace"` it has no effect.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
-        callback_on_step_end: called with (step, {"codes", "mask", "images"}) after each step; `images` are the crops of all
-            candidates as they are so far.
+        output_type: of `image`: `"pil"`, `"np"` or `"pt"`, see [`as_output_type`].
+        callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
 
-    Returns for one image a list of dicts, best first: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (crop),
+    Returns for one image a list of dicts, best first, whose pictures are its `.images`: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (crop),
     `match_score` (of the codes under that prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`; of what they know), `note` (why nothing was painted, else None; then `match_score` is None); with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
     """
 
-    model: GPTFaceForGuidedGeneration
-    per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image")
+    per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image", *SEEDING)
     required_parts = ("gptface.", "lm_head.")
 
+    def __call__(self, images: Any = None, prompt: Any = None, **kwargs: Any) -> Any:
+        return super().__call__(images, prompt=prompt, **kwargs)
+
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        blending = ("composite", "keep_tone", "feather", "face")
         names = {
             "preprocess": (
                 "prompt",
@@ -125,124 +164,125 @@ class GuidedFaceEditingPipeline(FacePipeline):
                 "mask_image",
                 "hole",
                 "region",
+                "strength",
                 "face",
                 "aligned",
                 "landmarks",
             ),
+            # an edit that is done after another starts from a photo with that one in it
             "forward": (
-                "strength",
                 *DECODING,
                 "plan_first",
                 "state_refresh",
                 "num_images_per_prompt",
-                "seed",
-                "generator",
-                "callback_on_step_end",
-                "progress_bar",
+                *SEEDING,
+                *WATCHING,
+                *blending,
             ),
-            "postprocess": ("composite", "keep_tone", "feather", "face"),
+            "postprocess": (*blending, "output_type"),
         }
         return split_parameters(kwargs, *names.values())  # type: ignore[return-value]
 
-    def run_single(
-        self,
-        inputs: dict[str, Any],
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-    ) -> list[dict[str, Any]]:
-        """One photo: the edits that its prompt asks for, one after the other."""
-        options = dict(preprocess_params)
-        strict, force = options.pop("strict", True), options.pop("force", False)
+    def preprocess(
+        self, source: PipelineInput, prompt: Any = None, strict: bool = True, force: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        """One photo → the plan of the first edit that its prompt asks for, and what is to be done after it."""
         at_once = options.get("mask_image") is not None or options.get("region") is not None
-        first, *others = read_requests(options.pop("prompt", None), strict, at_once)
-        stages = forward_params, postprocess_params
-        results = self._run_request(inputs, first, force, options, *stages)
-        for request in others:
-            results = [self._go_on(result, inputs, request, force, options, *stages) for result in results]
-        return sorted(results, key=lambda result: -(result["match_score"] or 0.0))
+        first, *others = read_requests(prompt, strict, at_once)
+        plan = self.plan(self.load(source), first, **options)
+        return {"plan": plan, "others": others, "options": options, "force": force, "name": source.name}
 
-    def _run_request(
+    def _forward(
         self,
-        inputs: dict[str, Any],
-        request: EditRequest,
-        force: bool,
-        options: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
+        states: list[dict[str, Any]],
+        composite: CompositeMode | Literal["refined"] | None = None,
+        keep_tone: bool | None = None,
+        feather: float | None = None,
+        face: str | int = "largest",
+        **drawing: Any,
     ) -> list[dict[str, Any]]:
-        """The candidates of one pass, with what the heads say of them; the photo as it is where they find all there that is asked for."""
-        prepared = self.preprocess(inputs, request, **options)
-        before = self._verify(request, torch.cat([edit["pixel_values"] for edit in prepared["edits"]]))
-        if not force and not prepared["hole"] and request.is_settled(before):
-            results = [self._unchanged(prepared, forward_params.get("seed"), postprocess_params.get("face"))]
-            note = f'the face is "{request.told}" already: nothing was painted; force=True edits it all the same'
-        else:
-            results = self.postprocess(self.forward(prepared, **forward_params), **postprocess_params)
-            note = None
+        """Draws the edits: the first of all photos, then the next one of those that have more, on what came out."""
+        plans, seeds, force = ([state[name] for state in states] for name in ("plan", "seeds", "force"))
+        edited = [[each] for each in self._draw(plans, seeds, force, **drawing)]
+        earlier: list[list[dict[str, Any]]] = [[] for _ in states]
+        for turn in range(max(len(state["others"]) for state in states)):
+            going = [index for index, state in enumerate(states) if turn < len(state["others"])]
+            for index in going:
+                earlier[index] = self._results(edited[index], earlier[index], composite, keep_tone, feather, face)
+                edited[index] = []
+            for candidate in range(max(len(earlier[index]) for index in going)):
+                having = [index for index in going if candidate < len(earlier[index])]
+                plans, seeds = [], []
+                for index in having:
+                    state, result = states[index], earlier[index][candidate]
+                    photo = self.load(PipelineInput(result["image"], state["name"]))
+                    plans.append(self.plan(photo, state["others"][turn], **state["options"]))
+                    seeds.append([result["seed"]])
+                drawn = self._draw(plans, seeds, [states[index]["force"] for index in having], **drawing)
+                for index, each in zip(having, drawn, strict=True):
+                    edited[index].append(each)
+        return [{"edited": drawn, "earlier": results} for drawn, results in zip(edited, earlier, strict=True)]
+
+    def postprocess(
+        self,
+        outputs: dict[str, Any],
+        composite: CompositeMode | Literal["refined"] | None = None,
+        keep_tone: bool | None = None,
+        feather: float | None = None,
+        face: str | int = "largest",
+        output_type: OutputType = "pil",
+    ) -> GeneratedPictures:
+        results = self._results(outputs["edited"], outputs["earlier"], composite, keep_tone, feather, face)
+        results.sort(key=lambda result: -(result["match_score"] or 0.0))
+        return GeneratedPictures({**each, "image": as_output_type(each["image"], output_type)} for each in results)
+
+    def _results(
+        self, edited: Sequence[EditedPhoto], earlier: Sequence[dict[str, Any]], *blending: Any
+    ) -> list[dict[str, Any]]:
+        """What was drawn of one photo → its results; with `earlier` ones these, each after what was drawn on it."""
+        results = [self._finish(each, *blending) for each in edited]
+        if not earlier:
+            return results[0]
+        return [_after_another(before, after[0]) for before, after in zip(earlier, results, strict=True)]
+
+    def _finish(self, edited: EditedPhoto, *blending: Any) -> list[dict[str, Any]]:
+        """The candidates of one pass in the photo, best first, with what the heads say of them."""
+        results = [self._unchanged(edited, *blending)] if edited.note else self._blend(edited, *blending)
+        request, before = edited.plan.request, edited.before
         for result in results:
-            after = self._verify(request, self.processor(images=list(as_list(result["face"])))["pixel_values"])
+            pixels = self.processor(images=list(as_list(result["face"])))["pixel_values"]
+            after = self._verify(request.targets, pixels)
             result["edits"] = [intent.edit.name for intent in request.intents]
             result["verified"] = {
                 name: {"before": float(np.mean(before[name])), "after": float(np.mean(after[name]))} for name in before
             }
-            result["note"] = note
+            result["note"] = edited.note
         return results
 
-    def _go_on(
-        self,
-        result: dict[str, Any],
-        inputs: dict[str, Any],
-        request: EditRequest,
-        force: bool,
-        *stages: dict[str, Any],
-    ) -> dict[str, Any]:
-        """A result after one more edit, with its own seed."""
-        options, forward_params, postprocess_params = stages
-        forward_params = {name: value for name, value in forward_params.items() if name != "generator"}
-        forward_params |= {"seed": result["seed"], "num_images_per_prompt": 1}
-        photo = {"image": result["image"], "name": inputs["name"]}
-        after = self._run_request(photo, request, force, options, forward_params, postprocess_params)[0]
-        masks = [
-            Image.fromarray(np.maximum(np.asarray(earlier), np.asarray(later)))
-            for earlier, later in zip(as_list(result["mask"]), as_list(after["mask"]), strict=True)
-        ]
-        scores = [each["match_score"] for each in (result, after) if each["match_score"] is not None]
-        notes = [each["note"] for each in (result, after) if each["note"] is not None]
-        return {
-            **after,
-            "prompt": f"{result['prompt']}, {after['prompt']}",
-            "mask": masks if isinstance(after["mask"], list) else masks[0],
-            "match_score": float(np.mean(scores)) if scores else None,
-            "guidance_kl": float(np.mean([result["guidance_kl"], after["guidance_kl"]])),
-            "edits": result["edits"] + after["edits"],
-            "verified": result["verified"] | after["verified"],
-            "note": "; ".join(notes) or None,
-        }
-
-    def _verify(self, request: EditRequest, pixels: torch.Tensor) -> dict[str, list[float]]:
+    def _verify(self, targets: Mapping[str, Target], pixels: torch.Tensor) -> dict[str, list[float]]:
         """What the model's own heads say of faces [B, 3, S, S], see [`probabilities`]."""
-        return probabilities(self.model, pixels.to(self.device, self.model.dtype), request.targets)
+        return probabilities(self.model, pixels.to(self.device), targets)
 
-    def _unchanged(self, prepared: dict[str, Any], seed: int | None, face: str | int | None) -> dict[str, Any]:
+    @staticmethod
+    def _unchanged(edited: EditedPhoto, *blending: Any) -> dict[str, Any]:
         """The result of an edit that there was no need for."""
-        found = [edit["face"] for edit in prepared["edits"]]
+        found = [each.face for each in edited.plan.faces]
         masks = [Image.new("L", each.crop.size) for each in found]
-        single = face != "all"
+        single = blending[-1] != "all"
         return {
-            "image": prepared["photo"],
-            "prompt": prepared["told"],
+            "image": edited.plan.photo,
+            "prompt": edited.plan.told,
             "face": found[0].crop if single else [each.crop for each in found],
             "mask": masks[0] if single else masks,
             "match_score": None,
             "guidance_kl": 0.0,
             "box": found[0].box if single else [each.box for each in found],
-            "seed": seed,
+            "seed": edited.seeds[0],
         }
 
-    def preprocess(
+    def plan(
         self,
-        inputs: dict[str, Any],
+        photo: Image.Image,
         request: EditRequest,
         negative_prompt: str | None = None,
         source_prompt: str | None = None,
@@ -250,50 +290,50 @@ class GuidedFaceEditingPipeline(FacePipeline):
         mask_image: Any = None,
         hole: bool = False,
         region: str | list[str] | None = None,
+        strength: float = 1.0,
         **find: Any,
-    ) -> dict[str, Any]:
-        photo = self.load(inputs)
+    ) -> EditPlan:
+        """
+        What an edit will do to a photo; for the parameters see the class.
+
+        Raises:
+            ValueError: parameters that make no sense, or not together.
+            FaceNotFoundError: no such face.
+        """
         if mask_image is not None and region is not None:
             raise ValueError("give mask_image or region, not both")
         if hole and mask_image is None:
             raise ValueError("a hole needs its mask_image: white where the photo is damaged or covered")
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must lie in (0, 1], got {strength}")
         names = None if mask_image is not None else self._region_names(request, region)
         photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
-        faces = self.find_faces(photo, **find)
-        edits = [self._prepare(photo, face, names, request.new_colour, photo_mask, hole) for face in faces]
+        faces = [
+            self._plan_face(photo, face, names, request.new_colour, photo_mask, hole)
+            for face in self.find_faces(photo, **find)
+        ]
+        if strength < 1:
+            faces = [_in_part(each) for each in faces]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
-        return {
-            "photo": photo,
-            "photo_mask": photo_mask,
-            "edits": edits,
-            "hole": hole,
-            "request": request,
-            "told": told,
-            "text": text,
-            "negative": self._optional("negative_prompt", negative_prompt),
-            "source": self._optional("source_prompt", source_prompt),
-        }
+        captions = {"": text}
+        for name, given in (("negative", negative_prompt), ("source", source_prompt)):
+            if given is not None:
+                captions[name] = Captions(**encode_prompt(self.processor, f"{name}_prompt", given))
+        return EditPlan(photo, photo_mask, tuple(faces), hole, request, told, captions, strength)
 
-    def _told(self, prompt: str, expand: bool) -> tuple[str, BatchFeature]:
+    def _told(self, prompt: str, expand: bool) -> tuple[str, Captions]:
         """What the model is told, and its tokens: the prompt, expanded where that is wanted and fits into what the model reads."""
         told = expanded(prompt) if expand else prompt
         text = encode_prompt(self.processor, "prompt", prompt)  # complains about what the user wrote
         if told != prompt:
             longer = self.processor(text=[told])
-            fits = len(self.processor.tokenizer(told, verbose=False)["input_ids"]) == longer["input_ids"].shape[1]
-            return (told, longer) if fits else (prompt, text)
-        return prompt, text
-
-    def _optional(self, name: str, text: str | None) -> dict[str, torch.Tensor]:
-        """A second caption as arguments of `generate`; none where it is not given."""
-        if text is None:
-            return {}
-        encoded = encode_prompt(self.processor, name, text)
-        return {f"{name.removesuffix('_prompt')}_{key}": tensor for key, tensor in encoded.items()}
+            if len(self.processor.tokenizer(told, verbose=False)["input_ids"]) == longer["input_ids"].shape[1]:
+                return told, Captions(**longer)
+        return prompt, Captions(**text)
 
     @staticmethod
     def _region_names(request: EditRequest, region: str | list[str] | None) -> list[str] | None:
@@ -305,7 +345,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
         smiles = "smile" in request.regions
         return ["smiling_mouth" if smiles and region_key(name) == "mouth" else name for name in as_list(region)]
 
-    def _prepare(
+    def _plan_face(
         self,
         photo: Image.Image,
         face: AlignedFace,
@@ -313,21 +353,22 @@ class GuidedFaceEditingPipeline(FacePipeline):
         new_colour: bool,
         photo_mask: np.ndarray | None,
         hole: bool,
-    ) -> dict[str, Any]:
-        """One face: its pixels, the cells to redraw, the mask of the crop that bounds what may change, hair whose colour alone changes."""
+    ) -> FacePlan:
+        """What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt will say."""
         grid, size = self.model.config.grid_size, self.face_size
-        cells, bound, hair, crown, gone = None, None, None, None, None
+        area: EditArea | None = None
+        crown = None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
             new_colour = new_colour and "hair" in map(region_key, names)
             if new_colour and parsing is not None:
                 parsing = refine_hair(photo, parsing)
             area = named_area(names, grid, size, parsing, new_colour=new_colour)
-            cells, bound, gone = area.cells, area.bound, area.gone
-            if set(map(region_key, names)) == {"hair"}:
-                hair = area.hair  # beside another edit it is painted: its colour would run over glasses and skin
             if parsing is not None and area.hair is not None and face.matrix is not None:
                 crown = find_crown(photo.size, parsing, area.hair)
+            if set(map(region_key, names)) != {"hair"}:
+                # beside another edit hair is painted: its colour would run over glasses and skin
+                area = replace(area, hair=None)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -339,74 +380,142 @@ class GuidedFaceEditingPipeline(FacePipeline):
             cells = covered_cells(bound, grid) if hole else mask_to_cells(bound, grid)
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
-        pixels = self.processor(images=[face.crop])["pixel_values"]
-        return {
-            "face": face,
-            "pixel_values": pixels,
-            "cells": cells,
-            "bound": bound,
-            "hair": hair,
-            "crown": crown,
-            "gone": gone,
-        }
+            area = EditArea(cells, bound)
+        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, crown)
 
-    def _forward(
+    def _draw(
+        self, plans: Sequence[EditPlan], seeds: Sequence[Sequence[int]], force: Sequence[bool], **options: Any
+    ) -> list[EditedPhoto]:
+        """What the model draws of photos under their plans, all at once; nothing of those whose faces have all that is asked for."""
+        watching = self.watching(**{name: options.pop(name) for name in WATCHING if name in options})
+        before = self._verified_before(plans)
+        notes = [
+            f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
+            if not forced and not plan.hole and plan.request.is_settled(seen)
+            else None
+            for plan, forced, seen in zip(plans, force, before, strict=True)
+        ]
+        faces: list[list[EditedFace]] = [[] for _ in plans]
+        # One face of each photo at a time: a photo with many is not a larger batch than was asked for.
+        for number in range(max(len(plan.faces) for plan in plans)):
+            having = [index for index, plan in enumerate(plans) if notes[index] is None and number < len(plan.faces)]
+            drawings = self._drawings(
+                [(plans[index], plans[index].faces[number], seeds[index]) for index in having], **options
+            )
+            for index, face in zip(having, self._draw_faces(drawings, watching), strict=True):
+                faces[index].append(face)
+        return [
+            EditedPhoto(plan, tuple(each), tuple(drawn), seen, note)
+            for plan, each, drawn, seen, note in zip(plans, seeds, faces, before, notes, strict=True)
+        ]
+
+    def _verified_before(self, plans: Sequence[EditPlan]) -> list[dict[str, list[float]]]:
+        """What the model's own heads say of the faces of each plan, as they are."""
+        targets = {name: target for plan in plans for name, target in plan.request.targets.items()}
+        counts = [len(plan.faces) for plan in plans]
+        found = self._verify(targets, torch.cat([face.pixel_values for plan in plans for face in plan.faces]))
+        starts = np.cumsum([0, *counts])
+        return [
+            {name: found[name][start : start + count] for name in plan.request.targets if name in found}
+            for plan, start, count in zip(plans, starts, counts, strict=False)
+        ]
+
+    def _drawings(
         self,
-        inputs: dict[str, Any],
-        strength: float = 1.0,
-        num_images_per_prompt: int = 1,
-        seed: int | None = None,
-        generator: torch.Generator | None = None,
+        faces: Sequence[tuple[EditPlan, FacePlan, Sequence[int]]],
         plan_first: bool | None = None,
-        callback_on_step_end: Callable | None = None,
-        progress_bar: bool = False,
         **decoding: Any,
-    ) -> dict[str, Any]:
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength must lie in (0, 1], got {strength}")
-        if num_images_per_prompt < 1:
-            raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
-        seeds = candidate_seeds(seed, generator, num_images_per_prompt)
-        captions = {**inputs["text"], **inputs["negative"], **inputs["source"]}
-        for edit in inputs["edits"]:
-            tokenizer = self.model.image_tokenizer
-            latents = tokenizer.checked_latents(edit["pixel_values"].to(self.model.dtype))
-            codes = tokenizer.quantizer(latents)[1].flatten(1)
-            cells, bound = edit["cells"], edit["bound"]
-            if strength < 1:
-                edit["hair"] = edit["crown"] = None  # what of the hair has a new colour is not known
-                if cells is not None and bound is not None:
-                    cells = cells & mask_to_cells(bound, len(cells))  # what is put back is no share of the edit
-            mask = self._cells_to_redraw(cells, codes, {**inputs["text"], **inputs["source"]}, strength)
-            colour_alone = edit["hair"] is not None
-            scale = {"guidance_scale": HAIR_COLOUR_GUIDANCE} if colour_alone else {}
-            arguments = {
-                **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
-                "image_codes": codes.expand(len(seeds), -1),
-                "image_mask": mask.expand(len(seeds), -1),
-                "generator": [torch.Generator().manual_seed(each) for each in seeds],
-                "callback_on_step_end": self._with_pictures(callback_on_step_end),
-                "progress_bar": progress_bar,
-            }
+    ) -> list[_Drawing]:
+        """Faces with their plans and seeds → ready to be drawn, each with its options: what suits its edit, then what the user says."""
+        if not faces:
+            return []
+        tokenizer = self.model.image_tokenizer
+        latents = tokenizer.checked_latents(torch.cat([face.pixel_values for _, face, _ in faces]).to(self.device))
+        codes = tokenizer.quantizer(latents)[1].flatten(1)
+        drawings = []
+        for row, (plan, face, seeds) in enumerate(faces):
+            own = slice(row, row + 1)
+            colour_alone = face.area is not None and face.area.hair is not None
+            suiting = {"guidance_scale": HAIR_COLOUR_GUIDANCE} if colour_alone else {}
             # what suits an edit suits it only as it was measured: with the plan or without, on hair that was found
-            row = {} if inputs["request"].new_colour and not colour_alone else dict(inputs["request"].defaults)
-            planned = self._draws_plan_first(plan_first, colour_alone, row.get("plan_first"))
-            if row.pop("plan_first", planned) == planned:
-                scale |= row
-            if planned:
-                plan = tokenizer.encode_plan(latents=latents).expand(len(seeds), -1)
-                options = {**PLAN_DEFAULTS, **scale, **decoding}
-                output = self.model.generate_plan_first(**arguments, plan_codes=plan, **options)
-                edit["redrawn"] = output.filled
+            measured = {} if plan.request.new_colour and not colour_alone else dict(plan.request.defaults)
+            planned = self._draws_plan_first(plan_first, colour_alone, measured.get("plan_first"))
+            if measured.pop("plan_first", planned) == planned:
+                suiting |= measured
+            drawings.append(
+                _Drawing(
+                    face,
+                    codes[own],
+                    tokenizer.encode_plan(latents=latents[own]) if planned else None,
+                    self._cells_to_redraw(plan, face, codes[own]),
+                    plan.captions,
+                    tuple(seeds),
+                    {**(PLAN_DEFAULTS if planned else DEFAULTS), **suiting, **decoding},
+                )
+            )
+        return drawings
+
+    def _draw_faces(self, drawings: Sequence[_Drawing], watching: dict[str, Any]) -> list[EditedFace]:
+        """Draws faces, those together that go together."""
+        groups: list[list[int]] = []
+        for index, each in enumerate(drawings):
+            group = next((group for group in groups if drawings[group[0]].goes_with(each)), None)
+            if group is None:
+                groups.append([index])
             else:
-                output = self.model.generate(**arguments, **{**DEFAULTS, **scale, **decoding})
-                edit["redrawn"] = mask.expand(len(seeds), -1)
-            decoded = self.model.image_tokenizer.decode(torch.cat([codes, output.codes]))
-            if not torch.isfinite(decoded).all():
-                raise FloatingPointError("the decoded pixels are not finite: the checkpoint is damaged")
-            edit["decoded"] = decoded.add(1).div(2).permute(0, 2, 3, 1)
-            edit["match_scores"], edit["guidance_kl"] = output.match_scores, output.guidance_kl
-        return {**inputs, "seeds": seeds}
+                group.append(index)
+        drawn: dict[int, EditedFace] = {}
+        for group in groups:
+            faces = self._draw_group([drawings[index] for index in group], watching)
+            drawn |= zip(group, faces, strict=True)
+        return [drawn[index] for index in range(len(drawings))]
+
+    def _draw_group(self, drawings: Sequence[_Drawing], watching: dict[str, Any]) -> list[EditedFace]:
+        """Draws faces in one batch, whose rows are the candidates of the first, then those of the second, …"""
+        counts = [len(each.seeds) for each in drawings]
+        repeats = torch.tensor(counts, device=self.device)
+
+        def rows(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+            return torch.cat(list(parts)).repeat_interleave(repeats, 0)
+
+        mask = rows([each.mask for each in drawings])
+        arguments: dict[str, Any] = {
+            **self.caption_arguments([each.captions for each in drawings], counts),
+            "image_codes": rows([each.codes for each in drawings]),
+            "image_mask": mask,
+            "generator": [torch.Generator().manual_seed(seed) for each in drawings for seed in each.seeds],
+            **watching,
+            **drawings[0].options,
+        }
+        plans = [each.plan_codes for each in drawings if each.plan_codes is not None]
+        output: GPTFaceGenerationOutput
+        if plans:
+            output = self.model.generate_plan_first(**arguments, plan_codes=rows(plans))
+        else:
+            output = self.model.generate(**arguments)
+        redrawn = (mask if output.filled is None else output.filled).split(counts)
+        grids = [
+            grid
+            for each, codes in zip(drawings, output.codes.split(counts), strict=True)
+            for grid in (each.codes, codes)
+        ]
+        decoded = self.model.image_tokenizer.decode(torch.cat(grids))
+        if not torch.isfinite(decoded).all():
+            raise FloatingPointError("the decoded pixels are not finite: the checkpoint is damaged")
+        pixels = decoded.add(1).div(2).permute(0, 2, 3, 1).split([len(grid) for grid in grids])
+        scores, divergences = (each.split(counts) for each in (output.match_scores, output.guidance_kl))
+        side = self.model.config.grid_size
+        return [
+            EditedFace(
+                each.face,
+                redrawn[index].cpu().numpy().reshape(-1, side, side),
+                pixels[2 * index][0].float().cpu().numpy(),
+                pixels[2 * index + 1].float().cpu().numpy(),
+                tuple(scores[index].tolist()),
+                tuple(divergences[index].tolist()),
+            )
+            for index, each in enumerate(drawings)
+        ]
 
     def _draws_plan_first(self, wanted: bool | None, colour_alone: bool, suits: bool | None) -> bool:
         trained = self.model.config.plan_trained
@@ -416,101 +525,87 @@ class GuidedFaceEditingPipeline(FacePipeline):
             return wanted
         return trained and not colour_alone and suits is not False
 
-    def _with_pictures(self, callback: Callable | None) -> Callable | None:
-        """The user's callback, given the partial pictures too; they are decoded for nobody else."""
-        if callback is None:
-            return None
-
-        def on_step_end(step: int, state: dict[str, Any]) -> None:
-            tokenizer, codes = self.model.image_tokenizer, state["codes"]
-            coarse = self.model.config.is_plan(codes.shape[1])
-            images = self.processor.pixels_to_pil((tokenizer.decode_plan if coarse else tokenizer.decode)(codes))
-            callback(step, {**state, "images": images})
-
-        return on_step_end
-
-    def _cells_to_redraw(
-        self, cells: np.ndarray | None, codes: torch.Tensor, text: dict[str, torch.Tensor], strength: float
-    ) -> torch.Tensor:
-        """Cells [1, N] bool: all of the region, or the share `strength` that the match with the prompt depends on most."""
-        if cells is None:
+    def _cells_to_redraw(self, plan: EditPlan, face: FacePlan, codes: torch.Tensor) -> torch.Tensor:
+        """Cells [1, N] bool: all of the area, or the share of it that the match with the prompt depends on most."""
+        strength = plan.strength
+        if face.area is None:
             region = torch.ones_like(codes, dtype=torch.bool)
             strength = strength * 0.25  # "auto" is about a part of the face, as the named regions are
         else:
-            region = torch.from_numpy(cells.reshape(1, -1)).to(codes.device)
+            region = torch.from_numpy(face.area.cells.reshape(1, -1)).to(codes.device)
         if strength == 1 or not region.any():
             return region
-        saliency = self.model.saliency(codes, **text).masked_fill(~region, -1.0)
+        judged = {name: caption for name, caption in plan.captions.items() if name != "negative"}
+        saliency = self.model.saliency(codes, **self.caption_arguments([judged], [1])).masked_fill(~region, -1.0)
         count = max(1, round(strength * int(region.sum())))
         return torch.zeros_like(region).scatter(1, saliency.topk(count, dim=1).indices, True)
 
-    def postprocess(
+    def _blend(
         self,
-        outputs: dict[str, Any],
-        composite: CompositeMode | Literal["refined"] | None = None,
-        keep_tone: bool | None = None,
-        feather: float | None = None,
-        face: str | int = "largest",
+        drawn: EditedPhoto,
+        composite: CompositeMode | Literal["refined"] | None,
+        keep_tone: bool | None,
+        feather: float | None,
+        face: str | int,
     ) -> list[dict[str, Any]]:
-        hole, refiner = outputs["hole"], self.model.image_tokenizer.refiner
+        """The candidates of one pass in the photo, best first."""
+        plan = drawn.plan
+        hole, refiner = plan.hole, self.model.image_tokenizer.refiner
         if composite == "refined" and refiner is None:
             raise ValueError('this checkpoint has no refiner: leave composite="refined" out')
         if composite is None and refiner is not None:
             composite = "refined"
         composite = composite or ("replace" if hole else "adaptive")
         if keep_tone is None:
-            keep_tone = not hole and outputs["request"].expression
+            keep_tone = not hole and plan.request.expression
         if feather is None:
             feather = REFINED_FEATHER_RADIUS if composite == "refined" else FEATHER_RADIUS
             feather = HOLE_FEATHER_RADIUS if hole else feather
         if not 0 <= feather < self.face_size:
             raise ValueError(f"feather must lie in 0…{self.face_size - 1} pixels of the crop, got {feather}")
-        grid, size = self.model.config.grid_size, self.face_size
-        photo: Image.Image = outputs["photo"]
-        description = describe(self.model, outputs["request"].text, EDITED)
+        size, photo = self.face_size, plan.photo
+        description = describe(self.model, plan.request.text, EDITED)
         results = []
-        for index, seed in enumerate(outputs["seeds"]):
+        for index, seed in enumerate(drawn.seeds):
             image, faces, masks = photo, [], []
-            for edit in outputs["edits"]:
-                cells = edit["redrawn"][index].cpu().numpy().reshape(grid, grid)
-                mask = fade_inwards(cells_to_mask(cells, size), feather)
-                if edit["bound"] is not None:
-                    mask = np.minimum(mask, fade_inwards(edit["bound"], feather))
-                decoded = edit["decoded"].float().cpu().numpy()
-                edited, reconstruction = decoded[index + 1], decoded[0]
+            for each in drawn.faces:
+                face_plan, area = each.plan, each.plan.area
+                mask = fade_inwards(cells_to_mask(each.redrawn[index], size), feather)
+                if area is not None and area.bound is not None:
+                    mask = np.minimum(mask, fade_inwards(area.bound, feather))
+                edited, reconstruction = each.edited[index], each.reconstruction
                 # of hair whose colour alone changes the strands stay: there is nothing to draw
-                recolour = edit["hair"] is not None and composite in ("refined", "adaptive")
-                if composite == "refined" and refiner is not None and not recolour:
+                hair = area.hair if area is not None and composite in ("refined", "adaptive") else None
+                if composite == "refined" and refiner is not None and hair is None:
                     pixels = (edited, reconstruction, mask)
-                    image, crop = self._refined(image, edit, refiner, *pixels, keep_tone, outputs["photo_mask"])
+                    image, crop = self._refined(image, face_plan, refiner, *pixels, keep_tone, plan.photo_mask)
                 else:
                     mode: CompositeMode = "adaptive" if composite == "refined" else composite
                     if keep_tone and mode != "replace":
                         edited = match_tone(edited, reconstruction, mask)
                     kept = None
-                    if recolour:
-                        edited, kept = recolour_hair(edited, reconstruction, edit["hair"])
+                    if hair is not None:
+                        edited, kept = recolour_hair(edited, reconstruction, hair)
                     image, crop = self._composite(
-                        image, edit["face"], edited, reconstruction, mask, mode, outputs["photo_mask"], kept
+                        image, face_plan.face, edited, reconstruction, mask, mode, plan.photo_mask, kept
                     )
-                if edit["crown"] is not None:
-                    before, after = (np.asarray(each, np.float32) / 255 for each in (edit["face"].crop, crop))
-                    image = recolour_crown(image, edit["crown"], before, after)
-                if hole:  # strokes were filled before
-                    mask = np.maximum(mask, edit["bound"])
+                if face_plan.crown is not None:
+                    before, after = (np.asarray(picture, np.float32) / 255 for picture in (face_plan.face.crop, crop))
+                    image = recolour_crown(image, face_plan.crown, before, after)
+                if hole and area is not None and area.bound is not None:  # strokes were filled before
+                    mask = np.maximum(mask, area.bound)
                 faces.append(crop)
                 masks.append(Image.fromarray(np.rint(mask * 255).astype(np.uint8)))
             for picture in (image, *faces):
                 mark(picture, description, seed)
-            scores, divergences = (
-                [float(edit[name][index]) for edit in outputs["edits"]] for name in ("match_scores", "guidance_kl")
-            )
-            boxes = [edit["face"].box for edit in outputs["edits"]]
+            scores = [each.match_scores[index] for each in drawn.faces]
+            divergences = [each.guidance_kl[index] for each in drawn.faces]
+            boxes = [each.plan.face.box for each in drawn.faces]
             single = face != "all"
             results.append(
                 {
                     "image": image,
-                    "prompt": outputs["told"],
+                    "prompt": plan.told,
                     "face": faces[0] if single else faces,
                     "mask": masks[0] if single else masks,
                     "match_score": float(np.mean(scores)),
@@ -524,7 +619,7 @@ class GuidedFaceEditingPipeline(FacePipeline):
     def _refined(
         self,
         photo: Image.Image,
-        edit: dict[str, Any],
+        plan: FacePlan,
         refiner: GPTFaceRefiner,
         edited: np.ndarray,
         reconstruction: np.ndarray,
@@ -533,9 +628,9 @@ class GuidedFaceEditingPipeline(FacePipeline):
         photo_mask: np.ndarray | None,
     ) -> tuple[Image.Image, Image.Image]:
         """The photo and the crop with the edit as the refiner draws it."""
-        face: AlignedFace = edit["face"]
+        face, gone = plan.face, None if plan.area is None else plan.area.gone
         matrix = self._to_crop(photo, face)
-        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone, edit["gone"])
+        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone, gone)
         pasted = paste_back(photo, refined.pixels, refined.mask, refined.matrix, "replace", None, photo_mask)
         original = np.asarray(face.crop, dtype=np.float32) / 255
         crop = composite_crop(original, refined.shrunk(self.face_size), mask, "replace")
@@ -566,3 +661,32 @@ class GuidedFaceEditingPipeline(FacePipeline):
         matrix = self._to_crop(photo, face)
         pasted = paste_back(photo, edited, mask, matrix, mode, reconstruction, photo_mask, kept)
         return pasted, crop_image
+
+
+def _in_part(plan: FacePlan) -> FacePlan:
+    """A plan of which a share is to be done: which part of the hair has a new colour is not known, and what is put back is no share."""
+    area = plan.area
+    if area is not None:
+        cells = area.cells if area.bound is None else area.cells & mask_to_cells(area.bound, len(area.cells))
+        area = replace(area, cells=cells, hair=None)
+    return replace(plan, area=area, crown=None)
+
+
+def _after_another(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """The result of an edit of a result, as one of both edits."""
+    masks = [
+        Image.fromarray(np.maximum(np.asarray(before), np.asarray(after)))
+        for before, after in zip(as_list(earlier["mask"]), as_list(later["mask"]), strict=True)
+    ]
+    scores = [each["match_score"] for each in (earlier, later) if each["match_score"] is not None]
+    notes = [each["note"] for each in (earlier, later) if each["note"] is not None]
+    return {
+        **later,
+        "prompt": f"{earlier['prompt']}, {later['prompt']}",
+        "mask": masks if isinstance(later["mask"], list) else masks[0],
+        "match_score": float(np.mean(scores)) if scores else None,
+        "guidance_kl": float(np.mean([earlier["guidance_kl"], later["guidance_kl"]])),
+        "edits": earlier["edits"] + later["edits"],
+        "verified": earlier["verified"] | later["verified"],
+        "note": "; ".join(notes) or None,
+    }

@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from transformers import Pipeline
 
-from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
-from gptface.processing.processing_gptface import GPTFaceProcessor
+from gptface.modeling_gptface.generation_inputs import Captions
 from gptface.processing.provenance import GENERATED, describe, mark
 
-from .prompts import DECODING, candidate_seeds, encode_prompt, split_parameters
+from .batched_pipeline import PipelineInput
+from .picture_generation import WATCHING, GeneratedPictures, OutputType, PictureGeneration, as_output_type
+from .prompts import DECODING, SEEDING, encode_prompt, split_parameters
 
 DEFAULTS = {
     "num_inference_steps": 16,
@@ -19,89 +19,89 @@ DEFAULTS = {
 }
 
 
-class TextToFacePipeline(Pipeline):
+class TextToFacePipeline(PictureGeneration):
     """
     Makes aligned faces under a prompt.
 
     ```python
     make = pipeline("text-to-face")
-    make("a smiling woman with blond hair", seed=0)[0]["image"].save("face.png")
+    make("a smiling woman with blond hair", seed=0).images[0].save("face.png")
     ```
 
     Parameters of a call:
-        prompts: what the face should be: a string, or a list of strings.
-        negative_prompt: what to move away from; acts through `guidance_scale`.
+        prompt: what the face should be: a string, a list of strings, a stream of them or of rows `{"prompt": …}`.
+        negative_prompt: what to move away from, one or one for each prompt; acts through `guidance_scale`.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
-        seed or generator: the same seed gives the same picture.
+        seed or generator: the same seed gives the same picture; a list of generators has one for each candidate of each prompt.
         num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
         guidance_scale: classifier-free guidance, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
+        output_type: `"pil"`, `"np"` or `"pt"`, see [`as_output_type`].
+        callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
+        batch_size: prompts that go through the model at once.
 
-    Returns for one prompt a list of dicts, best first: `image` (PIL, the model's size), `match_score`, `guidance_kl`, `seed`;
-    for a list of prompts a list of lists.
+    Returns for one prompt a list of dicts, best first, whose pictures are its `.images`: `image` (the model's size), `match_score`,
+    `guidance_kl`, `seed`; for a list of prompts a list of lists.
     """
 
-    model: GPTFaceForGuidedGeneration
-    processor: GPTFaceProcessor
+    input_name = "prompt"
+    per_input = ("negative_prompt", *SEEDING)
+    required_parts = ("gptface.", "lm_head.")
 
-    _load_processor = True  # type: ignore[assignment]
-    _load_image_processor = _load_feature_extractor = _load_tokenizer = False  # type: ignore[assignment]
-
-    def __call__(self, prompts: str | list[str], **kwargs: Any) -> Any:
-        if isinstance(prompts, str) or not isinstance(prompts, list | tuple):
-            return super().__call__({"prompt": prompts}, **kwargs)
-        return [super(TextToFacePipeline, self).__call__({"prompt": prompt}, **kwargs) for prompt in prompts]
+    def __call__(self, prompt: Any = None, *, prompts: Any = None, **kwargs: Any) -> Any:
+        return super().__call__(prompt if prompts is None else prompts, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        forward = (
-            "num_images_per_prompt",
-            "seed",
-            "generator",
-            *DECODING,
-            "progress_bar",
-        )
-        return split_parameters(kwargs, ("negative_prompt",), forward, ())  # type: ignore[return-value]
+        forward = ("num_images_per_prompt", *SEEDING, *DECODING, *WATCHING)
+        return split_parameters(kwargs, ("negative_prompt",), forward, ("output_type",))  # type: ignore[return-value]
 
-    def preprocess(self, inputs: dict[str, Any], negative_prompt: str | None = None) -> dict[str, Any]:
-        prompt = inputs["prompt"]
+    def preprocess(self, source: PipelineInput, negative_prompt: str | None = None) -> dict[str, Any]:
+        prompt = source.value
         if not isinstance(prompt, str) or not prompt.strip():
             raise ValueError(f'prompt must say what the face should be, for example "a smiling man"; got {prompt!r}')
-        negative = {}
+        captions = {"": Captions(**encode_prompt(self.processor, "prompt", prompt))}
         if negative_prompt is not None:
-            encoded = encode_prompt(self.processor, "negative_prompt", negative_prompt)
-            negative = {f"negative_{name}": tensor for name, tensor in encoded.items()}
-        return {"prompt": prompt, "text": encode_prompt(self.processor, "prompt", prompt), "negative": negative}
+            captions["negative"] = Captions(**encode_prompt(self.processor, "negative_prompt", negative_prompt))
+        return {"prompt": prompt, "captions": captions}
 
-    def _forward(
-        self,
-        inputs: dict[str, Any],
-        num_images_per_prompt: int = 1,
-        seed: int | None = None,
-        generator: torch.Generator | None = None,
-        progress_bar: bool = False,
-        **decoding: Any,
-    ) -> dict[str, Any]:
-        if num_images_per_prompt < 1:
-            raise ValueError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
-        seeds = candidate_seeds(seed, generator, num_images_per_prompt)
-        captions = {**inputs["text"], **inputs["negative"]}
-        output = self.model.generate(
-            **{name: tensor.expand(len(seeds), -1) for name, tensor in captions.items()},
-            **{**DEFAULTS, **decoding},
-            generator=[torch.Generator().manual_seed(each) for each in seeds],
-            progress_bar=progress_bar,
-        )
-        return {**output, "prompt": inputs["prompt"], "seeds": seeds}
+    def _forward(self, states: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
+        watching = self.watching(**{name: options.pop(name) for name in WATCHING if name in options})
+        made: list[dict[str, Any]] = [{} for _ in states]
+        for names in dict.fromkeys(tuple(state["captions"]) for state in states):  # with a negative prompt, or without
+            group = [index for index, state in enumerate(states) if tuple(state["captions"]) == names]
+            seeds = [states[index]["seeds"] for index in group]
+            counts = [len(each) for each in seeds]
+            output = self.model.generate(
+                **self.caption_arguments([states[index]["captions"] for index in group], counts),
+                **{**DEFAULTS, **options},
+                generator=[torch.Generator().manual_seed(seed) for each in seeds for seed in each],
+                **watching,
+            )
+            parts = zip(
+                *(part.split(counts) for part in (output.codes, output.match_scores, output.guidance_kl)), strict=True
+            )
+            for index, (codes, scores, divergences) in zip(group, parts, strict=True):
+                made[index] = {"codes": codes, "match_scores": scores, "guidance_kl": divergences}
+        return [
+            {"prompt": state["prompt"], "seeds": state["seeds"], **each}
+            for state, each in zip(states, made, strict=True)
+        ]
 
-    def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:
-        images = self.processor.decode_codes(outputs["codes"], self.model.image_tokenizer)
+    def postprocess(self, outputs: dict[str, Any], output_type: OutputType = "pil") -> GeneratedPictures:
+        codes = outputs["codes"].to(self.model.device)
+        images = self.processor.decode_codes(codes, self.model.image_tokenizer)
         description = describe(self.model, outputs["prompt"], GENERATED)
         for image, seed in zip(images, outputs["seeds"], strict=True):
             mark(image, description, seed)
         results = [
-            {"image": image, "match_score": float(score), "guidance_kl": float(divergence), "seed": seed}
+            {
+                "image": as_output_type(image, output_type),
+                "match_score": float(score),
+                "guidance_kl": float(divergence),
+                "seed": seed,
+            }
             for image, score, divergence, seed in zip(
                 images, outputs["match_scores"], outputs["guidance_kl"], outputs["seeds"], strict=True
             )
         ]
-        return sorted(results, key=lambda result: -result["match_score"])
+        return GeneratedPictures(sorted(results, key=lambda result: -result["match_score"]))

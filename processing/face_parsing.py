@@ -133,14 +133,39 @@ def parse(
     Raises:
         ValueError: probabilities of another shape.
     """
+    return parse_all([photo], [matrix], predict, labels, size)[0]
+
+
+def parse_all(
+    photos: Sequence[Image.Image],
+    matrices: Sequence[np.ndarray],
+    predict: Predict,
+    labels: Sequence[str],
+    size: int = 256,
+) -> list[FaceParsing]:
+    """As [`parse`], of several faces, whose views the network sees in one batch: the photo of each, and its matrix."""
     margin = (SURROUNDINGS - 1) / 2 * size
-    frame = compose(matrix, translation(margin, margin))  # of SURROUNDINGS · size pixels
     shrunk = np.array([[1 / SURROUNDINGS, 0.0, 0.0], [0.0, 1 / SURROUNDINGS, 0.0]])
-    views = [align(photo, matrix, size), align(photo, compose(frame, shrunk), size)]
-    near, far = predict(views)
+    frames = [compose(matrix, translation(margin, margin)) for matrix in matrices]  # of SURROUNDINGS · size pixels
+    views = [
+        align(photo, view, size)
+        for photo, matrix, frame in zip(photos, matrices, frames, strict=True)
+        for view in (matrix, compose(frame, shrunk))
+    ]
+    seen = predict(views) if views else []
     expected = (len(labels), size, size)
-    if near.shape != expected or far.shape != expected:
-        raise ValueError(f"the parser must give probabilities {expected}, got {near.shape}")
+    for each in seen:
+        if each.shape != expected:
+            raise ValueError(f"the parser must give probabilities {expected}, got {each.shape}")
+    return [
+        FaceParsing(_joined(near, far), tuple(labels), frame)
+        for near, far, frame in zip(seen[::2], seen[1::2], frames, strict=True)
+    ]
+
+
+def _joined(near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """Probabilities [C, S, S] of the crop and of its surroundings → of both at the crop's scale."""
+    size = near.shape[1]
     total = SURROUNDINGS * size
     whole = np.stack(
         [np.asarray(Image.fromarray(each).resize((total, total), Image.Resampling.BILINEAR)) for each in far]
@@ -150,7 +175,7 @@ def parse(
     weight = np.minimum(ramp[:, None], ramp[None, :]).clip(0, 1).astype(np.float32)
     inside = whole[:, low:high, low:high]
     whole[:, low:high, low:high] = inside + weight * (near - inside)
-    return FaceParsing(whole, tuple(labels), frame)
+    return whole
 
 
 def _crop_edges(total: int) -> tuple[int, int]:

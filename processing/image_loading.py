@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,7 +42,7 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
 
     Args:
         source: A PIL image; a path (`str` or `os.PathLike`); an http(s) or data URL; `bytes`; a binary file object;
-            a numpy array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`; or a torch tensor `[H, W]` or
+            `{"bytes": …, "path": …}`, as `datasets` holds a picture that is not decoded; a numpy array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`; or a torch tensor `[H, W]` or
             `[1 | 3 | 4, H, W]`. Arrays and tensors hold uint8, 16-bit grey (uint16), or float in [0, 1].
         name: How error messages call the input, for example `"image 3"`. A description of `source` is added.
 
@@ -56,6 +57,9 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
             of the above.
     """
     label = label_of(source, name)
+    if isinstance(source, Mapping) and (source.keys() & {"bytes", "path"}):
+        held = source.get("bytes")
+        return load_image(source.get("path") if held is None else held, name)
     if isinstance(source, Image.Image):
         return _to_eight_bit(source, label)
     if _is_torch_tensor(source):
@@ -105,6 +109,8 @@ def _describe(source: Any) -> str:
     if isinstance(source, np.ndarray) or _is_torch_tensor(source):
         kind = "numpy array" if isinstance(source, np.ndarray) else "torch tensor"
         return f"{kind} of shape {tuple(source.shape)} and type {source.dtype}"
+    if isinstance(source, Mapping) and source.get("path"):
+        return _describe(source["path"])
     if isinstance(source, Image.Image):
         return f"PIL image of mode {source.mode} and size {source.size}"
     return f"object of type {type(source).__name__}"

@@ -119,11 +119,12 @@ def test_weights_that_are_not_finite_raise(tiny_model, inputs):
 
 def test_the_callback_sees_every_step(model, inputs):
     seen = []
-    output = generate(model, inputs, 1, 2, 3, callback_on_step_end=lambda step, state: seen.append((step, state)))
-    assert [step for step, _ in seen] == list(range(len(seen))) and 2 <= len(seen) <= 4
-    masked = [int(state["mask"].sum()) for _, state in seen]
+    output = generate(model, inputs, 1, 2, 3, callback_on_step_end=lambda *state: seen.append(state))
+    assert [step for _, step, *_ in seen] == list(range(len(seen))) and 2 <= len(seen) <= 4
+    assert all(each is model for each, *_ in seen) and seen[0][2] == 3
+    masked = [int(state["mask"].sum()) for *_, state in seen]
     assert masked == sorted(masked, reverse=True) and masked[-1] == 0
-    assert torch.equal(seen[-1][1]["codes"], output.codes)
+    assert torch.equal(seen[-1][-1]["codes"], output.codes)
 
 
 def test_nothing_masked_returns_what_was_given(model, inputs):

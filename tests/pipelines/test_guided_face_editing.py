@@ -243,19 +243,40 @@ def test_guidance_and_negative_prompt_reach_the_result(edit, face):
     assert len(set(pictures)) == 4
 
 
-def test_callback_sees_every_step(edit, face):
+def test_callback_sees_every_step_and_may_change_it(edit, face):
     seen = []
+    ask = {"prompt": "smiling", "aligned": True, "seed": 0, "num_inference_steps": 3, "region": "all"}
+
+    def watch(pipe, step, timestep, tensors):
+        seen.append((pipe is edit, step, timestep, int(tensors["mask"].sum()), set(tensors)))
+
+    plain = edit(face, callback_on_step_end=watch, **ask)[0]
+    assert [(mine, step, timestep) for mine, step, timestep, *_ in seen] == [(True, 0, 2), (True, 1, 1), (True, 2, 0)]
+    left = [count for *_, count, _ in seen]
+    assert left == sorted(left, reverse=True) and left[-1] == 0
+    assert all(names == {"codes", "mask"} for *_, names in seen)
+
+    def stop(pipe, step, timestep, tensors):
+        return {"mask": tensors["mask"] & False, "codes": tensors["codes"] * 0}
+
+    stopped = edit(face, callback_on_step_end=stop, composite="replace", **ask)[0]
+    assert not np.array_equal(pixels(stopped), pixels(plain))
+    blank = edit(face.rotate(90), callback_on_step_end=stop, composite="replace", **ask)[0]
+    assert np.array_equal(np.asarray(stopped["face"]), np.asarray(blank["face"])), (
+        "the codes are those of the callback"
+    )
+    images = []
     edit(
         face,
-        prompt="smiling",
-        aligned=True,
-        seed=0,
-        num_inference_steps=3,
-        callback_on_step_end=lambda step, state: seen.append((step, int(state["mask"].sum()))),
+        callback_on_step_end=lambda pipe, step, timestep, tensors: images.append(tensors),
+        callback_on_step_end_tensor_inputs=["images"],
+        **ask,
     )
-    assert [step for step, _ in seen] == [0, 1, 2]
-    left = [count for _, count in seen]
-    assert left == sorted(left, reverse=True) and left[-1] == 0
+    assert [image.size for image in images[0]["images"]] == [(edit.face_size, edit.face_size)] and len(images) == 3
+    with pytest.raises(ValueError, match="latents"):
+        edit(face, callback_on_step_end=watch, callback_on_step_end_tensor_inputs=["latents"], **ask)
+    with pytest.raises(ValueError, match="callback_on_step_end gave"):
+        edit(face, callback_on_step_end=lambda *_: {"codes": torch.zeros(1, 3)}, **ask)
 
 
 @pytest.mark.parametrize("prompt", [None, "", "   ", 7])
@@ -328,9 +349,23 @@ def test_five_points_are_one_set_of_landmarks_for_all(edit, face):
     assert np.array_equal(pixels(both[0][0]), pixels(edit(face, prompt="smiling", seed=0, landmarks=points)[0]))
 
 
-def test_a_list_of_generators_is_refused(edit, face):
-    with pytest.raises(ValueError, match="one generator"):
-        edit(face, prompt="smiling", aligned=True, generator=[torch.Generator()])
+def test_each_candidate_may_have_a_generator_of_its_own(edit, face):
+    """As in diffusers: what was drawn comes back with its seed, and the seed gives it again."""
+    ask = {"prompt": "smiling", "aligned": True, "num_images_per_prompt": 2}
+
+    def generators(*seeds):
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    both = edit(face, generator=generators(1, 2), **ask)
+    assert len({result["seed"] for result in both}) == 2
+    alone = edit(face, **{**ask, "num_images_per_prompt": 1}, seed=both[1]["seed"])[0]
+    assert np.array_equal(pixels(alone), pixels(both[1]))
+    lists = edit([face, face], generator=generators(3, 4, 1, 2), **ask)
+    assert [pixels(each).tobytes() for each in lists[1]] == [pixels(each).tobytes() for each in both]
+    with pytest.raises(ValueError, match="1 generators for 2 candidates"):
+        edit(face, generator=generators(1), **ask)
+    with pytest.raises(ValueError, match="2 images with 2 candidates"):
+        edit([face, face], generator=generators(1, 2), **ask)
 
 
 def test_a_model_in_bfloat16_is_guided_too(tiny_checkpoint, face):
@@ -376,9 +411,8 @@ def test_a_smile_in_the_region_mouth_redraws_the_chin_too(edit, face):
     chin = region_cells("chin", edit.model.config.grid_size)
     for prompt, redrawn in (("smiling", True), ("lipstick", False)):
         (request,) = read_requests(prompt)
-        inputs = edit.preprocess({"image": face, "name": "face"}, request, region="Mouth", aligned=True)
-        (prepared,) = inputs["edits"]
-        assert prepared["cells"][chin].all() == redrawn
+        (plan,) = edit.plan(face, request, region="Mouth", aligned=True).faces
+        assert plan.area.cells[chin].all() == redrawn
 
 
 def test_an_expression_keeps_the_tone_of_the_skin_unless_the_user_wants_it_otherwise(edit, face):

@@ -109,10 +109,13 @@ def test_the_partial_picture_can_be_watched(edit, photo):
         seed=0,
         num_inference_steps=2,
         num_images_per_prompt=2,
-        callback_on_step_end=lambda step, state: seen.append((step, [image.size for image in state["images"]])),
+        callback_on_step_end=lambda pipe, step, timestep, state: seen.append(
+            (step, timestep, [image.size for image in state["images"]])
+        ),
+        callback_on_step_end_tensor_inputs=["images"],
     )
     # two of the plan, and those of the codes below it
-    assert seen == [(step, [(128, 128)] * 2) for step in range(2 + 4)]
+    assert seen == [(step, left, [(128, 128)] * 2) for step, left in enumerate([1, 0, 3, 2, 1, 0])]
 
 
 def test_a_face_is_made_from_text():
