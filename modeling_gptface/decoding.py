@@ -78,11 +78,11 @@ def uniform_noise(
     drawn, and the row is constant.
     """
     drawn = [True] * len(generators) if rows is None else rows.tolist()
-    kind = {"dtype": torch.float32}  # whatever the default is: other numbers would be other pictures
+    size, kind = tuple(shape), torch.float32  # whatever the default is: other numbers would be other pictures
     noise = [
-        torch.rand(tuple(shape), generator=generator, device=generator.device, **kind)
+        torch.rand(size, generator=generator, device=generator.device, dtype=kind)
         if draws
-        else torch.full(tuple(shape), 0.5, device=generator.device, **kind)
+        else torch.full(size, 0.5, device=generator.device, dtype=kind)
         for draws, generator in zip(drawn, generators, strict=True)
     ]
     return torch.stack([row.to(device) for row in noise]).clamp(min=1e-20)

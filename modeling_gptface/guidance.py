@@ -84,7 +84,7 @@ def guide_logits(
     Raises:
         ValueError: `"straight_through"` without generators.
         FloatingPointError: where the gradient is not finite.
-        GuidanceError: where there is something to guide and the gradient is zero for every sample: guidance cannot act.
+        GuidanceError: where there is something to guide in a sample and its gradient is zero: guidance cannot act.
     """
     if guidance.iterations == 0 or not mask.any():
         return logits
@@ -119,7 +119,7 @@ def guide_logits(
             raise FloatingPointError(f"the guidance gradient is not finite in iteration {iteration + 1}")
         square = gradient.square().sum(-1)
         norm = (square.new_zeros(len(mask)).index_add(0, batch_index, square) / cells).sqrt()
-        if not (norm > 0).any():
+        if ((norm == 0) & mask.any(-1)).any():
             raise GuidanceError("the matching head gives no gradient for the masked cells: guidance cannot act")
         scale = norm.pow(guidance.gradient_power).clamp(min=1e-12)[batch_index, None]
         delta = delta.detach() - guidance.step_size * spread * gradient / scale

@@ -230,7 +230,8 @@ class BatchedPipeline(Pipeline):
         prepare, options = self._prepare, {"preprocess_params": preprocess_params}
         length = len(inputs) if isinstance(inputs, Sized) else None
         if length is None:
-            prepared, num_workers = PipelineIterator(inputs, prepare, options), min(num_workers, 1)
+            prepared: Any = PipelineIterator(inputs, prepare, options)
+            num_workers = min(num_workers, 1)  # several would each read all of the stream
         else:
             prepared = PipelineDataset(inputs, prepare, options)
         if num_workers:
