@@ -16,6 +16,8 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from gptface.modeling_gptface.weight_loading import check_weight_names
+
 from .report import ConversionError
 
 StateDict = dict[str, torch.Tensor]
@@ -88,12 +90,28 @@ def read_model_folder(folder: str | Path) -> StateDict:
     folder = Path(folder)
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(read_json(index)["weight_map"].values()))
-        return {name: tensor for shard in shards for name, tensor in read_state_dict(folder / shard).items()}
+        return {
+            name: tensor for shard in shard_names(index) for name, tensor in read_state_dict(folder / shard).items()
+        }
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return read_state_dict(folder / name)
     raise FileNotFoundError(f"{folder} holds no model.safetensors")
+
+
+def shard_names(index: Path) -> list[str]:
+    """
+    Names of the safetensors files of an index, sorted.
+
+    Raises:
+        ValueError: it is no index, or names other files than safetensors beside it.
+    """
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConversionError(f"{index} has no weight_map of file names", [])
+    names = set(map(str, weight_map.values()))
+    check_weight_names(names, str(index))
+    return sorted(names)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
