@@ -1,14 +1,11 @@
-"""Checkpoint files: read without running foreign code, written tensor by tensor, and as a whole folder or not at all."""
+"""Checkpoint files: read without running foreign code, written tensor by tensor."""
 
-import contextlib
 import json
 import math
 import pickle
-import shutil
 import struct
-import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -172,27 +169,3 @@ def write_safetensors(path: str | Path, shapes: Shapes, tensors: Iterable[tuple[
             if name != expected or tuple(tensor.shape) != tuple(shapes[name]):
                 raise AssertionError(f"{name} {list(tensor.shape)} came where {expected} was announced")
             tensor.detach().float().contiguous().numpy().tofile(file)
-
-
-@contextlib.contextmanager
-def staged_folder(target: str | Path) -> Iterator[Path]:
-    """
-    A scratch folder beside `target` that takes its name when the block ends well; after an error nothing is left of it.
-
-    Raises:
-        FileExistsError: where `target` is a file or a folder that is not empty.
-    """
-    target = Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} exists already: name a new or an empty folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
-    scratch.mkdir()
-    try:
-        yield scratch
-        if target.exists():
-            target.rmdir()
-        scratch.rename(target)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise

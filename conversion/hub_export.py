@@ -15,9 +15,10 @@ from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
+from gptface.processing.whole_files import whole_folder
 from gptface.registration import AUTO_MODELS, PIPELINES
 
-from .checkpoint import read_json, staged_folder
+from .checkpoint import read_json
 from .model_folder import read_config
 from .remote_code import ENTRY_MODULE, remote_code
 from .report import ConversionError
@@ -56,7 +57,7 @@ def export_hub(
     if missing:
         raise ConversionError(f"{source} is not complete: save model and processor into it; missing", missing)
     readme = _card_text(source, card)
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         for name in (*weights, "tokenizer.json"):
             shutil.copyfile(source / name, folder / name)
         _write_json(folder / "config.json", {**read_json(source / "config.json"), **_model_references()})

@@ -154,7 +154,7 @@ def test_a_tokenizer_is_of_the_projects_kind(checkpoint, change):
 @pytest.mark.parametrize("content", ["", "{", '{"model": 1}', '{"added_tokens": []}', "[" * 100_000])
 def test_a_damaged_tokenizer_is_named(checkpoint, content):
     (checkpoint / "tokenizer.json").write_text(content)
-    with pytest.raises(ValueError, match="damaged.*(is no tokenizer|is damaged).*fetch it again"):
+    with pytest.raises(ValueError, match=r"damaged.*(is no tokenizer|is damaged).*fetch it again"):
         GPTFaceTokenizer.from_pretrained(checkpoint)
 
 
