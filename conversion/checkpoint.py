@@ -20,6 +20,8 @@ from .report import ConversionError
 StateDict = dict[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+
 
 def read_state_dict(path: str | Path) -> StateDict:
     """
@@ -85,24 +87,24 @@ def read_model_folder(folder: str | Path) -> StateDict:
         FileNotFoundError: where the folder holds no weights.
     """
     folder = Path(folder)
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return {
-            name: tensor for shard in shard_names(index) for name, tensor in read_state_dict(folder / shard).items()
-        }
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return read_state_dict(folder / name)
-    raise FileNotFoundError(f"{folder} holds no model.safetensors")
+    names = weight_files(folder)
+    if names == [WEIGHTS] and not (folder / WEIGHTS).is_file():
+        if not (folder / "pytorch_model.bin").is_file():
+            raise FileNotFoundError(f"{folder} holds no {WEIGHTS}")
+        names = ["pytorch_model.bin"]
+    return {key: tensor for name in names for key, tensor in read_state_dict(folder / name).items()}
 
 
-def shard_names(index: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
     """
-    Names of the safetensors files of an index, sorted.
+    Names of the safetensors files that transformers would open in a folder, whether they are there or not: one, or those of an index.
 
     Raises:
-        ValueError: it is no index, or names other files than safetensors beside it.
+        ValueError: the index is none, or names other files than safetensors beside it.
     """
+    index = folder / WEIGHTS_INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [WEIGHTS]
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConversionError(f"{index} has no weight_map of file names", [])
