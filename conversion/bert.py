@@ -12,8 +12,9 @@ from transformers import AutoConfig, PreTrainedConfig
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.tokenization_gptface import SPECIAL_TOKENS, GPTFaceTokenizer
+from gptface.processing.whole_files import whole_folder
 
-from .checkpoint import StateDict, read_json, read_model_folder, staged_folder
+from .checkpoint import StateDict, read_json, read_model_folder
 from .links import Link, Plan, Tensors, same
 from .model_folder import (
     IMAGE_TOKENIZER_PREFIX,
@@ -117,7 +118,7 @@ def convert_bert(
     image_links = [same(name, IMAGE_TOKENIZER_PREFIX + name) for name in image_names]
     plan.link(str(image_tokenizer), image_links, image_state)
     _initialise(plan, config, dropped_rows=source.vocab_size - len(rows))
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         write_model(folder, config, GPTFaceForPreTraining, plan)
         write_processor(folder, config, compact)
     return plan.report

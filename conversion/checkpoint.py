@@ -1,14 +1,11 @@
-"""Checkpoint files: read without running foreign code, written tensor by tensor, and as a whole folder or not at all."""
+"""Checkpoint files: read without running foreign code, written tensor by tensor."""
 
-import contextlib
 import json
 import math
 import pickle
-import shutil
 import struct
-import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +13,14 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from gptface.modeling_gptface.weight_loading import check_weight_names
+
 from .report import ConversionError
 
 StateDict = dict[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
+
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def read_state_dict(path: str | Path) -> StateDict:
@@ -86,14 +87,30 @@ def read_model_folder(folder: str | Path) -> StateDict:
         FileNotFoundError: where the folder holds no weights.
     """
     folder = Path(folder)
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(read_json(index)["weight_map"].values()))
-        return {name: tensor for shard in shards for name, tensor in read_state_dict(folder / shard).items()}
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return read_state_dict(folder / name)
-    raise FileNotFoundError(f"{folder} holds no model.safetensors")
+    names = weight_files(folder)
+    if names == [WEIGHTS] and not (folder / WEIGHTS).is_file():
+        if not (folder / "pytorch_model.bin").is_file():
+            raise FileNotFoundError(f"{folder} holds no {WEIGHTS}")
+        names = ["pytorch_model.bin"]
+    return {key: tensor for name in names for key, tensor in read_state_dict(folder / name).items()}
+
+
+def weight_files(folder: Path) -> list[str]:
+    """
+    Names of the safetensors files that transformers would open in a folder, whether they are there or not: one, or those of an index.
+
+    Raises:
+        ValueError: the index is none, or names other files than safetensors beside it.
+    """
+    index = folder / WEIGHTS_INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [WEIGHTS]
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConversionError(f"{index} has no weight_map of file names", [])
+    names = set(map(str, weight_map.values()))
+    check_weight_names(names, str(index))
+    return sorted(names)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -154,27 +171,3 @@ def write_safetensors(path: str | Path, shapes: Shapes, tensors: Iterable[tuple[
             if name != expected or tuple(tensor.shape) != tuple(shapes[name]):
                 raise AssertionError(f"{name} {list(tensor.shape)} came where {expected} was announced")
             tensor.detach().float().contiguous().numpy().tofile(file)
-
-
-@contextlib.contextmanager
-def staged_folder(target: str | Path) -> Iterator[Path]:
-    """
-    A scratch folder beside `target` that takes its name when the block ends well; after an error nothing is left of it.
-
-    Raises:
-        FileExistsError: where `target` is a file or a folder that is not empty.
-    """
-    target = Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} exists already: name a new or an empty folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
-    scratch.mkdir()
-    try:
-        yield scratch
-        if target.exists():
-            target.rmdir()
-        scratch.rename(target)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise

@@ -7,8 +7,9 @@ import torch
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import vqgan_backbone
+from gptface.processing.whole_files import whole_folder
 
-from .checkpoint import staged_folder, write_safetensors
+from .checkpoint import write_safetensors
 from .links import Link, Plan, Tensors, same
 from .model_folder import image_tokenizer_shapes, module_shapes, read_image_tokenizer
 from .report import ConversionError, ConversionReport
@@ -42,7 +43,7 @@ def export_diffusers(source: str | Path, output: str | Path) -> ConversionReport
     plan.link(str(source), diffusers_links(config), state)
     with torch.device("meta"):
         model = VQModel(**arguments)
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         model.save_config(folder)
         write_safetensors(folder / "diffusion_pytorch_model.safetensors", plan.shapes, plan.tensors())
     return plan.report

@@ -1,4 +1,4 @@
-"""A checkpoint → a repository for the Hub that opens with transformers alone, and its upload."""
+"""A checkpoint → a repository for the Hub that opens with transformers alone."""
 
 import json
 import shutil
@@ -7,23 +7,41 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
-
 import gptface
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
-from gptface.processing.tokenization_gptface import GPTFaceTokenizer
+from gptface.processing.tokenization_gptface import SPECIAL_TOKENS, GPTFaceTokenizer
+from gptface.processing.whole_files import whole_folder
 from gptface.registration import AUTO_MODELS, PIPELINES
 
-from .checkpoint import read_json, staged_folder
+from .checkpoint import read_json, weight_files
 from .model_folder import read_config
+from .published_files import check_weights, refuse_links
 from .remote_code import ENTRY_MODULE, remote_code
 from .report import ConversionError
 
-WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+CONFIG = "config.json"
 PROCESSOR_FILES = ("processor_config.json", "tokenizer.json", "tokenizer_config.json")
+#: What is exported of tokenizer_config.json. The rest says how somebody opened the tokenizer, and where.
+TOKENIZER_KEYS = frozenset(
+    (
+        *SPECIAL_TOKENS,
+        "backend",
+        "max_length",
+        "model_max_length",
+        "padding_side",
+        "processor_class",
+        "stride",
+        "tokenizer_class",
+        "truncation_side",
+        "truncation_strategy",
+    )
+)
+#: What is exported of the image processor: what it does to a picture, not on which machine.
+IMAGE_PROCESSOR_KEYS = frozenset(GPTFaceImageProcessor.valid_kwargs.__annotations__) - {"device"} | {
+    "image_processor_type"
+}
 #: Top of a checkout, where licences and the card of the embedded checkpoint stand.
 CHECKOUT = Path(gptface.__file__).resolve().parent.parent
 
@@ -45,21 +63,26 @@ def export_hub(
 
     Raises:
         OSError: a file is missing, or `output` exists and is not empty.
-        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing. Or where an ONNX file gives
-            other numbers than torch.
+        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing, is a link, or is not of the
+            configuration. Or where an ONNX file gives other numbers than torch.
         ImportError: where `onnx` needs packages that are missing.
     """
     source = Path(source)
-    read_config(source)
-    weights = _weight_files(source)
-    missing = [name for name in (*weights, *PROCESSOR_FILES) if not (source / name).is_file()]
-    if missing:
+    config = read_config(source)
+    needed = (*weight_files(source), *PROCESSOR_FILES)
+    if missing := [name for name in needed if not (source / name).is_file()]:
         raise ConversionError(f"{source} is not complete: save model and processor into it; missing", missing)
+    refuse_links(source, (CONFIG, *needed))
+    weights = check_weights(source)
+    words = len(GPTFaceProcessor.from_pretrained(source).tokenizer)
+    if words > config.vocab_size:
+        raise ConversionError(f"the tokenizer in {source} has {words} words, the network {config.vocab_size}", [])
     readme = _card_text(source, card)
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         for name in (*weights, "tokenizer.json"):
             shutil.copyfile(source / name, folder / name)
-        _write_json(folder / "config.json", {**read_json(source / "config.json"), **_model_references()})
+        described = GPTFaceConfig.description(read_json(source / CONFIG))
+        _write_json(folder / CONFIG, {**described, **_model_references()})
         _write_json(folder / "tokenizer_config.json", _tokenizer_config(source))
         _write_json(folder / "processor_config.json", _processor_config(source))
         for name, text in remote_code(_exported_classes()).items():
@@ -76,51 +99,6 @@ def export_hub(
     return sorted(file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file())
 
 
-def push_folder(
-    folder: str | Path,
-    repository: str,
-    private: bool = False,
-    revision: str | None = None,
-    message: str = "Upload GPTFace checkpoint",
-    api: HfApi | None = None,
-) -> str:
-    """
-    Uploads a folder in one commit, which is all there or not at all; what was uploaded before a connection dropped is not
-    uploaded again.
-
-    Args:
-        repository: "user/name"; made where it does not exist.
-        private: whether a new repository is a private one.
-        revision: a branch, made where it does not exist; the main one by default.
-
-    Returns:
-        The hash of the commit.
-
-    Raises:
-        OSError: `folder` holds no checkpoint, or the Hub cannot be reached or refuses.
-    """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json: push the folder of a checkpoint or an export of it")
-    # `upload_folder` may spread the files over several commits
-    operations = [
-        CommitOperationAdd(file.relative_to(folder).as_posix(), file)
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
-    api = api or HfApi()
-    try:
-        api.create_repo(repository, private=private or None, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repository, branch=revision, exist_ok=True)
-        commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
-    except HfHubHTTPError:
-        raise
-    except (HTTPError, RuntimeError) as error:  # a connection, in an upload wrapped into a RuntimeError
-        raise ConnectionError(f"{repository}: the upload broke off ({error}); push again to complete it") from error
-    return commit.oid
-
-
 def license_files() -> Iterator[tuple[str, str]]:
     """(name, text) of LICENSE and of the notices in LICENSES/, from a checkout or from the installed distribution."""
     if (CHECKOUT / "LICENSES").is_dir():
@@ -131,15 +109,6 @@ def license_files() -> Iterator[tuple[str, str]]:
         folder, _, name = entry.as_posix().partition("/licenses/")
         if folder.endswith(".dist-info") and name:
             yield name, entry.read_text(encoding="utf-8")
-
-
-def _weight_files(source: Path) -> list[str]:
-    if not (source / WEIGHTS_INDEX).is_file():
-        return [WEIGHTS]
-    shards = read_json(source / WEIGHTS_INDEX).get("weight_map")
-    if not isinstance(shards, dict) or not all(Path(str(name)).name == name for name in shards.values()):
-        raise ConversionError(f"{source / WEIGHTS_INDEX} has no weight_map of file names", [])
-    return [WEIGHTS_INDEX, *sorted(set(shards.values()))]
 
 
 def _exported_classes() -> list[type]:
@@ -172,7 +141,7 @@ def _model_references() -> dict[str, Any]:
 def _tokenizer_config(source: Path) -> dict[str, Any]:
     # (slow, fast), as transformers writes it for a tokenizer of the tokenizers library
     auto_map = {"AutoTokenizer": [None, _reference(GPTFaceTokenizer)], "AutoProcessor": _reference(GPTFaceProcessor)}
-    return {**read_json(source / "tokenizer_config.json"), "auto_map": auto_map}
+    return {**_known(read_json(source / "tokenizer_config.json"), TOKENIZER_KEYS), "auto_map": auto_map}
 
 
 def _processor_config(source: Path) -> dict[str, Any]:
@@ -181,8 +150,12 @@ def _processor_config(source: Path) -> dict[str, Any]:
         "AutoProcessor": _reference(GPTFaceProcessor),
         "AutoImageProcessor": _reference(GPTFaceImageProcessor),
     }
-    image_processor = {**config.get("image_processor", {}), "auto_map": auto_map}
-    return {**config, "auto_map": auto_map, "image_processor": image_processor}
+    image_processor = {**_known(config.get("image_processor", {}), IMAGE_PROCESSOR_KEYS), "auto_map": auto_map}
+    return {"processor_class": GPTFaceProcessor.__name__, "auto_map": auto_map, "image_processor": image_processor}
+
+
+def _known(config: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name in keys}
 
 
 def _card_text(source: Path, card: str | Path | None) -> str:
@@ -191,6 +164,7 @@ def _card_text(source: Path, card: str | Path | None) -> str:
     for folder in (source, CHECKOUT) if source.resolve() == Path(gptface.DEFAULT_CHECKPOINT).resolve() else (source,):
         for name in ("model_card.md", "README.md"):
             if (folder / name).is_file():
+                refuse_links(folder, (name,))
                 return (folder / name).read_text(encoding="utf-8")
     from gptface.evaluation.card import short_card
 

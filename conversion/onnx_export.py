@@ -20,8 +20,9 @@ from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokeniz
 from gptface.modeling_gptface.quantization import Quantizer
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
+from gptface.processing.whole_files import whole_folder
 
-from .checkpoint import read_json, staged_folder
+from .checkpoint import read_json
 from .model_folder import read_config
 from .onnx_comparison import Outputs, differences
 from .report import ConversionError
@@ -59,7 +60,7 @@ def export_onnx(source: str | Path, output: str | Path) -> list[str]:
     """
     _require_packages()
     tokenizer, model = _load(Path(source))
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         for graph in _graphs(tokenizer, model):
             path = folder / f"{graph.name}.onnx"
             write_graph(graph, path)

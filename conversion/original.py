@@ -10,8 +10,9 @@ import yaml
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
+from gptface.processing.whole_files import whole_folder
 
-from .checkpoint import StateDict, read_json, read_model_folder, read_state_dict, staged_folder, write_safetensors
+from .checkpoint import StateDict, read_json, read_model_folder, read_state_dict, write_safetensors
 from .links import Link, Plan
 from .model_folder import (
     IMAGE_TOKENIZER_PREFIX,
@@ -81,7 +82,7 @@ def convert_original(
         behind = NamedShape(f"{POSITIONS}, rows from {used}", tuple(spare.shape))
         plan.report.skipped.append((behind, f"behind the image; kept in {SPARE_POSITIONS} for the way back"))
     _initialise_rest(plan, target, lm_bias)
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         write_model(folder, target, GPTFaceForPreTraining, plan)
         write_processor(folder, target, vocabulary)
         _write_json(folder / SOURCE_CONFIG, original)
@@ -151,7 +152,7 @@ def export_original(source: str | Path, output: str | Path) -> ConversionReport:
     reverse = [link.reversed() for link in transformer_links + image_links]
     plan.link(str(source), reverse, state, _no_place(config, lm_bias))
     tensors = {name: tensor.float().contiguous() for name, tensor in plan.tensors()}
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         torch.save(_part(tensors, transformer_links), folder / TRANSFORMER)
         torch.save({"state_dict": _part(tensors, image_links)}, folder / VQGAN)
         _write_json(folder / TRANSFORMER_CONFIG, described)

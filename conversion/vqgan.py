@@ -7,8 +7,9 @@ from typing import Any
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.processing.whole_files import whole_folder
 
-from .checkpoint import StateDict, check_entries, read_state_dict, read_yaml, staged_folder
+from .checkpoint import StateDict, check_entries, read_state_dict, read_yaml
 from .links import Link, Plan, pointwise, same
 from .model_folder import image_tokenizer_shapes, write_model
 from .report import ConversionError, ConversionReport
@@ -225,6 +226,6 @@ def convert_vqgan(
     source = read_taming(vqgan, vqgan_config, image_size)
     plan = Plan(image_tokenizer_shapes(source.config))
     plan.link(str(vqgan), taming_links(source.config), source.state, source.skip)
-    with staged_folder(output) as folder:
+    with whole_folder(output) as folder:
         write_model(folder, source.config, GPTFaceImageTokenizer, plan)
     return plan.report

@@ -9,7 +9,6 @@ codes of another. A run that was stopped goes on behind the last whole part.
 
 import itertools
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokeniz
 from gptface.processing.alignment import align, celeba_crop, crop_matrix
 from gptface.processing.detection import default_detector
 from gptface.processing.image_loading import load_image, to_rgb
+from gptface.processing.whole_files import whole_file
 
 from .detected_crops import crop_by_landmarks, find_landmarks
 from .lenses import lens_brightness
@@ -393,9 +393,8 @@ def write_part(table: "pa.Table", part: Path) -> None:
     """Writes a part of an encoded data set, which appears whole."""
     import pyarrow.parquet as pq
 
-    unfinished = part.with_suffix(".tmp")
-    pq.write_table(table, unfinished)
-    os.replace(unfinished, part)
+    with whole_file(part) as unfinished:
+        pq.write_table(table, unfinished)
 
 
 def code_parts(folder: Path) -> Iterator[Path]:

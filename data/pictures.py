@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+
+from gptface.processing.whole_files import whole_file
 
 from .encode import check_layout, pixels_from_images, read_crop
 from .epochs import EpochDataset
@@ -72,10 +73,9 @@ def decode_pictures(source: PictureSource, size: int, cache: Path) -> np.ndarray
 
 def _write_crops(source: PictureSource, size: int, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp")
     written = 0
     refused: Counter[str] = Counter()
-    try:
+    with whole_file(file) as unfinished:
         with unfinished.open("wb") as stream:
             for row, sample in enumerate(read_samples(source.path, refused)):
                 if written == source.limit:
@@ -92,9 +92,6 @@ def _write_crops(source: PictureSource, size: int, file: Path) -> None:
                 written += 1
         if not written:
             raise ValueError(f"{source.path}: no picture of layout {source.layout!r} could be read")
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
     if refused:
         logger.warning("%s: %d skipped: %s", source.path, refused.total(), dict(refused))
     logger.info("%s: %d pictures decoded", source.path, written)

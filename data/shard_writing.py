@@ -5,13 +5,14 @@ A shard is finished once its statistics exist. They hold all that a stopped run 
 
 import io
 import json
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from gptface.processing.whole_files import publish, write_text
 
 Position = tuple[int, int]
 
@@ -84,7 +85,7 @@ class ShardWriter:
         """Closes the shard and makes it appear. A kill in between leaves a shard without statistics: it is made again."""
         assert self._archive is not None
         self._archive.close()
-        os.replace(self._unfinished, self.path)
+        publish(self._unfinished, self.path)
         write_json(statistics_path(self.path), vars(statistics))
 
     def abandon(self) -> None:
@@ -108,6 +109,4 @@ def finished_shards(folder: Path) -> list[ShardStatistics]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file that appears whole."""
-    unfinished = path.with_suffix(".json.tmp")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, json.dumps(value, indent=2) + "\n")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gptface.processing.whole_files import write_text
+
 #: Data files by their name, as the card calls them.
 DATA = {
     "validation/celeba178": "CelebA, people who are not in the training set",
@@ -77,7 +79,5 @@ def _read(file: Path) -> Report:
 
 def write_report(file: Path, command: str, figures: Mapping[str, Any], model: str | None) -> None:
     """Writes a report; the file appears whole."""
-    scratch = file.with_name(f".{file.name}.partial")
     content = {"command": command, "model": model, "report": figures}
-    scratch.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(scratch, file)
+    write_text(file, json.dumps(content, indent=1) + "\n")

@@ -19,7 +19,6 @@ For a claim about few labels, give with `--model` one that has not.
 import argparse
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +42,7 @@ from gptface.data.phrases import EMOTION_PHRASES, PHRASES
 from gptface.metrics.calibration import choose_thresholds, probabilities
 from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
+from gptface.processing.whole_files import whole_file, write_text
 from gptface.training.finetuning import distance_from_head
 from gptface.training.head_training import HeadTraining, fit_classifier, fresh_classifier
 
@@ -85,9 +85,8 @@ def cached_codes(model: GPTFaceForImageClassification, crops: np.ndarray, file: 
                 return torch.from_numpy(stored["codes"].astype(np.int64))
     tokenizer = model.image_tokenizer.to(memory_format=torch.channels_last)
     codes = [encode_images(tokenizer, [Image.fromarray(crop) for crop in side]) for side in (crops, crops[:, :, ::-1])]
-    unfinished = file.with_suffix(".tmp.npz")
-    np.savez(unfinished, codes=np.stack(codes, 1), stamp=stamp)
-    os.replace(unfinished, file)
+    with whole_file(file) as unfinished:
+        np.savez(unfinished, codes=np.stack(codes, 1), stamp=stamp)
     return torch.from_numpy(np.stack(codes, 1).astype(np.int64))
 
 
@@ -237,9 +236,7 @@ def summary(cells: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_results(results: dict[str, Any], file: Path) -> None:
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(results, indent=1))
-    os.replace(unfinished, file)
+    write_text(file, json.dumps(results, indent=1))
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Configurations of the GPTFace image tokenizer, of the face parser and of the GPTFace model."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
@@ -32,10 +34,96 @@ FACE_CLASSES = (
     "cloth",
 )
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+#: What a head of `GPTFaceConfig.heads` may say.
+HEAD_KEYS = frozenset(("labels", "problem_type", "trained", "reader", "input", "temperature", "thresholds"))
+
+# The most that a configuration may ask for, far above any network of this kind that was trained: a few bytes of JSON from an
+# unknown folder must not take hours or all of the memory. A list holds no more than `MOST_ENTRIES` such numbers.
+LARGEST = {
+    "adapter_rank": 4096,
+    "attention_resolutions": 2048,
+    "block_out_channels": 8192,
+    "blocks": 64,
+    "channels": 8192,
+    "codebook_dim": 8192,
+    "codebook_size": 2**18,
+    "dilations": 1024,
+    "expansion": 64,
+    "fsq_levels": 2**16,
+    "hidden_channels": 8192,
+    "hidden_size": 2**14,
+    "image_size": 2048,
+    "intermediate_size": 2**16,
+    "latent_channels": 8192,
+    "layers_per_block": 64,
+    "max_text_length": 8192,
+    "norm_num_groups": 8192,
+    "num_attention_heads": 1024,
+    "num_channels": 64,
+    "num_hidden_layers": 256,
+    "plan_channels": 8192,
+    "plan_levels": 2**16,
+    "vocab_size": 2**21,
+}
+MOST_ENTRIES = 32
+MOST_CELLS = 128**2
+MOST_CODES = 2**18
+MOST_HEADS = 256
+MOST_LABELS = 2**15
+
+
+def check_sizes(values: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where one of these fields of a configuration asks for more than `LARGEST`."""
+    for name, value in values.items():
+        if name not in LARGEST or value is None:
+            continue
+        entries = value if isinstance(value, list | tuple) else [value]
+        if len(entries) > MOST_ENTRIES:
+            raise ValueError(f"{name} has {len(entries)} entries: {MOST_ENTRIES} is the most")
+        if any(isinstance(entry, int | float) and entry > LARGEST[name] for entry in entries):
+            raise ValueError(f"{name} is {max(entries)}: {LARGEST[name]} is the most")
+
+
+class NetworkConfig(PreTrainedConfig):
+    """
+    Base of the configurations. From a config.json it takes what describes the network, see [`description`]; its sizes are bounded.
+    """
+
+    @classmethod
+    def description(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        What a config.json says of the network, its nested configurations included: not where it was saved, which file its weights are
+        in, or how somebody ran it.
+        """
+        known = {each.name for each in dataclasses.fields(cls)} | {"model_type"}
+        described = {name: value for name, value in values.items() if name in known}
+        for name, config_class in cls.sub_configs.items():
+            if isinstance(described.get(name), dict):
+                described[name] = config_class.description(described[name])
+        return described
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        kept = {
+            name: config_dict[name]
+            for name in ("auto_map", "custom_pipelines", "num_labels", "torch_dtype")
+            if name in config_dict
+        }
+        return super().from_dict({**cls.description(config_dict), **kept}, **kwargs)
+
+    def __post_init__(self, **kwargs):
+        check_sizes(vars(self))
+        labels = max(len(self.id2label or ()), kwargs.get("num_labels") or 0)
+        if labels > MOST_LABELS:
+            raise ValueError(f"there are {labels} labels: {MOST_LABELS} is the most")
+        if self.dtype is None and kwargs.get("torch_dtype") is None:
+            # transformers would look for one in the weights, before it is known what they are
+            self.dtype = "float32"
+        super().__post_init__(**kwargs)
 
 
 @strict
-class GPTFaceRefinerConfig(PreTrainedConfig):
+class GPTFaceRefinerConfig(NetworkConfig):
     r"""
     Configuration of [`GPTFaceRefiner`], which draws what decoded codes lost, at a larger size, so that it fits the photo around.
 
@@ -70,7 +158,7 @@ class GPTFaceRefinerConfig(PreTrainedConfig):
 
 
 @strict
-class GPTFaceImageTokenizerConfig(PreTrainedConfig):
+class GPTFaceImageTokenizerConfig(NetworkConfig):
     r"""
     Configuration of [`GPTFaceImageTokenizer`], which turns an aligned face picture into a grid of discrete codes and back.
 
@@ -153,6 +241,13 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
         if self.plan_levels is not None:
             self._check_plan(self.plan_levels)
         super().__post_init__(**kwargs)
+        if self.grid_size**2 > MOST_CELLS:
+            raise ValueError(f"image_size {self.image_size} makes {self.grid_size**2} cells: {MOST_CELLS} is the most")
+        if max(self.num_codes, self.num_plan_codes) > MOST_CODES:
+            codes = max(self.num_codes, self.num_plan_codes)
+            raise ValueError(
+                f"fsq_levels, plan_levels or codebook_size make {float(codes):.3g} codes: {MOST_CODES} is the most"
+            )
 
     def _check_plan(self, levels: list[int] | tuple[int, ...]) -> None:
         self.plan_levels = list(levels)
@@ -200,7 +295,7 @@ class GPTFaceImageTokenizerConfig(PreTrainedConfig):
 
 
 @strict
-class GPTFaceParserConfig(PreTrainedConfig):
+class GPTFaceParserConfig(NetworkConfig):
     r"""
     Configuration of [`GPTFaceParser`], which tells what each pixel of a face shows.
 
@@ -245,7 +340,7 @@ class GPTFaceParserConfig(PreTrainedConfig):
 
 
 @strict
-class GPTFaceConfig(PreTrainedConfig):
+class GPTFaceConfig(NetworkConfig):
     r"""
     Configuration of [`GPTFaceModel`] and its task classes. The defaults are the base size of the lineage (12 layers of 768,
     BERT's uncased vocabulary, 64 text tokens).
@@ -380,6 +475,11 @@ class GPTFaceConfig(PreTrainedConfig):
         if self.id2label is None and kwargs.get("num_labels") is None:
             # Not the two labels that transformers gives by default: one must see whether somebody asked for labels.
             self.id2label, self.label2id = {}, {}
+        labels = sum(len(head.get("labels") or ()) for head in self.heads.values())
+        if len(self.heads) > MOST_HEADS or labels > MOST_LABELS:
+            raise ValueError(
+                f"there are {len(self.heads)} heads with {labels} labels: {MOST_HEADS} and {MOST_LABELS} are the most"
+            )
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
@@ -398,6 +498,16 @@ class GPTFaceConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def description(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        described = super().description(values)
+        if isinstance(described.get("heads"), dict):
+            described["heads"] = {
+                name: {key: value for key, value in head.items() if key in HEAD_KEYS}
+                for name, head in described["heads"].items()
+            }
+        return described
+
     def _check_choice(self, field: str, choices: tuple[str, ...]) -> None:
         if getattr(self, field) not in choices:
             raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
@@ -405,6 +515,7 @@ class GPTFaceConfig(PreTrainedConfig):
     def _check_image_reader(self, reader: dict[str, Any]) -> None:
         if not reader.keys() <= PIXEL_READER.keys():
             raise ValueError(f"image_reader may have {', '.join(PIXEL_READER)}, got {sorted(reader)}")
+        check_sizes(reader)
         channels, blocks, _ = {**PIXEL_READER, **reader}.values()
         if len(channels) != 3 or len(blocks) != 3 or any(count % 8 for count in channels):
             raise ValueError("image_reader has three stages: channels that are multiples of 8, and blocks of each")

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_gptface import GPTFaceParserConfig
+from .weight_loading import SafetensorsModel
 
 NORM_GROUPS = 8
 
@@ -82,7 +82,7 @@ class GPTFaceParserOutput(ModelOutput):
     logits: torch.Tensor | None = None
 
 
-class GPTFaceParser(PreTrainedModel):
+class GPTFaceParser(SafetensorsModel):
     """
     A small U-Net (Ronneberger et al. 2015) that works at half, quarter, eighth and sixteenth of the resolution. It reads an aligned face crop, or
     one that holds the face's surroundings too (up to twice the crop): pixels in [-1, 1], sides that are multiples of 16.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
@@ -17,6 +16,7 @@ from .configuration_gptface import GPTFaceImageTokenizerConfig
 from .plan_gptface import PlanTokenizer
 from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
 from .refiner_gptface import GPTFaceRefiner
+from .weight_loading import SafetensorsModel
 
 #: Parameters without a say in which code a cell gets.
 DECODING_ONLY = ("decoder.", "quantizer.up.", "refiner.")
@@ -71,7 +71,7 @@ class GPTFaceImageTokenizerOutput(ModelOutput):
     latents: torch.Tensor | None = None
 
 
-class GPTFaceImageTokenizer(PreTrainedModel):
+class GPTFaceImageTokenizer(SafetensorsModel):
     """
     Convolutional encoder → quantizer → decoder. All pixels are in [-1, 1]; codes are in raster order.
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.processing_utils import Unpack
@@ -34,6 +33,7 @@ from .layers import (
 )
 from .pixel_reader_gptface import GPTFaceClosedConvolution, GPTFacePixelPositionEmbedding, GPTFacePixelReader
 from .quantization import code_levels
+from .weight_loading import SafetensorsModel
 
 TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
 
@@ -257,7 +257,7 @@ class GPTFaceEmbeddings(nn.Module):
         return self.dropout(self.norm(embeddings))
 
 
-class GPTFacePreTrainedModel(PreTrainedModel):
+class GPTFacePreTrainedModel(SafetensorsModel):
     """Weight initialisation and loading, shared by all GPTFace models."""
 
     config: GPTFaceConfig

@@ -4,10 +4,10 @@ import itertools
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .configuration_gptface import GPTFaceRefinerConfig
+from .weight_loading import SafetensorsModel
 
 #: decoded 3, error outside 3, its fill 3, mask 1, high frequencies 1, tone 1
 NUM_INPUTS = 12
@@ -103,7 +103,7 @@ class ResidualBlock(nn.Module):
         return hidden + self.conv2(torch.relu(self.conv1(torch.relu(hidden))))
 
 
-class GPTFaceRefiner(PreTrainedModel):
+class GPTFaceRefiner(SafetensorsModel):
     """
     A small U-Net behind the frozen decoder that sees the photo (the idea of the asymmetric VQGAN, Zhu et al. 2023,
     arXiv 2306.04632): it draws what the codes lost, and makes tone and edges fit to what stays.

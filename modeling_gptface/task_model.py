@@ -7,7 +7,6 @@ parts that a class does not train are frozen.
 from typing import Any, ClassVar
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
 
@@ -52,21 +51,10 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
         """
-        As in transformers, except that pickles are not opened (unless `use_safetensors=False` asks for it) and that a head
-        whose weights are missing counts as not trained, whatever the configuration says.
-
-        Raises:
-            OSError: no safetensors file, or a damaged one.
+        As [`SafetensorsModel.from_pretrained`]; a head whose weights are missing counts as not trained, whatever the
+        configuration says.
         """
-        kwargs.setdefault("use_safetensors", True)
-        try:
-            loaded: Any = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-            )
-        except SafetensorError as error:
-            raise OSError(
-                f"the weights in {pretrained_model_name_or_path} are truncated or damaged ({error}): fetch them again"
-            ) from error
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         model, info = loaded
         mismatched = {name for name, *_ in info["mismatched_keys"]}
         model.missing_weights = frozenset(info["missing_keys"]) | mismatched

@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import os
+import re
 import sys
 import time
 import urllib.error
@@ -14,11 +15,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin
 
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_ENCODED_BYTES = 128 * 2**20
 URL_TIMEOUT_SECONDS = 30.0
+#: Each scan of a JPEG takes the time of a whole picture. Encoders write 10 of a picture in colour, and 18 in CMYK.
+MAX_JPEG_SCANS = 32
+#: Pillow's names of the formats that photos come in, where it reads them. Others are a danger for nothing: a page description is run by
+#: an interpreter, and a container has another picture inside that no bound is known of.
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 # EXIF tag 0x0112 and the operation that undoes each of its values.
 _ORIENTATION_TAG = 0x0112
@@ -53,7 +59,7 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
 
     Raises:
         ImageInputError: Missing, empty, truncated or not a picture; more than `MAX_IMAGE_PIXELS` pixels (known from
-            the header, before decoding); no pixels at all; NaN or values out of range; a shape or type that is none
+            the header, before decoding); a format that photos do not come in; no pixels at all; NaN or values out of range; a shape or type that is none
             of the above.
     """
     label = label_of(source, name)
@@ -182,9 +188,10 @@ def _download(url: str, label: str) -> bytes:
 
 def _decode(stream: BinaryIO, label: str) -> Image.Image:
     try:
+        Image.init()
         # Pillow's own bound may warn first. Silencing it would take `warnings.catch_warnings`, which is no matter of one
         # thread and makes Python forget which warnings a user has seen.
-        image = Image.open(stream)
+        image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageInputError(f"{label} is too large ({error}): resize it first") from None
     except Exception as error:  # A damaged header can raise nearly anything inside a decoder.
@@ -205,11 +212,43 @@ def _check_size(size: tuple[int, int], label: str) -> None:
         )
 
 
+def _check_scans(image: Image.Image, label: str) -> None:
+    """Refuses a JPEG that is not decoded yet and has too many scans."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.tile:
+        return
+    image.fp.seek(image.tile[0][2])  # where this picture of the file begins
+    data = image.fp.read(MAX_ENCODED_BYTES + 1)
+    if len(data) > MAX_ENCODED_BYTES:
+        raise ImageInputError(f"{label} holds more than {MAX_ENCODED_BYTES} bytes: pass a smaller image file")
+    # Counting the bytes is quick and finds all scans, but also those of thumbnails and of what is appended.
+    if data.count(b"\xff\xda") > MAX_JPEG_SCANS and _count_scans(data) > MAX_JPEG_SCANS:
+        raise ImageInputError(f"{label} is a JPEG of more than {MAX_JPEG_SCANS} scans: save it anew")
+
+
+# a marker; not a byte 255 of the data, which a zero follows, nor a restart between them
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
+
+
+def _count_scans(jpeg: bytes) -> int:
+    """Scans up to the end of the picture, or up to one too many."""
+    scans, position = 0, 2
+    while scans <= MAX_JPEG_SCANS and (found := _JPEG_MARKER.search(jpeg, position)):
+        position, marker = found.end(), found[1]
+        if marker == b"\xd9":  # end of image
+            break
+        scans += marker == b"\xda"
+        position += int.from_bytes(jpeg[position : position + 2])  # the segment, its length included
+    return scans
+
+
 def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
     """Decode, turn upright and convert to RGB or RGBA. The caller's image stays as it is."""
     _check_size(image.size, label)
     try:
+        _check_scans(image, label)
         image.load()
+    except ImageInputError:
+        raise
     except Exception as error:  # Damaged pixels can raise nearly anything too.
         raise ImageInputError(f"{label} is truncated or damaged ({error}): pass a complete image") from error
     try:

@@ -1,12 +1,20 @@
 """The image processor: an aligned face picture → `pixel_values` in [-1, 1], with PIL and numpy alone."""
 
+from typing import Any
+
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
+
+#: Most pixels on a side: a few bytes of JSON from an unknown folder must not fill the memory.
+LARGEST_SIDE = 2048
 
 
 class GPTFaceImageProcessor(PilBackend):
     """
     Resizes to a square (bicubic), rescales and normalises to [-1, 1]; RGB. It neither finds nor aligns faces: the pipelines do.
+
+    Raises:
+        ValueError: a size of more than `LARGEST_SIDE` pixels on a side.
     """
 
     resample = PILImageResampling.BICUBIC
@@ -19,3 +27,10 @@ class GPTFaceImageProcessor(PilBackend):
     do_normalize = True
     do_convert_rgb = True
     model_input_names = ["pixel_values"]
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        for name in ("size", "crop_size", "pad_size"):
+            sides = [side for side in dict(getattr(self, name) or {}).values() if side is not None]
+            if any(side > LARGEST_SIDE for side in sides):
+                raise ValueError(f"{name} asks for {max(sides)} pixels on a side: {LARGEST_SIDE} is the most")

@@ -1,7 +1,5 @@
 """Picture files: whole or not at all, with colour profile and provenance."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .provenance import INFO_KEY, xmp_packet
+from .whole_files import whole_file
 
 
 def check_format(path: Path) -> str:
@@ -37,14 +36,8 @@ def save_picture(image: Image.Image, path: str | Path, provenance: bool = True) 
     options: dict[str, Any] = {"quality": 95} if image_format in ("JPEG", "WEBP") else {}
     if provenance and INFO_KEY in image.info:
         options |= _metadata(image_format, image.info[INFO_KEY])
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as scratch:
-        try:
-            image.save(scratch, format=image_format, icc_profile=image.info.get("icc_profile"), **options)
-        except BaseException:
-            os.unlink(scratch.name)
-            raise
-    os.chmod(scratch.name, 0o644)
-    os.replace(scratch.name, path)
+    with whole_file(path) as scratch:
+        image.save(scratch, format=image_format, icc_profile=image.info.get("icc_profile"), **options)
 
 
 def _metadata(image_format: str, provenance: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """The text tokenizer: WordPiece with the conventions of BERT uncased."""
 
+import json
+import os
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -13,6 +16,35 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+#: Kinds of the parts that a tokenizer.json may have. Others can be programs: replacements that double a text thirty times over, and
+#: regular expressions, do not end.
+PARTS = {
+    "model": ("WordPiece",),
+    "normalizer": ("BertNormalizer",),
+    "pre_tokenizer": ("BertPreTokenizer",),
+    "post_processor": ("TemplateProcessing", "BertProcessing"),
+    "decoder": ("WordPiece",),
+}
+#: WordPiece takes the square of a word's length.
+LONGEST_WORD = 100
+
+
+def check_tokenizer_file(path: str | os.PathLike) -> None:
+    """Raises `ValueError` where a tokenizer.json is not of the kind that this project writes; says which part is not."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        kinds = {name: None if content[name] is None else content[name]["type"] for name in PARTS}
+        longest = content["model"]["max_input_chars_per_word"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{os.fspath(path)} is no tokenizer ({error!r:.200}): fetch it again") from error
+    for name, kind in kinds.items():
+        if kind not in (*PARTS[name], None):
+            raise ValueError(
+                f"{os.fspath(path)} has a {name} of the kind {kind!r}: it must be {' or '.join(PARTS[name])}"
+            )
+    if not isinstance(longest, int) or longest > LONGEST_WORD:
+        raise ValueError(f"{os.fspath(path)} reads words of {longest} characters: {LONGEST_WORD} is the most")
 
 
 class GPTFaceTokenizer(PreTrainedTokenizerFast):
@@ -22,6 +54,29 @@ class GPTFaceTokenizer(PreTrainedTokenizerFast):
     """
 
     model_input_names = ["input_ids", "attention_mask"]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """
+        As in transformers.
+
+        Raises:
+            ValueError: a tokenizer.json that is damaged, or not of the kind that this project writes.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except (json.JSONDecodeError, KeyError, RecursionError) as error:
+            raise ValueError(
+                f"the tokenizer in {pretrained_model_name_or_path} is damaged ({error!r:.200}): fetch it again"
+            ) from error
+
+    @classmethod
+    def convert_to_native_format(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # what `from_pretrained` reads the files by
+        if kwargs.get("tokenizer_file") is None:
+            raise ValueError("there is no tokenizer.json, which a GPTFaceTokenizer is made of")
+        check_tokenizer_file(kwargs["tokenizer_file"])
+        return super().convert_to_native_format(*args, **kwargs)
 
     @classmethod
     def from_vocabulary(cls, vocabulary: dict[str, int], max_length: int = 64) -> "GPTFaceTokenizer":

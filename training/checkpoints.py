@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from gptface.processing.whole_files import publish
+
 logger = logging.getLogger(__name__)
 
 UNFINISHED = "unfinished"
@@ -24,7 +26,7 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         os.replace(target, old)
-    os.replace(source, target)
+    publish(source, target)
     shutil.rmtree(old, ignore_errors=True)
 
 

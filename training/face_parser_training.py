@@ -1,7 +1,6 @@
 """Training of the face parser on aligned faces with masks: minutes on one GPU, hours on one core of a CPU."""
 
 import logging
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,9 @@ from gptface.metrics.segmentation_scores import confusion_counts, intersection_o
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceParserConfig
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
+from gptface.processing.whole_files import whole_file
 
-from .checkpoints import UNFINISHED, save_rounded
+from .checkpoints import save_rounded
 from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -346,9 +346,8 @@ class _Run:
             "steps": self.steps,
             "seconds": self.seconds(),
         }
-        unfinished = path.with_name(f"{UNFINISHED}_{path.name}")
-        torch.save(state, unfinished)
-        os.replace(unfinished, path)
+        with whole_file(path) as unfinished:
+            torch.save(state, unfinished)
 
     def load(self, path: Path) -> None:
         """Goes on from a state that was written on a device of the same kind."""

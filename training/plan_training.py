@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.plan_gptface import PlanTokenizer
+from gptface.processing.whole_files import whole_file
 
 from .image_tokenizer_init import fit_quantizer, merged_config
 
@@ -311,9 +311,8 @@ class _PlanTrainer:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
         }
-        unfinished = checkpoint.with_suffix(".tmp")
-        torch.save(state, unfinished)
-        os.replace(unfinished, checkpoint)
+        with whole_file(checkpoint) as unfinished:
+            torch.save(state, unfinished)
         self.saved = time.monotonic()
 
     def _resume(self, checkpoint: Path) -> None:

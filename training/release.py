@@ -1,7 +1,6 @@
 """A trained model → the folder that users load: fp16 weights that open as fp32, configuration, processor."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from transformers import PreTrainedModel
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.processing_gptface import GPTFaceProcessor
+from gptface.processing.whole_files import publish
 
 CONFIG_NAME = "config.json"
 
@@ -42,7 +42,7 @@ def save_release(model: PreTrainedModel, processor: GPTFaceProcessor, target: st
             nested.pop("_name_or_path", None)  # a folder of the machine that it was made on
         config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         for file in sorted(Path(scratch).iterdir()):
-            os.replace(file, target / file.name) if file.is_file() else shutil.copytree(
+            publish(file, target / file.name) if file.is_file() else shutil.copytree(
                 file, target / file.name, dirs_exist_ok=True
             )
     return target

@@ -23,6 +23,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from gptface.data.encode import read_crop
 from gptface.evaluation.judge import DEFAULT_JUDGE, AttributeJudge
+from gptface.processing.whole_files import whole_file
 
 SIDE = AttributeJudge.image_size
 COLUMNS_THAT_ARE_NO_LABELS = ("image", "identity")
@@ -155,10 +156,9 @@ def main() -> None:
         "validation": figures(judge, validation, truth),
         "validation_degraded": figures(judge, degraded, truth),
     }
-    unfinished = options.output.with_suffix(".tmp")
-    save_file(state, unfinished)
-    os.chmod(unfinished, 0o644)  # safetensors writes for the owner alone
-    os.replace(unfinished, options.output)
+    with whole_file(options.output) as unfinished:
+        save_file(state, unfinished)
+        os.chmod(unfinished, 0o644)  # safetensors writes for the owner alone
     options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report["validation"]))
 

@@ -23,6 +23,8 @@ if not __package__:  # run as a file
 import torch
 import transformers
 
+from gptface.processing.whole_files import write_text
+
 from . import all_terms, classifier, data_loading, editing, gpu_step, masking, pretraining_step, processes, scaling
 from .models import FULL, TINY
 from .timing import measure, table
@@ -88,9 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(report: dict[str, Any], target: Path | None) -> None:
     if target is not None:
-        unfinished = target.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(report, indent=1))
-        os.replace(unfinished, target)
+        write_text(target, json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ no other column is read, so that no label can reach the training. `few_shot.py` 
 
 import argparse
 import io
-import os
 from pathlib import Path
 
 from gptface.data.code_dataset import CODE_COLUMNS
 from gptface.data.encode import code_parts
 from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.image_loading import load_image
+from gptface.processing.whole_files import whole_file
 
 # Median landmarks that the face detector finds on 250 pictures, evenly spread, in pixels of the 112×112: eyes, nose, mouth corners.
 # The middle half of the faces lies within 2 pixels of the eyes and 3 of the mouth corners.
@@ -57,9 +57,8 @@ def _write(table, target: Path) -> None:
     import pyarrow.parquet as pq
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(".tmp")
-    pq.write_table(table, unfinished)
-    os.replace(unfinished, target)
+    with whole_file(target) as unfinished:
+        pq.write_table(table, unfinished)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import write_text
+from gptface.processing.whole_files import write_text
 
 
 def add_parser(commands: Any) -> None:

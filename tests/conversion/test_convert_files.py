@@ -11,9 +11,10 @@ import torch
 from original_stack import Variant, write_checkpoint
 from safetensors.torch import load_file, save_file
 
-from gptface.conversion.checkpoint import read_model_folder, read_state_dict, staged_folder, write_safetensors
+from gptface.conversion.checkpoint import read_model_folder, read_state_dict, write_safetensors
 from gptface.conversion.cli import add_convert_parser
 from gptface.conversion.report import ConversionError
+from gptface.processing.whole_files import whole_folder
 
 
 class Callback:
@@ -84,15 +85,15 @@ def test_tensors_are_mapped_and_written_one_by_one(tmp_path):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(KeyError), staged_folder(tmp_path / "model") as folder:
+    with pytest.raises(KeyError), whole_folder(tmp_path / "model") as folder:
         (folder / "config.json").write_text("{}")
         raise KeyError
     assert not list(tmp_path.iterdir())
-    with staged_folder(tmp_path / "model") as folder:
+    with whole_folder(tmp_path / "model") as folder:
         (folder / "config.json").write_text("{}")
         assert not (tmp_path / "model").exists()
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "config.json"]
-    with pytest.raises(FileExistsError, match="new or an empty"), staged_folder(tmp_path / "model"):
+    with pytest.raises(FileExistsError, match="new or an empty"), whole_folder(tmp_path / "model"):
         pass
 
 

@@ -234,3 +234,56 @@ def test_imports_are_rewritten_and_comments_kept(monkeypatch):
         "try:\n    import cv2\nexcept ImportError:\n    cv2 = None\n"
     )
     assert modules == {"gptface.processing.alignment", "gptface.modeling_gptface.guidance"}
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors", "README.md"])
+def test_links_are_not_exported(tiny_checkpoint, tmp_path, name):
+    """The contents of a file from anywhere on the disk would be copied into what is published."""
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
+    if (source / name).exists():
+        (source / name).rename(tmp_path / name)
+    else:
+        (tmp_path / name).write_text("private")
+    (source / name).symlink_to(tmp_path / name)
+    with pytest.raises(ConversionError, match=rf"has links.*\n  {name}"):
+        export_hub(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_configurations_tell_of_the_network_alone(tiny_checkpoint, tmp_path):
+    """Folders and names of a machine, or how somebody ran the network there, are nobody's business, and stop others from opening it."""
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
+    private = {
+        "_name_or_path": "/home/somebody/secret",
+        "quantization_config": {"quant_method": "bitsandbytes"},
+        "attn_implementation": "flash_attention_2",
+        "_attn_implementation_autoset": True,
+        "output_attentions": True,
+        "name_or_path": "/home/somebody/secret",
+        "custom_pipelines": {"mine": {"impl": "/home/somebody/code--mine.Pipeline"}},
+        "auto_map": {"AutoConfig": "/home/somebody/code--mine.Config"},
+        "device": "cuda:3",
+        "notes": "/home/somebody",
+    }
+    for file in ("config.json", "tokenizer_config.json", "processor_config.json"):
+        content = json.loads((source / file).read_text())
+        for name in ("image_tokenizer_config", "face_parser_config", "image_processor", "heads"):
+            if name in content:
+                content[name] = (
+                    {**content[name], **private}
+                    if name != "heads"
+                    else {head: {**entry, "trained_on": "/home/somebody"} for head, entry in content[name].items()}
+                )
+        (source / file).write_text(json.dumps({**content, **private}))
+    export_hub(source, tmp_path / "out")
+    assert export_hub(tiny_checkpoint, tmp_path / "clean")
+    for file in ("config.json", "tokenizer_config.json", "processor_config.json"):
+        assert "somebody" not in (tmp_path / "out" / file).read_text()
+        assert json.loads((tmp_path / "out" / file).read_text()) == json.loads((tmp_path / "clean" / file).read_text())
+
+
+def test_a_tokenizer_of_another_network_is_refused(tiny_checkpoint, tmp_path):
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
+    shutil.copy(Path(gptface.DEFAULT_CHECKPOINT) / "tokenizer.json", source)
+    with pytest.raises(ConversionError, match="683 words"):
+        export_hub(source, tmp_path / "out")

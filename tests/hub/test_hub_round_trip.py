@@ -1,14 +1,21 @@
 """What is pushed must come back from the Hub the same, and nothing half-uploaded may be seen by anybody."""
 
 import json
+import os
+import re
 import shutil
 
 import pytest
+import torch
 from huggingface_hub import HfApi
 from local_hub import LocalHub
 from processes import run_python
+from safetensors.torch import load_file, save_file
 
-from gptface.conversion.hub_export import push_folder
+from gptface import GPTFaceModel
+from gptface.cli import main
+from gptface.conversion.hub_push import push_folder
+from gptface.conversion.report import ConversionError
 
 PUSH = """
 from gptface import GPTFaceForFacialExpression, GPTFaceForPreTraining, GPTFaceProcessor
@@ -186,19 +193,19 @@ def test_a_broken_upload_shows_nothing_and_a_second_one_completes_it(hub, export
         push_folder(exported, "user/broken", api=api)
     assert hub.files("user/broken") == {}
     monkeypatch.setattr(hub, "cut_uploads_after", None)
-    commit = push_folder(exported, "user/broken", api=api)
+    commit = push_folder(exported, "user/broken", api=api).commit
     names = {file.relative_to(exported).as_posix() for file in exported.rglob("*") if file.is_file()}
     assert set(hub.files("user/broken")) == names and hub.repositories["user/broken"].resolve("main") == commit
 
 
 def test_an_update_that_breaks_off_leaves_the_old_version(hub, exported, impatient, monkeypatch, tmp_path):
     api = HfApi(hub.url, token=hub.token)
-    before = push_folder(exported, "user/updated", api=api)
+    before = push_folder(exported, "user/updated", api=api).commit
     shutil.copytree(exported, tmp_path / "new")
     weights = bytearray((exported / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "new" / "model.safetensors").write_bytes(weights)
-    (tmp_path / "new" / "config.json").write_text("{}")
+    (tmp_path / "new" / "notes.txt").write_text("new")
     monkeypatch.setattr(hub, "cut_uploads_after", 1000)
     with pytest.raises(ConnectionError, match="push again"):
         push_folder(tmp_path / "new", "user/updated", api=api)
@@ -225,3 +232,103 @@ def test_a_folder_without_a_checkpoint_is_not_pushed(hub, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         push_folder(tmp_path, "user/nothing", api=HfApi(hub.url, token=hub.token))
     assert "user/nothing" not in hub.repositories
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A copy of the export, and a private key beside it."""
+    (tmp_path / "key").write_text("secret")
+    return shutil.copytree(exported, tmp_path / "folder")
+
+
+@pytest.fixture
+def api(hub, impatient):
+    return HfApi(hub.url, token=hub.token)
+
+
+def test_what_a_link_leads_to_is_not_published(hub, folder, api):
+    """`notes.txt` → a private key: the upload follows links, and what was public for a minute is public."""
+    (folder / "notes.txt").symlink_to(folder.parent / "key")
+    (folder / "keys").symlink_to(folder.parent, target_is_directory=True)
+    with pytest.raises(ConversionError, match=r"has links.*\n  keys\n  notes\.txt"):
+        push_folder(folder, "user/links", api=api)
+    (folder / "notes.txt").unlink()
+    (folder / "keys").unlink()
+    os.mkfifo(folder / "queue")  # reading it would wait for ever
+    with pytest.raises(ConversionError, match=r"no file.*\n  queue"):
+        push_folder(folder, "user/links", api=api)
+    assert "user/links" not in hub.repositories
+
+
+def damaged_weights(folder):
+    """(name, what is done to the folder, what the message says)"""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    first = next(iter(weights))
+
+    def saved(tensors):
+        return lambda: save_file(tensors, path, metadata={"format": "pt"})
+
+    return {
+        "missing file": (path.unlink, "missing model.safetensors"),
+        "cut": (lambda: os.truncate(path, path.stat().st_size - 10), "cut or damaged: model.safetensors"),
+        "junk": (lambda: path.write_bytes(b"junk" * 100), "cut or damaged: model.safetensors"),
+        "missing tensor": (saved({name: weights[name] for name in weights if name != first}), f"missing: {first}"),
+        "surplus tensor": (saved({**weights, "another": torch.zeros(3)}), "surplus: another"),
+        "another shape": (saved({**weights, first: weights[first][:1].clone()}), f"of another shape: {first}"),
+        "no numbers": (saved({**weights, first: weights[first] * torch.nan}), f"not finite: {first}"),
+    }
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing file", "cut", "junk", "missing tensor", "surplus tensor", "another shape", "no numbers"]
+)
+def test_weights_that_nobody_could_use_are_not_published(hub, folder, api, damage, tmp_path, capsys):
+    """Whoever opens the repository would find out, after the download."""
+    act, message = damaged_weights(folder)[damage]
+    act()
+    with pytest.raises((ConversionError, FileNotFoundError), match=message):
+        push_folder(folder, "user/damaged", api=api)
+    assert "user/damaged" not in hub.repositories
+    assert main(["export", str(folder), str(tmp_path / "again")]) == 2
+    assert re.search(message.replace("missing model", r"missing:?\s*model"), capsys.readouterr().err)
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_parts_of_a_network_can_be_pushed_too(hub, tiny_checkpoint, tmp_path, api):
+    """An image tokenizer or a face parser of its own is a checkpoint; another model is none of ours."""
+    model = GPTFaceModel.from_pretrained(tiny_checkpoint)
+    for name, part in (("bare", model), ("tokenizer", model.image_tokenizer), ("parser", model.face_parser)):
+        part.save_pretrained(tmp_path / name)
+        push_folder(tmp_path / name, f"user/{name}", api=api)
+        assert "model.safetensors" in hub.files(f"user/{name}")
+    (tmp_path / "bare" / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ConversionError, match="of type 'bert', no GPTFace model"):
+        push_folder(tmp_path / "bare", "user/bert", api=api)
+
+
+def test_private_means_private(hub, folder, api):
+    """On a public repository that is there, `--private` would publish what was to stay among colleagues."""
+    push_folder(folder, "user/open", api=api)
+    before = dict(hub.repositories["user/open"].branches)
+    (folder / "notes.txt").write_text("for colleagues")
+    with pytest.raises(ValueError, match="is a public repository"):
+        push_folder(folder, "user/open", private=True, revision="v2", api=api)
+    assert hub.repositories["user/open"].branches == before
+    push_folder(folder, "user/closed", private=True, api=api)
+    push_folder(folder, "user/closed", private=True, api=api)
+    assert hub.repositories["user/closed"].private
+
+
+def test_what_was_removed_here_goes_there_and_is_told(hub, folder, api, monkeypatch, capsys):
+    """Whoever takes a file out of a folder, for it should not have been in it, expects it to be gone."""
+    (folder / "notes.txt").write_text("a name that should not be here")
+    push_folder(folder, "user/less", api=api)
+    hub.repositories["user/less"].commits[hub.repositories["user/less"].branches["main"]][".gitattributes"] = b"*"
+    (folder / "notes.txt").unlink()
+    assert push_folder(folder, "user/less", keep=True, api=api).deleted == []
+    assert "notes.txt" in hub.files("user/less")
+    monkeypatch.setattr("gptface.conversion.hub_push.HfApi", lambda: api)
+    assert main(["push", str(folder), "user/less"]) == 0
+    assert "deleted notes.txt\n" in capsys.readouterr().out
+    assert "notes.txt" not in hub.files("user/less") and ".gitattributes" in hub.files("user/less")

@@ -1,4 +1,7 @@
-"""Pipelines on the tiny checkpoint, and the face that they are shown."""
+"""Pipelines on the tiny checkpoint, a copy of it to be damaged, and the face that they are shown."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +17,12 @@ def edit(tiny_checkpoint):
 @pytest.fixture(scope="session")
 def classify(tiny_checkpoint):
     return pipeline("face-attribute-classification", model=str(tiny_checkpoint), aligned=True)
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint, tmp_path) -> Path:
+    """A copy to be damaged."""
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "damaged"))
 
 
 @pytest.fixture

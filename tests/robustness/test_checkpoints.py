@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +12,6 @@ from gptface import GPTFaceForGuidedGeneration, GPTFaceForPreTraining, GPTFaceMo
 from gptface.cli import main
 
 TASKS = ["guided-face-editing", "face-attribute-classification", "facial-expression"]
-
-
-@pytest.fixture
-def checkpoint(tiny_checkpoint, tmp_path) -> Path:
-    """A copy to be damaged."""
-    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "damaged"))
 
 
 def change_weights(folder, change):

@@ -4,6 +4,7 @@ import base64
 import io
 import zlib
 
+import hostile
 import numpy as np
 import pytest
 import torch
@@ -110,6 +111,8 @@ DAMAGED = {
     "dot.png": (lambda face: encode(Image.new("RGB", (1, 1)), "PNG"), "1×1 pixels: a face needs at least"),
     "huge.png": (lambda face: png_that_claims(20_000, 20_000), "too large"),
     "large.png": (lambda face: png_that_claims(8_500, 8_500), "more than 64 million"),
+    "scans.jpg": (lambda face: hostile.jpeg_of_many_scans(300), "more than 32 scans"),
+    "page.eps": (lambda face: encode(face, "EPS"), "not a picture that can be read"),
     "bomb.png": (lambda face: png_with_swollen_text(), "pass a complete"),
 }
 
@@ -156,3 +159,24 @@ def test_what_is_no_picture_is_refused_as_such(edit, classify, source):
     for call in (lambda: edit([source], prompt="smiling"), lambda: classify([source])):
         with pytest.raises(ValueError, match="image 0"):
             call()
+
+
+def phone_picture(face):
+    """A progressive JPEG whose thumbnail is another JPEG, with a video behind it in which the bytes of a scan's marker stand."""
+    thumbnail = encode(face.resize((16, 16)), "JPEG", progressive=True)
+    exif = b"Exif\0\0" + thumbnail * 5
+    return encode(face, "JPEG", progressive=True, exif=exif) + b"\xff\xda\0\x08" * 100
+
+
+@pytest.mark.parametrize("open_first", [False, True])
+def test_scans_are_counted_of_the_picture_alone(classify, face, open_first):
+    """Phones put thumbnails into their pictures and films behind them: these are no bombs."""
+    data = phone_picture(face)
+    assert data.count(b"\xff\xda") > 100
+    assert classify(Image.open(io.BytesIO(data)) if open_first else data)
+
+
+def test_a_picture_that_is_open_already_is_no_way_round(classify):
+    """Web servers open uploads before they hand them on."""
+    with pytest.raises(ValueError, match="more than 32 scans"):
+        classify(Image.open(io.BytesIO(hostile.jpeg_of_many_scans(300))))
