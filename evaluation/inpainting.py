@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gptface.processing.holes import fill_from_edges
+from gptface.processing.masks import fill_from_edges
 
 from .common import print_report
 from .crops import PerceptualDistance, add_crop_options, first_crops, psnr

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gptface.processing.alignment import CROP_SIZE
-from gptface.processing.composite import cells_to_mask, covered_cells, widen
+from gptface.processing.blending import HairMask
 from gptface.processing.face_parsing import FaceParsing
+from gptface.processing.masks import cells_to_mask, covered_cells, widen
 from gptface.processing.regions import (
     REGIONS,
     find_region,
@@ -37,13 +38,15 @@ class EditArea:
     Args:
         cells: bool [G, G], to be redrawn.
         bound: float32 [S, S], what of the crop may change; None where all of the cells may.
-        hair: bool [S, S], the hair whose colour alone changes, if it is that.
+        hair: the hair of which the colour alone changes, if it is that.
+        colour_alone: whether nothing else changes. Beside another edit hair is redrawn, too: its colour would run over glasses and skin.
         gone: bool [S, S], what is there and is to go, with its edges: none of its detail may shine through the edit.
     """
 
     cells: np.ndarray
     bound: np.ndarray | None = None
-    hair: np.ndarray | None = None
+    hair: HairMask | None = None
+    colour_alone: bool = False
     gone: np.ndarray | None = None
 
 
@@ -89,7 +92,9 @@ def named_area(
     if others and (shown_cells(others, grid) & region_cells("hair", grid))[: grid // 4].any():
         hair = None  # a hat has another colour than the hair below it
     gone = [parsing.crop_mask(find_region(name).classes, size) for name in names if find_region(name).removed]
-    return EditArea(cells, bound, hair, widen(np.max(gone, axis=0) > SOME, EDGE) if gone else None)
+    return EditArea(
+        cells, bound, hair, hair is not None and not others, widen(np.max(gone, axis=0) > SOME, EDGE) if gone else None
+    )
 
 
 def _touched(area: np.ndarray, grid: int) -> np.ndarray:
@@ -97,10 +102,10 @@ def _touched(area: np.ndarray, grid: int) -> np.ndarray:
     return covered_cells(widen(area > 0.5, MARGIN), grid, LEAST_SHARE)
 
 
-def _hair(parsing: FaceParsing, size: int) -> np.ndarray | None:
-    """The hair in a crop bool [size, size]; None where there is too little to take its colour from."""
+def _hair(parsing: FaceParsing, size: int) -> HairMask | None:
+    """The hair of a person; None where the crop shows too little to take its colour from."""
     hair = parsing.crop_mask("hair", size) > 0.5
-    return hair if hair.mean() >= LEAST_HAIR else None
+    return HairMask(hair, parsing.mask("hair"), parsing.matrix) if hair.mean() >= LEAST_HAIR else None
 
 
 def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from gptface.modeling_gptface.generation_inputs import Captions
-from gptface.processing.crown import Crown
 
 from .edit_area import EditArea
 from .edit_request import EditRequest
@@ -24,13 +23,11 @@ class FacePlan:
         face: where it is.
         pixel_values: [1, 3, S, S] in [-1, 1], its crop.
         area: what of it changes; None where the match with the prompt decides.
-        crown: the hair around the crop whose colour alone changes, if it is that.
     """
 
     face: AlignedFace
     pixel_values: torch.Tensor
     area: EditArea | None
-    crown: Crown | None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,42 +10,26 @@ from PIL import Image
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceGenerationOutput
 from gptface.modeling_gptface.generation_inputs import Captions
-from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner
 from gptface.processing.alignment import align
-from gptface.processing.composite import (
-    COUNTS,
-    CompositeMode,
-    cells_to_mask,
-    composite_crop,
-    covered_cells,
-    mask_to_cells,
-    normalize_mask,
-    paste_back,
-)
-from gptface.processing.composite import feather as fade_inwards
-from gptface.processing.crown import find_crown, recolour_crown
+from gptface.processing.blending import COMPOSITE_MODES, CompositeMode
 from gptface.processing.edits import Target
-from gptface.processing.hair import recolour_hair, refine_hair
-from gptface.processing.holes import fill_from_edges
+from gptface.processing.hair import refine_hair
+from gptface.processing.image_loading import to_rgb
+from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_key
-from gptface.processing.tone import match_tone
 
 from .batched_pipeline import PipelineInput
 from .edit_area import EditArea, named_area
+from .edit_blending import blend_candidate
 from .edit_plan import EditedFace, EditedPhoto, EditPlan, FacePlan
 from .edit_request import EditRequest, probabilities, read_requests
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .picture_generation import WATCHING, GeneratedPictures, OutputType, PictureGeneration, as_output_type
 from .prompts import DECODING, SEEDING, encode_prompt, split_parameters
-from .refined_edit import refine_edit
 
-# Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
-FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
-#: The refiner makes the edge fit by itself, and a wide one shows what the edit takes away.
-REFINED_FEATHER_RADIUS = 4.0
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
 SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "mouth", "lower_face", "beard", "face", "all"}
 
@@ -115,9 +99,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             mouth may change and `negative_prompt` does not speak of it.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
-            cells of which it covers more than half are redrawn, by default with `composite="replace"` and little `feather`.
+            cells of which it covers more than half are redrawn, with little `feather`.
         region: a named region or a list of them (`"smile"`, and `"mouth"` where the prompt speaks of one, redraw the chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too, which `mask` does not show): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
+            name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
@@ -133,16 +117,14 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         seed or generator: the same seed gives the same picture; one for each image, or a generator for each candidate, in lists.
         batch_size: photos that go through the model at once; a picture depends on what else is in its batch by rounding alone.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
-        composite: how the edit gets into the photo: `"refined"`, the default where the checkpoint has a refiner (it draws the edit at twice
-            the size, with the photo in view), or see [`composite_crop`].
-        keep_tone: whether skin keeps its tone, by the refiner or see [`match_tone`]; by default where the prompt speaks of expressions
-            alone and nothing is a hole. With `composite="replace"` it has no effect.
+        composite: how the edit gets into the photo, see `COMPOSITE_MODES`: by default `"blend"`; a new colour of hair is then added to the
+            strands that are there.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         output_type: of `image`: `"pil"`, `"np"` or `"pt"`, see [`as_output_type`].
         callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
 
-    Returns for one image a list of dicts, best first, whose pictures are its `.images`: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (crop),
-    `match_score` (of the codes under that prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`; of what they know), `note` (why nothing was painted, else None; then `match_score` is None); with `face="all"`, `face`, `mask` and `box` are lists. For a list of images a list of lists.
+    Returns for one image a list of dicts, best first, whose pictures are its `.images`: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (mode `"L"`, the size of the input: how much of each pixel is the edit's; where it is 0 the photo is as it was),
+    `match_score` (of the codes under that prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`; of what they know), `note` (why nothing was painted, else None; then `match_score` is None); with `face="all"`, `face` and `box` are lists. For a list of images a list of lists.
     """
 
     per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image", *SEEDING)
@@ -152,7 +134,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         return super().__call__(images, prompt=prompt, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        blending = ("composite", "keep_tone", "feather", "face")
+        blending = ("composite", "feather", "face")
+        composite = kwargs.get("composite")
+        if composite is not None and composite not in COMPOSITE_MODES:
+            known = ", ".join(f'"{mode}" ({meaning})' for mode, meaning in COMPOSITE_MODES.items())
+            raise ValueError(f"composite must be one of {known}; got {composite!r}")
         names = {
             "preprocess": (
                 "prompt",
@@ -195,8 +181,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     def _forward(
         self,
         states: list[dict[str, Any]],
-        composite: CompositeMode | Literal["refined"] | None = None,
-        keep_tone: bool | None = None,
+        composite: CompositeMode = "blend",
         feather: float | None = None,
         face: str | int = "largest",
         **drawing: Any,
@@ -208,7 +193,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         for turn in range(max(len(state["others"]) for state in states)):
             going = [index for index, state in enumerate(states) if turn < len(state["others"])]
             for index in going:
-                earlier[index] = self._results(edited[index], earlier[index], composite, keep_tone, feather, face)
+                earlier[index] = self._results(edited[index], earlier[index], composite, feather, face)
                 edited[index] = []
             for candidate in range(max(len(earlier[index]) for index in going)):
                 having = [index for index in going if candidate < len(earlier[index])]
@@ -226,13 +211,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     def postprocess(
         self,
         outputs: dict[str, Any],
-        composite: CompositeMode | Literal["refined"] | None = None,
-        keep_tone: bool | None = None,
+        composite: CompositeMode = "blend",
         feather: float | None = None,
         face: str | int = "largest",
         output_type: OutputType = "pil",
     ) -> GeneratedPictures:
-        results = self._results(outputs["edited"], outputs["earlier"], composite, keep_tone, feather, face)
+        results = self._results(outputs["edited"], outputs["earlier"], composite, feather, face)
         results.sort(key=lambda result: -(result["match_score"] or 0.0))
         return GeneratedPictures({**each, "image": as_output_type(each["image"], output_type)} for each in results)
 
@@ -267,13 +251,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     def _unchanged(edited: EditedPhoto, *blending: Any) -> dict[str, Any]:
         """The result of an edit that there was no need for."""
         found = [each.face for each in edited.plan.faces]
-        masks = [Image.new("L", each.crop.size) for each in found]
         single = blending[-1] != "all"
         return {
             "image": edited.plan.photo,
             "prompt": edited.plan.told,
             "face": found[0].crop if single else [each.crop for each in found],
-            "mask": masks[0] if single else masks,
+            "mask": Image.new("L", edited.plan.photo.size),
             "match_score": None,
             "guidance_kl": 0.0,
             "box": found[0].box if single else [each.box for each in found],
@@ -357,18 +340,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt will say."""
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
-        crown = None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
             new_colour = new_colour and "hair" in map(region_key, names)
             if new_colour and parsing is not None:
                 parsing = refine_hair(photo, parsing)
             area = named_area(names, grid, size, parsing, new_colour=new_colour)
-            if parsing is not None and area.hair is not None and face.matrix is not None:
-                crown = find_crown(photo.size, parsing, area.hair)
-            if set(map(region_key, names)) != {"hair"}:
-                # beside another edit hair is painted: its colour would run over glasses and skin
-                area = replace(area, hair=None)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -381,7 +358,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
-        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, crown)
+        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area)
 
     def _draw(
         self, plans: Sequence[EditPlan], seeds: Sequence[Sequence[int]], force: Sequence[bool], **options: Any
@@ -435,7 +412,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         drawings = []
         for row, (plan, face, seeds) in enumerate(faces):
             own = slice(row, row + 1)
-            colour_alone = face.area is not None and face.area.hair is not None
+            colour_alone = face.area is not None and face.area.colour_alone
             suiting = {"guidance_scale": HAIR_COLOUR_GUIDANCE} if colour_alone else {}
             # what suits an edit suits it only as it was measured: with the plan or without, on hair that was found
             measured = {} if plan.request.new_colour and not colour_alone else dict(plan.request.defaults)
@@ -541,126 +518,41 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         return torch.zeros_like(region).scatter(1, saliency.topk(count, dim=1).indices, True)
 
     def _blend(
-        self,
-        drawn: EditedPhoto,
-        composite: CompositeMode | Literal["refined"] | None,
-        keep_tone: bool | None,
-        feather: float | None,
-        face: str | int,
+        self, drawn: EditedPhoto, composite: CompositeMode, feather: float | None, face: str | int
     ) -> list[dict[str, Any]]:
         """The candidates of one pass in the photo, best first."""
-        plan = drawn.plan
-        hole, refiner = plan.hole, self.model.image_tokenizer.refiner
-        if composite == "refined" and refiner is None:
-            raise ValueError('this checkpoint has no refiner: leave composite="refined" out')
-        if composite is None and refiner is not None:
-            composite = "refined"
-        composite = composite or ("replace" if hole else "adaptive")
-        if keep_tone is None:
-            keep_tone = not hole and plan.request.expression
-        if feather is None:
-            feather = REFINED_FEATHER_RADIUS if composite == "refined" else FEATHER_RADIUS
-            feather = HOLE_FEATHER_RADIUS if hole else feather
-        if not 0 <= feather < self.face_size:
+        if feather is not None and not 0 <= feather < self.face_size:
             raise ValueError(f"feather must lie in 0…{self.face_size - 1} pixels of the crop, got {feather}")
-        size, photo = self.face_size, plan.photo
+        plan, refiner = drawn.plan, self.model.image_tokenizer.refiner
         description = describe(self.model, plan.request.text, EDITED)
         results = []
         for index, seed in enumerate(drawn.seeds):
-            image, faces, masks = photo, [], []
-            for each in drawn.faces:
-                face_plan, area = each.plan, each.plan.area
-                mask = fade_inwards(cells_to_mask(each.redrawn[index], size), feather)
-                if area is not None and area.bound is not None:
-                    mask = np.minimum(mask, fade_inwards(area.bound, feather))
-                edited, reconstruction = each.edited[index], each.reconstruction
-                # of hair whose colour alone changes the strands stay: there is nothing to draw
-                hair = area.hair if area is not None and composite in ("refined", "adaptive") else None
-                if composite == "refined" and refiner is not None and hair is None:
-                    pixels = (edited, reconstruction, mask)
-                    image, crop = self._refined(image, face_plan, refiner, *pixels, keep_tone, plan.photo_mask)
-                else:
-                    mode: CompositeMode = "adaptive" if composite == "refined" else composite
-                    if keep_tone and mode != "replace":
-                        edited = match_tone(edited, reconstruction, mask)
-                    kept = None
-                    if hair is not None:
-                        edited, kept = recolour_hair(edited, reconstruction, hair)
-                    image, crop = self._composite(
-                        image, face_plan.face, edited, reconstruction, mask, mode, plan.photo_mask, kept
-                    )
-                if face_plan.crown is not None:
-                    before, after = (np.asarray(picture, np.float32) / 255 for picture in (face_plan.face.crop, crop))
-                    image = recolour_crown(image, face_plan.crown, before, after)
-                if hole and area is not None and area.bound is not None:  # strokes were filled before
-                    mask = np.maximum(mask, area.bound)
-                faces.append(crop)
-                masks.append(Image.fromarray(np.rint(mask * 255).astype(np.uint8)))
+            image, weight = blend_candidate(drawn, index, composite, feather, refiner)
+            faces = [self._crop(image, each) for each in plan.faces]
             for picture in (image, *faces):
                 mark(picture, description, seed)
-            scores = [each.match_scores[index] for each in drawn.faces]
-            divergences = [each.guidance_kl[index] for each in drawn.faces]
-            boxes = [each.plan.face.box for each in drawn.faces]
+            boxes = [each.face.box for each in plan.faces]
             single = face != "all"
             results.append(
                 {
                     "image": image,
                     "prompt": plan.told,
                     "face": faces[0] if single else faces,
-                    "mask": masks[0] if single else masks,
-                    "match_score": float(np.mean(scores)),
-                    "guidance_kl": float(np.mean(divergences)),
+                    "mask": Image.fromarray(np.ceil(weight * 255).astype(np.uint8)),
+                    "match_score": float(np.mean([each.match_scores[index] for each in drawn.faces])),
+                    "guidance_kl": float(np.mean([each.guidance_kl[index] for each in drawn.faces])),
                     "box": boxes[0] if single else boxes,
                     "seed": seed,
                 }
             )
         return sorted(results, key=lambda result: -result["match_score"])
 
-    def _refined(
-        self,
-        photo: Image.Image,
-        plan: FacePlan,
-        refiner: GPTFaceRefiner,
-        edited: np.ndarray,
-        reconstruction: np.ndarray,
-        mask: np.ndarray,
-        keep_tone: bool,
-        photo_mask: np.ndarray | None,
-    ) -> tuple[Image.Image, Image.Image]:
-        """The photo and the crop with the edit as the refiner draws it."""
-        face, gone = plan.face, None if plan.area is None else plan.area.gone
-        matrix = self._to_crop(photo, face)
-        refined = refine_edit(refiner, photo, matrix, edited, reconstruction, mask, keep_tone, gone)
-        pasted = paste_back(photo, refined.pixels, refined.mask, refined.matrix, "replace", None, photo_mask)
-        original = np.asarray(face.crop, dtype=np.float32) / 255
-        crop = composite_crop(original, refined.shrunk(self.face_size), mask, "replace")
-        return pasted, Image.fromarray(np.rint(crop * 255).astype(np.uint8))
-
-    def _to_crop(self, photo: Image.Image, face: AlignedFace) -> np.ndarray:
-        """[2, 3] from photo to crop; an aligned input of another size is a photo whose crop is all of it."""
-        if face.matrix is not None:
-            return face.matrix
-        scale = self.face_size / np.array(photo.size, dtype=np.float64)
-        return np.array([[scale[0], 0, 0], [0, scale[1], 0]])
-
-    def _composite(
-        self,
-        photo: Image.Image,
-        face: AlignedFace,
-        edited: np.ndarray,
-        reconstruction: np.ndarray,
-        mask: np.ndarray,
-        mode: CompositeMode,
-        photo_mask: np.ndarray | None,
-        kept: np.ndarray | None,
-    ) -> tuple[Image.Image, Image.Image]:
-        """The photo and the crop with the edit in them."""
-        original = np.asarray(face.crop, dtype=np.float32) / 255
-        crop = composite_crop(original, edited, mask, mode, reconstruction, kept)
-        crop_image = Image.fromarray(np.rint(crop * 255).astype(np.uint8))
-        matrix = self._to_crop(photo, face)
-        pasted = paste_back(photo, edited, mask, matrix, mode, reconstruction, photo_mask, kept)
-        return pasted, crop_image
+    def _crop(self, photo: Image.Image, plan: FacePlan) -> Image.Image:
+        """A face of a plan as it is in the edited photo."""
+        size, matrix = self.face_size, plan.face.matrix
+        if matrix is None:
+            return to_rgb(photo).resize((size, size), Image.Resampling.BICUBIC)
+        return align(photo, matrix, size)
 
 
 def _in_part(plan: FacePlan) -> FacePlan:
@@ -668,22 +560,19 @@ def _in_part(plan: FacePlan) -> FacePlan:
     area = plan.area
     if area is not None:
         cells = area.cells if area.bound is None else area.cells & mask_to_cells(area.bound, len(area.cells))
-        area = replace(area, cells=cells, hair=None)
-    return replace(plan, area=area, crown=None)
+        area = replace(area, cells=cells, hair=None, colour_alone=False)
+    return replace(plan, area=area)
 
 
 def _after_another(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     """The result of an edit of a result, as one of both edits."""
-    masks = [
-        Image.fromarray(np.maximum(np.asarray(before), np.asarray(after)))
-        for before, after in zip(as_list(earlier["mask"]), as_list(later["mask"]), strict=True)
-    ]
+    mask = np.maximum(np.asarray(earlier["mask"]), np.asarray(later["mask"]))
     scores = [each["match_score"] for each in (earlier, later) if each["match_score"] is not None]
     notes = [each["note"] for each in (earlier, later) if each["note"] is not None]
     return {
         **later,
         "prompt": f"{earlier['prompt']}, {later['prompt']}",
-        "mask": masks if isinstance(later["mask"], list) else masks[0],
+        "mask": Image.fromarray(mask),
         "match_score": float(np.mean(scores)) if scores else None,
         "guidance_kl": float(np.mean([earlier["guidance_kl"], later["guidance_kl"]])),
         "edits": earlier["edits"] + later["edits"],

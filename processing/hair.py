@@ -1,20 +1,16 @@
-"""Whether a prompt is about the colour of hair alone, where exactly hair is, and how it gets a new one."""
+"""Whether a prompt is about the colour of hair alone, and where exactly hair is."""
 
 import re
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
 from .alignment import align
-from .composite import cells_to_mask, covered_cells, sum_around, widen
 from .face_parsing import SURROUNDINGS, FaceParsing
+from .masks import cells_to_mask, covered_cells, widen
 from .regions import clauses
 
-#: In sides of the crop: the reach of a mean over hair, wide enough for one colour of a head; and what beside hair gets its colour: an edit fades in from its edge, and the old
-#: one would show through there.
-STRANDS, MARGIN = 16 / 128, 5 / 128
 #: How far a parser that is sure is believed against colours, in the crop and beyond it, where it sees less well, and what it must see;
 #: the least standard
 #: deviation of colours, of [0, 1], and that of those of anything; and the probability between whose values hair begins and is all.
@@ -114,22 +110,3 @@ def _with_edge(hair: np.ndarray) -> np.ndarray:
     """Hair [T, T] and, softly, the pixels beside it, which are a mixture."""
     wide = Image.fromarray(np.rint(hair * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(5))
     return np.asarray(wide.filter(ImageFilter.BoxBlur(1)), np.float32) / 255
-
-
-def recolour_hair(edited: ArrayLike, reconstruction: ArrayLike, hair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Hair in a new colour whose strands stay: of what an edit did to hair, the mean around each pixel, to be laid on the photo's own detail.
-    What is painted over it cell by cell is blurred, and some cells have a colour of their own.
-
-    Args:
-        edited, reconstruction: decoded codes after and before the edit, float [S, S, 3] in [0, 1].
-        hair: bool [S, S].
-
-    Returns:
-        `edited` with that mean in the place of its own change at hair, float32 [S, S, 3]; and where it is, float32 [S, S].
-    """
-    after, before = np.asarray(edited, np.float32), np.asarray(reconstruction, np.float32)
-    weight = hair[:, :, None].astype(np.float32)
-    change = sum_around((after - before) * weight, STRANDS) / (sum_around(weight, STRANDS) + 1e-6)
-    near = widen(hair, MARGIN)
-    return np.where(near[:, :, None], np.clip(before + change, 0, 1), after), near.astype(np.float32)

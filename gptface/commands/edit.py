@@ -52,12 +52,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
     parser.add_argument(
         "--composite",
-        help='"residual" keeps the photo\'s detail, "replace" takes the decoded pixels, "adaptive" (the default, but for holes) goes between them',
-    )
-    parser.add_argument(
-        "--keep-tone",
-        action=argparse.BooleanOptionalAction,
-        help="whether skin keeps its tone (the default where the prompt speaks of expressions alone)",
+        help='how the edit gets into the photo: "blend" (the default), "residual" keeps all of the photo\'s detail, "replace" none',
     )
     parser.add_argument("--feather", type=float, help="pixels over which the edit fades in")
     add_decoding_options(parser)
@@ -91,7 +86,6 @@ def run_edit(options: argparse.Namespace) -> int:
         source_prompt=options.source_prompt,
         strength=options.strength,
         composite=options.composite,
-        keep_tone=options.keep_tone,
         feather=options.feather,
         state_refresh=options.state_refresh,
         num_images_per_prompt=options.candidates,

@@ -111,7 +111,7 @@ def test_a_new_colour_of_hair_is_for_all_hair_and_for_hair_alone():
     face = parsing()
     result = area("blond hair", face, new_colour=True)
     hair = face.crop_mask("hair", SIZE) > 0.99
-    assert result.hair[hair].all() and result.bound[hair].min() == 1
+    assert result.hair.crop[hair].all() and result.bound[hair].min() == 1
     assert share(result, face, "hair") > 1 - SOFT
     lock = parsing(hair=None, mouth=None, brow=ellipse(20, 30, 1, 1))
     assert area("blond hair", lock, new_colour=True).hair is None, "a bald head has no colour that could be kept"

@@ -45,8 +45,9 @@ def test_two_faces_in_one_photo(edit):
     pair.paste(photo, (0, 0))
     pair.paste(photo, (photo.width, 0))
     both = edit(pair, prompt="smiling", seed=0, face="all")[0]
-    assert len(both["box"]) == len(both["face"]) == len(both["mask"]) == 2
+    assert len(both["box"]) == len(both["face"]) == 2 and both["mask"].size == pair.size
     changed = (np.asarray(both["image"]) != np.asarray(pair)).any(-1)
+    assert not changed[np.asarray(both["mask"]) == 0].any()
     assert changed[:, : photo.width].any() and changed[:, photo.width :].any()
     one = edit(pair, prompt="smiling", seed=0, face=1)[0]
     changed = (np.asarray(one["image"]) != np.asarray(pair)).any(-1)

@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
-from gptface.processing.composite import cells_to_mask
-from gptface.processing.regions import REGIONS, kept_pixels, region_cells, regions_from_prompt, shown_cells
+from gptface.processing.masks import cells_to_mask
+from gptface.processing.regions import (
+    REGIONS,
+    kept_pixels,
+    region_cells,
+    regions_from_prompt,
+    shown_cells,
+    speaks_of_expressions_alone,
+)
 
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_MOUTH, RIGHT_MOUTH = CROP_LANDMARKS
 
@@ -165,3 +172,17 @@ def test_any_prompt_gives_known_regions_once(prompt):
     regions = regions_from_prompt(prompt)
     assert len(set(regions)) == len(regions) and set(regions) <= set(REGIONS)
     assert not regions or region_cells(regions, 16).any()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["smiling", "Not smiling", "a surprised face", "angry, mouth open", "mouth closed", "winking, a smile"]
+)
+def test_what_a_face_does_leaves_its_colour(prompt):
+    assert speaks_of_expressions_alone(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a beard", "smiling with a beard", "red lips", "smiling, rosy cheeks", "pale skin", "zombie", "", "blond hair"]
+)  # fmt: skip
+def test_what_may_colour_a_face_is_left_to_do_so(prompt):
+    assert not speaks_of_expressions_alone(prompt)

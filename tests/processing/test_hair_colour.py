@@ -1,14 +1,14 @@
-"""Hair beyond the crop: new blond hair with a dark strip on top, or with dark ends, gives the edit away."""
+"""Hair in a new colour: its strands stay, and what lies beyond the crop changes with it; a dark strip on top gives an edit away."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from gptface.processing.alignment import align, compose, translation
-from gptface.processing.composite import paste_back, widen
-from gptface.processing.crown import find_crown, recolour_crown
+from gptface.processing.blending import HairMask, hair_colour_layer, paste
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.hair import refine_hair
+from gptface.processing.masks import widen
 
 HAIR, SKIN, WALL = (50, 30, 20), (200, 150, 120), (60, 90, 220)
 LABELS = ("background", "skin", "hair", "cloth", "neck")
@@ -38,15 +38,30 @@ def parsed(classes, matrix):
     return FaceParsing(np.stack(shares), LABELS, frame)
 
 
-def recoloured(photo, matrix, parsing):
-    """The photo with blond hair, pasted in the crop and carried on beyond it, and the change by it [H, W, 3] in [0, 1]."""
+def recoloured(photo, matrix, parsing, change=BLOND):
+    """The photo with blond hair, in the crop and beyond it, and the change by it [H, W, 3] in [0, 1]."""
     parsing = refine_hair(photo, parsing)
     crop, hair = np.asarray(align(photo, matrix, SIZE), np.float32) / 255, parsing.crop_mask("hair", SIZE)
-    edited = crop + hair[..., None] * BLOND
-    result = paste_back(photo, edited, hair, matrix, "residual", crop)
-    crown = find_crown(photo.size, parsing, hair > 0.5)
-    result = result if crown is None else recolour_crown(result, crown, crop, edited)
+    mask = HairMask(hair > 0.5, parsing.mask("hair"), parsing.matrix)
+    result, _ = paste(photo, [hair_colour_layer(crop + hair[..., None] * change, crop, mask)])
     return (np.asarray(result, np.float32) - np.asarray(photo)) / 255
+
+
+def test_strands_stay_under_a_new_colour():
+    """Cells are painted each in a shade of its own, blurred; the photo's strands and a calm colour are wanted."""
+    rng = np.random.default_rng(0)
+    hair = np.zeros((128, 128), bool)
+    hair[10:60, 20:110] = True
+    strands = np.tile(np.where(np.arange(128) % 4 < 2, 0.2, 0.3), (128, 1))[..., None].repeat(3, 2)
+    photo = Image.fromarray(np.rint(strands * 255).astype(np.uint8))
+    blurred = np.full_like(strands, 0.25)
+    shades = rng.normal(0, 0.1, (16, 16)).repeat(8, 0).repeat(8, 1)[..., None]
+    mask = HairMask(hair, np.pad(hair.astype(np.float32), 64), translation(64, 64))
+    result, weight = paste(photo, [hair_colour_layer(blurred + 0.3 + shades, blurred, mask)])
+    change = ((np.asarray(result, float) - np.asarray(photo)) / 255).mean(-1)
+    assert abs(change[hair].mean() - 0.3) < 0.05
+    assert change[hair].std() < 0.06, "the photo's strands, and less of the cells' shades (0.1)"
+    assert not change[64:].any() and not weight[64:].any()
 
 
 def test_hair_above_and_below_the_crop_changes_with_the_hair_in_it_and_nothing_else_does(head):
@@ -74,20 +89,21 @@ def test_what_the_parser_takes_for_hair_beyond_the_crop_against_its_colour_stays
 
 def test_what_the_edit_did_not_change_stays_beyond_the_crop_too(head):
     photo, matrix, classes = head
-    parsing = parsed(classes, matrix)
-    crop = np.asarray(align(photo, matrix, SIZE), np.float32) / 255
-    result = recolour_crown(
-        photo, find_crown(photo.size, parsing, parsing.crop_mask("hair", SIZE) > 0.5), crop, crop.copy()
-    )
-    assert np.array_equal(np.asarray(result), np.asarray(photo))
+    assert not recoloured(photo, matrix, parsed(classes, matrix), 0 * BLOND).any()
 
 
-def test_without_hair_in_the_crop_or_beyond_it_there_is_no_crown(head):
+def test_beside_another_edit_only_hair_outside_of_the_crop_is_recoloured(head):
     photo, matrix, classes = head
     parsing = parsed(classes, matrix)
-    hair = parsing.crop_mask("hair", SIZE) > 0.5
-    assert find_crown(photo.size, parsing, hair & False) is None
-    assert find_crown(photo.size, parsed(classes * 0, matrix), hair) is None
+    hair = parsing.crop_mask("hair", SIZE)
+    mask = HairMask(hair > 0.5, parsing.mask("hair"), parsing.matrix)
+    outside = mask.outside_crop(photo.size).frame
+    middle = np.s_[SIZE // 2 + 8 : -SIZE // 2 - 8, SIZE // 2 + 8 : -SIZE // 2 - 8]
+    assert mask.frame[middle].any() and not outside[middle].any()
+    assert np.array_equal(outside[: SIZE // 2], mask.frame[: SIZE // 2]) and outside[: SIZE // 2].any()
+    whole = photo.crop((SIZE, SIZE, 3 * SIZE, 3 * SIZE))
+    in_whole = HairMask(mask.crop, mask.frame, translation(SIZE // 2, SIZE // 2) @ np.diag([0.5, 0.5, 1]))
+    assert not in_whole.outside_crop(whole.size).frame[middle].any(), "where the photo ends, the crop does not fade"
 
 
 def test_a_photo_that_ends_at_the_crop_has_no_seam(head):
