@@ -167,6 +167,31 @@ SECTIONS = (
         _arms,
     ),
     Section(
+        "Sharpness of edited areas, of the photo's own",
+        "sharpness",
+        ("edit", "photos", "ratio of the Laplacian's variance, median", "lower quartile"),
+        _nested("edited", "ratio", "low"),
+    ),
+    Section(
+        "The edge of edits: difference to the photo in the outermost 8 pixels",
+        "seam",
+        ("edit", "photos", "ΔE", "LPIPS"),
+        _nested("edited", "delta_e", "lpips"),
+    ),
+    Section(
+        "What edits change besides: shares of all change",
+        "area",
+        (
+            "edit",
+            "photos",
+            "on ears",
+            "on the background",
+            "on clothes",
+            "overlap of a new hair colour with hair (IoU)",
+        ),
+        _nested("edited", "ears", "background", "clothes", "hair_iou"),
+    ),
+    Section(
         "Faces from text, judged by another network",
         "generation",
         ("figure", "value"),

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from . import captioning, editing, generation, inpainting, matching, parsing, recognition, saliency, tokenizer
+from . import captioning, changes, editing, generation, inpainting, matching, parsing, recognition, saliency, tokenizer
 
 KINDS: tuple[Any, ...] = (
     captioning,
+    changes,
     editing,
     generation,
     inpainting,

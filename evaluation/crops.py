@@ -21,6 +21,9 @@ from .judge import DEFAULT_JUDGE
 
 logger = logging.getLogger(__name__)
 
+#: Pixels: of LPIPS, the shortest side, and what it sees around a place that counts.
+LEAST_SIDE, CONTEXT = 31, 32
+
 
 @dataclass(frozen=True)
 class LabelledCrop:
@@ -113,3 +116,23 @@ class PerceptualDistance:
             for start in range(0, len(pictures), batch_size)
         ]
         return float(torch.cat(distances).mean())
+
+    @torch.no_grad()
+    def within(self, picture: Image.Image, target: Image.Image, area: np.ndarray) -> float | None:
+        """Distance of two pictures of one size in a part of them, bool [H, W]; None where they are too small for LPIPS."""
+        if self.network is None or min(picture.size) < LEAST_SIDE:
+            return None
+        rows, columns = (np.flatnonzero(area.any(axis)) for axis in (1, 0))
+        (top, bottom), (left, right) = (
+            _widened(places[0], places[-1] + 1, length)
+            for places, length in ((rows, area.shape[0]), (columns, area.shape[1]))
+        )
+        pixels = [pixels_from_images([each.crop((left, top, right, bottom))]) for each in (picture, target)]
+        weights = torch.from_numpy(area[top:bottom, left:right]).float()[None, None]
+        return float(self.network(*pixels, weights))
+
+
+def _widened(low: int, high: int, length: int) -> tuple[int, int]:
+    """A range of pixels out of `length` with what LPIPS sees around it, and long enough for it."""
+    margin = max(CONTEXT, LEAST_SIDE - (high - low))
+    return max(0, low - margin), min(length, high + margin)
