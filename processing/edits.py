@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from .hair_colour import HairColour
+
 Kind = Literal["add", "remove", "colour", "shape", "expression", "age", "make-up", "fill"]
 Quality = Literal["good", "fair", "experimental"]
 
@@ -42,6 +44,7 @@ class Edit:
         target: what a head can verify of it; None where no head knows it.
         opposite: name of the edit that "no …" or "remove …" of this one means; None where nothing is said by that.
         group: edits of one group exclude each other; empty where there is none but the opposite.
+        hair_colour: what hair becomes by an edit of kind `"colour"`, measured by `lab/measure_hair_colours.py` on CelebA's training faces.
         quality: as seen on validation portraits: `"good"`, `"fair"`, or `"experimental"`.
         defaults: parameters of the pipeline's call that suit it, where nothing else is asked for: `guidance_scale`, `itm_guidance`,
             `plan_first`, `composite`, `num_inference_steps`.
@@ -57,6 +60,7 @@ class Edit:
     target: Target | None = None
     opposite: str | None = None
     group: str = ""
+    hair_colour: HairColour | None = None
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     synonyms: tuple[str, ...] = ()
@@ -88,8 +92,6 @@ _BY_PLAN = MappingProxyType({"plan_first": True, "guidance_scale": 1.5, "itm_gui
 _EXPRESSION = MappingProxyType({"plan_first": True, "guidance_scale": 1.0, "itm_guidance": 4.0})
 # A beard drawn by the plan smears over the neck.
 _BY_CODES = MappingProxyType({"plan_first": False, "guidance_scale": 2.0, "itm_guidance": 4.0})
-# As only the colour is taken over, nothing gets coarse by strong guidance, and less leaves hair dark.
-_COLOUR_ALONE = MappingProxyType({"plan_first": False, "guidance_scale": 4.5, "itm_guidance": 4.0})
 _AS_USUAL: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -107,6 +109,7 @@ def _edit(
     sentence: str,
     *,
     group: str = "",
+    hair_colour: HairColour | None = None,
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
     en: str = "",
@@ -115,7 +118,19 @@ def _edit(
     """A row from comma-separated words."""
     said = MappingProxyType({language: _split(phrases) for language, phrases in translations.items()})
     return Edit(
-        name, phrase, kind, _split(regions), sentence, target, opposite, group, quality, defaults, _split(en), said
+        name,
+        phrase,
+        kind,
+        _split(regions),
+        sentence,
+        target,
+        opposite,
+        group,
+        hair_colour,
+        quality,
+        defaults,
+        _split(en),
+        said,
     )
 
 
@@ -290,7 +305,8 @@ _ROWS = (
     # hair
     _edit(
         "blond_hair", "blond hair", "colour", "hair", _has("Blond_Hair"), None, "Hair in blond, in its old cut.",
-        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        group="hair colour", quality="good",
+        hair_colour=HairColour((0.575, 0.023, 0.048), (0.159, 0.015, 0.019)),
         en=_hair("blond, blonde, golden, fair, light, lighter, light blond, blonder", "blond, blonde, blonds, blondes, blonder"),
         de="blonde haare, blondes haar, blonden haaren, haare blond, haar blond, helle haare, hellere haare",
         fr="cheveux blonds, blonde aux cheveux, cheveux clairs, cheveux en blond", es="pelo rubio, cabello rubio, rubio, rubia, pelo claro",
@@ -298,21 +314,24 @@ _ROWS = (
     ),
     _edit(
         "black_hair", "black hair", "colour", "hair", _has("Black_Hair"), None, "Hair in black, in its old cut.",
-        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        group="hair colour", quality="good",
+        hair_colour=HairColour((0.260, 0.007, 0.009), (0.125, 0.012, 0.012)),
         en=_hair("black, dark, darker, raven", ""),
         de="schwarze haare, schwarzes haar, schwarzen haaren, haare schwarz, dunkle haare, dunkles haar, dunklere haare",
         fr="cheveux noirs, cheveux foncés, cheveux en noir", es="pelo negro, cabello negro, pelo oscuro, cabello oscuro", zh="黑发, 黑色头发, 黑头发, 黑色的头发",
     ),
     _edit(
         "brown_hair", "brown hair", "colour", "hair", _has("Brown_Hair"), None, "Hair in brown, in its old cut.",
-        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        group="hair colour", quality="good",
+        hair_colour=HairColour((0.367, 0.023, 0.030), (0.151, 0.015, 0.017)),
         en=_hair("brown, chestnut, brunette", "brunette, brunet"),
         de="braune haare, braunes haar, braunen haaren, haare braun", fr="cheveux bruns, cheveux châtains, brune", es="pelo castaño, pelo marrón, cabello castaño, castaño, castaña",
         zh="棕发, 棕色头发, 褐色头发, 棕色的头发",
     ),
     _edit(
         "gray_hair", "gray hair", "colour", "hair", _has("Gray_Hair"), None, "Hair in gray, in its old cut.",
-        group="hair colour", quality="fair", defaults=_COLOUR_ALONE,
+        group="hair colour", quality="good",
+        hair_colour=HairColour((0.496, 0.015, 0.024), (0.150, 0.013, 0.014)),
         en=_hair("gray, grey, white, silver, graying, greying, grayer, greyer", ""),
         de="graue haare, graues haar, grauen haaren, haare grau, weiße haare, weißes haar, grauhaarig",
         fr="cheveux gris, cheveux blancs", es="pelo gris, cabello gris, pelo blanco, canas, pelo canoso", zh="灰发, 白发, 灰色头发, 白头发, 花白头发",

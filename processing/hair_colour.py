@@ -1,0 +1,117 @@
+"""Hair in the colour that real hair of that name has: a transfer of means and deviations (Reinhard et al. 2001) in Oklab."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+#: Oklab (Ottosson 2020): linear sRGB → responses of the cones, and their cube roots → lightness, green–red, blue–yellow.
+_TO_CONES = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+_TO_OKLAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+#: How much the deviation of lightness, and of the other two, may change: strands of black hair have little contrast, and pulled to that of
+#: blond hair their noise would show.
+LEAST_CONTRAST, MOST_CONTRAST = np.array([0.5, 0.4, 0.4]), np.array([1.4, 1.5, 1.5])
+#: Probability of hair from which on a pixel counts in the mean.
+SURELY = 0.5
+
+
+@dataclass(frozen=True)
+class HairColour:
+    """
+    What hair of a colour is like, in Oklab: lightness in [0, 1], green–red and blue–yellow around 0.
+
+    Args:
+        mean: over the pixels of a head of hair, then over people.
+        deviation: standard deviation over the pixels of a head of hair, its mean over people.
+    """
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+def to_oklab(pixels: np.ndarray) -> np.ndarray:
+    """sRGB [..., 3] in [0, 1] → Oklab [..., 3], float64."""
+    pixels = np.asarray(pixels, np.float64)
+    linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
+    return np.cbrt(linear @ _TO_CONES.T) @ _TO_OKLAB.T
+
+
+def from_oklab(colours: np.ndarray) -> np.ndarray:
+    """Oklab [..., 3] → sRGB [..., 3], clipped to [0, 1], float64."""
+    cones = (colours @ np.linalg.inv(_TO_OKLAB).T) ** 3
+    linear = (cones @ np.linalg.inv(_TO_CONES).T).clip(0, 1)
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def measure_colour(pixels: np.ndarray, hair: np.ndarray) -> HairColour | None:
+    """
+    Colour of the hair in a picture.
+
+    Args:
+        pixels: sRGB [H, W, 3] in [0, 1].
+        hair: probability of hair [H, W].
+
+    Returns:
+        its mean and deviation, each pixel weighted by its probability; None where no pixel is surely hair.
+    """
+    sure = hair > SURELY
+    if not sure.any():
+        return None
+    colours, weights = to_oklab(pixels[sure]), hair[sure, None]
+    mean = (colours * weights).sum(0) / weights.sum()
+    deviation = np.sqrt(((colours - mean) ** 2 * weights).sum(0) / weights.sum())
+    return HairColour(tuple(map(float, mean)), tuple(map(float, deviation)))  # type: ignore[arg-type]
+
+
+def recolour(photo: Image.Image, hair: np.ndarray, colour: HairColour) -> Image.Image:
+    """
+    A photo whose hair has another colour: its mean becomes that of the colour, its strands stay, with the contrast that hair of
+    this colour has.
+
+    Args:
+        photo: RGB, W×H.
+        hair: probability of hair [H, W]; where it is 0 no pixel changes.
+        colour: what it becomes.
+
+    Returns:
+        RGB, W×H.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from gptface.processing.hair_colour import HairColour, recolour
+    >>> photo = Image.new("RGB", (4, 4), (90, 60, 40))
+    >>> blond = HairColour((0.66, 0.03, 0.07), (0.1, 0.01, 0.02))
+    >>> recolour(photo, np.ones((4, 4)), blond).getpixel((0, 0))
+    (178, 137, 95)
+
+    ```
+    """
+    rows, columns = np.nonzero(hair)
+    if not len(rows):
+        return photo
+    part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    array = np.asarray(photo)
+    pixels, weight = array[part] / 255, np.asarray(hair, np.float64)[part]
+    now = measure_colour(pixels, weight)
+    if now is None:
+        return photo
+    contrast = np.divide(colour.deviation, np.maximum(now.deviation, 1e-4)).clip(LEAST_CONTRAST, MOST_CONTRAST)
+    coloured = from_oklab((to_oklab(pixels) - now.mean) * contrast + colour.mean)
+    changed = array.copy()
+    changed[part] = np.rint((pixels + (coloured - pixels) * weight[..., None]) * 255).astype(np.uint8)
+    return Image.fromarray(changed)
