@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .hair_colour import HairColour
+from .part_colour import Colour, PartColour
 
 Kind = Literal["add", "remove", "colour", "shape", "expression", "age", "make-up", "fill"]
 Quality = Literal["good", "fair", "experimental"]
@@ -44,7 +44,8 @@ class Edit:
         target: what a head can verify of it; None where no head knows it.
         opposite: name of the edit that "no …" or "remove …" of this one means; None where nothing is said by that.
         group: edits of one group exclude each other; empty where there is none but the opposite.
-        hair_colour: what hair becomes by an edit of kind `"colour"`, measured by `lab/measure_hair_colours.py` on CelebA's training faces.
+        part_colour: the part of the face that takes another colour, and nothing else changes; measured by `lab/measure_part_colours.py` on
+            CelebA's training faces. None where the edit is drawn.
         quality: as seen on validation portraits: `"good"`, `"fair"`, or `"experimental"`.
         defaults: parameters of the pipeline's call that suit it, where nothing else is asked for: `guidance_scale`, `itm_guidance`,
             `plan_first`, `composite`, `num_inference_steps`.
@@ -60,7 +61,7 @@ class Edit:
     target: Target | None = None
     opposite: str | None = None
     group: str = ""
-    hair_colour: HairColour | None = None
+    part_colour: PartColour | None = None
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     synonyms: tuple[str, ...] = ()
@@ -92,6 +93,8 @@ _BY_PLAN = MappingProxyType({"plan_first": True, "guidance_scale": 1.5, "itm_gui
 _EXPRESSION = MappingProxyType({"plan_first": True, "guidance_scale": 1.0, "itm_guidance": 4.0})
 # A beard drawn by the plan smears over the neck.
 _BY_CODES = MappingProxyType({"plan_first": False, "guidance_scale": 2.0, "itm_guidance": 4.0})
+# Matching takes a white bar for a hat.
+_BY_CODES_FREELY = MappingProxyType({"plan_first": False, "guidance_scale": 1.5, "itm_guidance": 0.0})
 _AS_USUAL: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -109,7 +112,7 @@ def _edit(
     sentence: str,
     *,
     group: str = "",
-    hair_colour: HairColour | None = None,
+    part_colour: PartColour | None = None,
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
     en: str = "",
@@ -126,7 +129,7 @@ def _edit(
         target,
         opposite,
         group,
-        hair_colour,
+        part_colour,
         quality,
         defaults,
         _split(en),
@@ -291,6 +294,7 @@ _ROWS = (
     ),
     _edit(
         "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A hat, as far as the crop of the face shows it.", group="hat",
+        defaults=_BY_CODES_FREELY,
         en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
     ),
     _edit(
@@ -306,7 +310,7 @@ _ROWS = (
     _edit(
         "blond_hair", "blond hair", "colour", "hair", _has("Blond_Hair"), None, "Hair in blond, in its old cut.",
         group="hair colour", quality="good",
-        hair_colour=HairColour((0.575, 0.023, 0.048), (0.159, 0.015, 0.019)),
+        part_colour=PartColour("hair", Colour((0.575, 0.023, 0.048), (0.159, 0.015, 0.019))),
         en=_hair("blond, blonde, golden, fair, light, lighter, light blond, blonder", "blond, blonde, blonds, blondes, blonder"),
         de="blonde haare, blondes haar, blonden haaren, haare blond, haar blond, helle haare, hellere haare",
         fr="cheveux blonds, blonde aux cheveux, cheveux clairs, cheveux en blond", es="pelo rubio, cabello rubio, rubio, rubia, pelo claro",
@@ -315,7 +319,7 @@ _ROWS = (
     _edit(
         "black_hair", "black hair", "colour", "hair", _has("Black_Hair"), None, "Hair in black, in its old cut.",
         group="hair colour", quality="good",
-        hair_colour=HairColour((0.260, 0.007, 0.009), (0.125, 0.012, 0.012)),
+        part_colour=PartColour("hair", Colour((0.260, 0.007, 0.009), (0.125, 0.012, 0.012))),
         en=_hair("black, dark, darker, raven", ""),
         de="schwarze haare, schwarzes haar, schwarzen haaren, haare schwarz, dunkle haare, dunkles haar, dunklere haare",
         fr="cheveux noirs, cheveux foncés, cheveux en noir", es="pelo negro, cabello negro, pelo oscuro, cabello oscuro", zh="黑发, 黑色头发, 黑头发, 黑色的头发",
@@ -323,7 +327,7 @@ _ROWS = (
     _edit(
         "brown_hair", "brown hair", "colour", "hair", _has("Brown_Hair"), None, "Hair in brown, in its old cut.",
         group="hair colour", quality="good",
-        hair_colour=HairColour((0.367, 0.023, 0.030), (0.151, 0.015, 0.017)),
+        part_colour=PartColour("hair", Colour((0.367, 0.023, 0.030), (0.151, 0.015, 0.017))),
         en=_hair("brown, chestnut, brunette", "brunette, brunet"),
         de="braune haare, braunes haar, braunen haaren, haare braun", fr="cheveux bruns, cheveux châtains, brune", es="pelo castaño, pelo marrón, cabello castaño, castaño, castaña",
         zh="棕发, 棕色头发, 褐色头发, 棕色的头发",
@@ -331,7 +335,7 @@ _ROWS = (
     _edit(
         "gray_hair", "gray hair", "colour", "hair", _has("Gray_Hair"), None, "Hair in gray, in its old cut.",
         group="hair colour", quality="good",
-        hair_colour=HairColour((0.496, 0.015, 0.024), (0.150, 0.013, 0.014)),
+        part_colour=PartColour("hair", Colour((0.461, 0.008, 0.012), (0.162, 0.011, 0.012))),
         en=_hair("gray, grey, white, silver, graying, greying, grayer, greyer", ""),
         de="graue haare, graues haar, grauen haaren, haare grau, weiße haare, weißes haar, grauhaarig",
         fr="cheveux gris, cheveux blancs", es="pelo gris, cabello gris, pelo blanco, canas, pelo canoso", zh="灰发, 白发, 灰色头发, 白头发, 花白头发",
@@ -362,12 +366,14 @@ _ROWS = (
     ),
     # make-up, skin, age
     _edit(
-        "lipstick", "lipstick", "make-up", "mouth", _has("Wearing_Lipstick"), "no_lipstick", "Red lips; seldom convincing on men.",
+        "lipstick", "lipstick", "make-up", "mouth", _has("Wearing_Lipstick"), "no_lipstick", "Red lips, in their old shape.",
+        quality="fair", part_colour=PartColour("lips", Colour((-0.134, 0.054, -0.001), (0.089, 0.018, 0.008)), beside="facial_skin"),
         en="lip stick, red lips, painted lips, red lipstick, lips painted, redder lips, lips red",
         de="lippenstift, rote lippen", fr="rouge à lèvres, lèvres rouges", es="pintalabios, lápiz labial, labios rojos, labial", zh="口红, 红唇",
     ),
     _edit(
         "no_lipstick", "no lipstick", "make-up", "mouth", _has("Wearing_Lipstick", 0), "lipstick", "Lips in their own colour.",
+        quality="fair", part_colour=PartColour("lips", Colour((-0.098, 0.022, -0.005), (0.109, 0.012, 0.008)), beside="facial_skin"),
     ),
     _edit(
         "makeup", "heavy makeup", "make-up", "face", _has("Heavy_Makeup"), "no_makeup", "Make-up on eyes, cheeks and lips.",

@@ -1,4 +1,4 @@
-"""Hair in the colour that real hair of that name has: a transfer of means and deviations (Reinhard et al. 2001) in Oklab."""
+"""Parts of a face in another colour, hair or lips: a transfer of means and deviations (Reinhard et al. 2001) in Oklab."""
 
 from dataclasses import dataclass
 
@@ -23,22 +23,38 @@ _TO_OKLAB = np.array(
 #: How much the deviation of lightness, and of the other two, may change: strands of black hair have little contrast, and pulled to that of
 #: blond hair their noise would show.
 LEAST_CONTRAST, MOST_CONTRAST = np.array([0.5, 0.4, 0.4]), np.array([1.4, 1.5, 1.5])
-#: Probability of hair from which on a pixel counts in the mean.
+#: Probability from which on a pixel counts in the mean.
 SURELY = 0.5
 
 
 @dataclass(frozen=True)
-class HairColour:
+class Colour:
     """
-    What hair of a colour is like, in Oklab: lightness in [0, 1], green–red and blue–yellow around 0.
+    Colour of some pixels in Oklab: lightness in [0, 1], green–red and blue–yellow around 0.
 
     Args:
-        mean: over the pixels of a head of hair, then over people.
-        deviation: standard deviation over the pixels of a head of hair, its mean over people.
+        mean: over the pixels.
+        deviation: standard deviation over the pixels.
     """
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PartColour:
+    """
+    What a part of the face becomes by an edit of its colour.
+
+    Args:
+        part: what the face parser calls it.
+        colour: what that part is like on faces that have this colour: the means over people of mean and deviation.
+        beside: the part to which the mean is relative; lips are told by how they differ from skin. None: by themselves.
+    """
+
+    part: str
+    colour: Colour
+    beside: str | None = None
 
 
 def to_oklab(pixels: np.ndarray) -> np.ndarray:
@@ -55,63 +71,63 @@ def from_oklab(colours: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def measure_colour(pixels: np.ndarray, hair: np.ndarray) -> HairColour | None:
+def measure_colour(pixels: np.ndarray, weights: np.ndarray) -> Colour | None:
     """
-    Colour of the hair in a picture.
+    Colour of a part of a picture.
 
     Args:
         pixels: sRGB [H, W, 3] in [0, 1].
-        hair: probability of hair [H, W].
+        weights: probability [H, W] of the part.
 
     Returns:
-        its mean and deviation, each pixel weighted by its probability; None where no pixel is surely hair.
+        its mean and deviation, each pixel weighted by its probability; None where no pixel surely shows it.
     """
-    sure = hair > SURELY
+    sure = weights > SURELY
     if not sure.any():
         return None
-    colours, weights = to_oklab(pixels[sure]), hair[sure, None]
-    mean = (colours * weights).sum(0) / weights.sum()
-    deviation = np.sqrt(((colours - mean) ** 2 * weights).sum(0) / weights.sum())
-    return HairColour(tuple(map(float, mean)), tuple(map(float, deviation)))  # type: ignore[arg-type]
+    colours, shares = to_oklab(pixels[sure]), weights[sure, None]
+    mean = (colours * shares).sum(0) / shares.sum()
+    deviation = np.sqrt(((colours - mean) ** 2 * shares).sum(0) / shares.sum())
+    return Colour(tuple(map(float, mean)), tuple(map(float, deviation)))  # type: ignore[arg-type]
 
 
-def recolour(photo: Image.Image, hair: np.ndarray, colour: HairColour) -> Image.Image:
+def recolour(photo: Image.Image, weights: np.ndarray, colour: Colour) -> Image.Image:
     """
-    A photo whose hair has another colour: its mean becomes that of the colour, its strands stay, with the contrast that hair of
-    this colour has.
+    A photo in which a part has another colour: its mean becomes that of the colour, its structure stays, with the contrast that such a
+    part has in this colour.
 
     Args:
         photo: RGB, W×H.
-        hair: probability of hair [H, W]; where it is 0 no pixel changes.
+        weights: probability [H, W] of the part; where it is 0 no pixel changes.
         colour: what it becomes.
 
     Returns:
-        RGB, W×H.
+        RGB, W×H; the photo itself where no pixel surely shows the part.
 
     Example:
 
     ```python
     >>> import numpy as np
     >>> from PIL import Image
-    >>> from gptface.processing.hair_colour import HairColour, recolour
+    >>> from gptface.processing.part_colour import Colour, recolour
     >>> photo = Image.new("RGB", (4, 4), (90, 60, 40))
-    >>> blond = HairColour((0.66, 0.03, 0.07), (0.1, 0.01, 0.02))
+    >>> blond = Colour((0.66, 0.03, 0.07), (0.1, 0.01, 0.02))
     >>> recolour(photo, np.ones((4, 4)), blond).getpixel((0, 0))
     (178, 137, 95)
 
     ```
     """
-    rows, columns = np.nonzero(hair)
+    rows, columns = np.nonzero(weights)
     if not len(rows):
         return photo
     part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     array = np.asarray(photo)
-    pixels, weight = array[part] / 255, np.asarray(hair, np.float64)[part]
-    now = measure_colour(pixels, weight)
+    pixels, shares = array[part] / 255, np.asarray(weights, np.float64)[part]
+    now = measure_colour(pixels, shares)
     if now is None:
         return photo
     contrast = np.divide(colour.deviation, np.maximum(now.deviation, 1e-4)).clip(LEAST_CONTRAST, MOST_CONTRAST)
     coloured = from_oklab((to_oklab(pixels) - now.mean) * contrast + colour.mean)
     changed = array.copy()
-    changed[part] = np.rint((pixels + (coloured - pixels) * weight[..., None]) * 255).astype(np.uint8)
+    changed[part] = np.rint((pixels + (coloured - pixels) * shares[..., None]) * 255).astype(np.uint8)
     return Image.fromarray(changed)
