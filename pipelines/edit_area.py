@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gptface.processing.alignment import CROP_SIZE
-from gptface.processing.blending import HairMask
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask, covered_cells, widen
 from gptface.processing.regions import (
@@ -13,7 +12,6 @@ from gptface.processing.regions import (
     find_region,
     kept_pixels,
     region_cells,
-    region_key,
     shown_cells,
 )
 
@@ -22,8 +20,6 @@ from gptface.processing.regions import (
 MARGIN, FADE = 5 / 128, 8 / 128
 # Share of a cell that must be in an area, and of a region that its classes must fill to be believed.
 LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
-# Share of the crop whose hair must be seen for its colour to be known.
-LEAST_HAIR = 1 / 80
 # How much of a pixel what is to go must be, and how wide its edge is, in sides of the crop.
 SOME, EDGE = 0.3, 4 / 128
 # A weight that changes no pixel.
@@ -38,21 +34,15 @@ class EditArea:
     Args:
         cells: bool [G, G], to be redrawn.
         bound: float32 [S, S], what of the crop may change; None where all of the cells may.
-        hair: the hair of which the colour alone changes, if it is that.
-        colour_alone: whether nothing else changes. Beside another edit hair is redrawn, too: its colour would run over glasses and skin.
         gone: bool [S, S], what is there and is to go, with its edges: none of its detail may shine through the edit.
     """
 
     cells: np.ndarray
     bound: np.ndarray | None = None
-    hair: HairMask | None = None
-    colour_alone: bool = False
     gone: np.ndarray | None = None
 
 
-def named_area(
-    names: list[str], grid: int, size: int, parsing: FaceParsing | None = None, new_colour: bool = False
-) -> EditArea:
+def named_area(names: list[str], grid: int, size: int, parsing: FaceParsing | None = None) -> EditArea:
     """
     The area of named regions: their shapes, and of these, where a parser has seen the face, only what shows what they are about.
 
@@ -61,7 +51,6 @@ def named_area(
         grid: cells along a side of the crop.
         size: pixels along a side of the crop.
         parsing: what the face and its surroundings show.
-        new_colour: whether of hair only the colour changes: then what of it is there is its area, wherever that is.
 
     Raises:
         ValueError: an unknown region, none, or a parser without the classes that it needs.
@@ -75,37 +64,20 @@ def named_area(
             return EditArea(cells)
         return EditArea(cells, cells_to_mask(shown, size) * (1 - kept))
     cells, bound = np.zeros((grid, grid), bool), np.zeros((size, size), np.float32)
-    hair = _hair(parsing, size) if new_colour else None
     for name in names:
-        if hair is not None and region_key(name) == "hair":
-            seen = parsing.crop_mask("hair", size)
-            # What is behind the person is redrawn, too, and put back: cells of it beside hair would be continued.
-            redrawn = shown = region_cells(name, grid) | _touched(seen, grid)
-        else:
-            seen = _seen(name, parsing, grid, size)
-            redrawn, shown = region_cells(name, grid) & _touched(seen, grid), shown_cells(name, grid)
+        seen = _seen(name, parsing, grid, size)
+        redrawn, shown = region_cells(name, grid) & _touched(seen, grid), shown_cells(name, grid)
         cells |= redrawn
         # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour would stay.
         seen = np.maximum(seen, NOTHING * widen(seen > 0.5, FADE))
         bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size) * (1 - kept_pixels(name, size)))
-    others = [name for name in names if region_key(name) != "hair"]
-    if others and (shown_cells(others, grid) & region_cells("hair", grid))[: grid // 4].any():
-        hair = None  # a hat has another colour than the hair below it
     gone = [parsing.crop_mask(find_region(name).classes, size) for name in names if find_region(name).removed]
-    return EditArea(
-        cells, bound, hair, hair is not None and not others, widen(np.max(gone, axis=0) > SOME, EDGE) if gone else None
-    )
+    return EditArea(cells, bound, widen(np.max(gone, axis=0) > SOME, EDGE) if gone else None)
 
 
 def _touched(area: np.ndarray, grid: int) -> np.ndarray:
     """The cells bool [grid, grid] that have a share in an area [S, S] in [0, 1] or lie right beside it."""
     return covered_cells(widen(area > 0.5, MARGIN), grid, LEAST_SHARE)
-
-
-def _hair(parsing: FaceParsing, size: int) -> HairMask | None:
-    """The hair of a person; None where the crop shows too little to take its colour from."""
-    hair = parsing.crop_mask("hair", size) > 0.5
-    return HairMask(hair, parsing.mask("hair"), parsing.matrix) if hair.mean() >= LEAST_HAIR else None
 
 
 def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner
 from gptface.processing.alignment import align, compose
-from gptface.processing.blending import CompositeMode, Layer, decoded_layer, hair_colour_layer, likeness, paste
+from gptface.processing.blending import ColourLayer, CompositeMode, Layer, decoded_layer, likeness, paste
 from gptface.processing.masks import COUNTS, cells_to_mask
 from gptface.processing.masks import feather as fade_inwards
 
@@ -44,26 +44,25 @@ def blend_candidate(
     if feather is None:
         feather = FEATHER_RADIUS if refiner is None else REFINED_FEATHER_RADIUS
         feather = HOLE_FEATHER_RADIUS if plan.hole else feather
-    layers = [layer for face in drawn.faces for layer in _layers(plan, face, candidate, mode, feather, refiner)]
+    layers: list[Layer | ColourLayer] = [
+        _layer(plan, face, candidate, mode, feather, refiner) for face in drawn.faces
+    ] or [layer for face in plan.faces for layer in face.colours]
     image, weight = paste(plan.photo, layers, plan.photo_mask)
     if plan.hole and plan.photo_mask is not None:  # all of it was filled before
         weight = np.maximum(weight, plan.photo_mask)
     return image, weight
 
 
-def _layers(
+def _layer(
     plan: EditPlan,
     face: EditedFace,
     candidate: int,
     mode: CompositeMode,
     feather: float,
     refiner: GPTFaceRefiner | None,
-) -> list[Layer]:
-    """What was drawn of one face, from the lowest layer to the highest."""
+) -> Layer:
+    """What was drawn of one face."""
     edited, reconstruction, area = face.edited[candidate], face.reconstruction, face.plan.area
-    hair = None if area is None else area.hair
-    if area is not None and area.colour_alone and hair is not None and mode == "blend":
-        return [hair_colour_layer(edited, reconstruction, hair)]
     alpha = fade_inwards(cells_to_mask(face.redrawn[candidate], len(edited)), feather)
     gone = None if area is None else area.gone
     if area is not None and area.bound is not None:
@@ -72,13 +71,9 @@ def _layers(
             gone = area.bound > COUNTS  # nothing is known of what it shows but a smear
     matrix = _to_crop(plan.photo, face.plan, len(edited))
     if refiner is None:
-        layers = [decoded_layer(edited, reconstruction, alpha, matrix, mode, gone)]
-    else:
-        keep_tone = plan.request.expression and not plan.hole
-        layers = [refined_layer(refiner, plan.photo, edited, reconstruction, alpha, matrix, keep_tone, gone)]
-    if hair is not None:
-        layers.append(hair_colour_layer(edited, reconstruction, hair.outside_crop(plan.photo.size)))
-    return layers
+        return decoded_layer(edited, reconstruction, alpha, matrix, mode, gone)
+    keep_tone = plan.request.expression and not plan.hole
+    return refined_layer(refiner, plan.photo, edited, reconstruction, alpha, matrix, keep_tone, gone)
 
 
 def _to_crop(photo: Image.Image, plan: FacePlan, size: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from gptface.modeling_gptface.generation_inputs import Captions
+from gptface.processing.blending import ColourLayer
 
 from .edit_area import EditArea
 from .edit_request import EditRequest
@@ -23,11 +24,13 @@ class FacePlan:
         face: where it is.
         pixel_values: [1, 3, S, S] in [-1, 1], its crop.
         area: what of it changes; None where the match with the prompt decides.
+        colours: of its parts, where these change and nothing is drawn.
     """
 
     face: AlignedFace
     pixel_values: torch.Tensor
     area: EditArea | None
+    colours: tuple[ColourLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class EditPlan:
     told: str
     captions: Mapping[str, Captions]
     strength: float
+
+    @property
+    def draws(self) -> bool:
+        """Whether the model has something to draw: not where parts take another colour and keep their structure."""
+        return not all(face.colours for face in self.faces)
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class EditedPhoto:
     Args:
         plan: what was to be done.
         seeds: of the candidates.
-        faces: what was drawn of each face; empty where nothing was painted.
+        faces: what was drawn of each face; empty where nothing was.
         before: name of an edit → how probable the model's own heads find it in each face, before it.
         note: why nothing was painted; None where it was.
     """

@@ -10,7 +10,7 @@ import torch
 
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 from gptface.processing.edits import Target
-from gptface.processing.hair import is_about_hair_colour
+from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_reading import EditIntent, read_prompt
 from gptface.processing.regions import regions_from_prompt, speaks_of_expressions_alone
 
@@ -28,7 +28,6 @@ class EditRequest:
         text: the whole prompt as the user wrote it.
         told: what the model is told.
         regions: names of the regions that may change.
-        new_colour: whether of hair the colour alone changes.
         expression: whether only what a face does changes, so that skin keeps its tone.
         intents: the edits, one by one; none of words that were passed on as they are.
         defaults: parameters of the call that suit the edit, see [`Edit`].
@@ -37,7 +36,6 @@ class EditRequest:
     text: str
     told: str
     regions: tuple[str, ...]
-    new_colour: bool
     expression: bool
     intents: tuple[EditIntent, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -47,6 +45,12 @@ class EditRequest:
         """Of each edit that a head can verify, by its name."""
         found = {intent.edit.name: intent.edit.target for intent in self.intents}
         return {name: target for name, target in found.items() if target is not None}
+
+    @property
+    def part_colours(self) -> tuple[PartColour, ...]:
+        """The parts that take another colour, where nothing else is asked for."""
+        found = tuple(intent.edit.part_colour for intent in self.intents)
+        return tuple(each for each in found if each is not None) if None not in found else ()
 
     def is_settled(self, probabilities: Mapping[str, Sequence[float]]) -> bool:
         """Whether all faces have all that is asked for, and more of it was not asked for."""
@@ -86,7 +90,6 @@ def _request(text: str, intents: tuple[EditIntent, ...]) -> EditRequest:
         text,
         told=", ".join(intent.phrase for intent in intents),
         regions=tuple(dict.fromkeys(region for intent in intents for region in intent.regions)),
-        new_colour=any(intent.edit.kind == "colour" for intent in intents),
         expression=all(intent.edit.kind == "expression" for intent in intents),
         intents=intents,
         defaults=intents[0].edit.defaults if len(intents) == 1 else MappingProxyType({}),
@@ -108,7 +111,6 @@ def _words_as_they_are(prompt: Any) -> EditRequest:
         prompt,
         told=prompt,
         regions=tuple(regions_from_prompt(prompt)) or ("face",),
-        new_colour=is_about_hair_colour(prompt),
         expression=speaks_of_expressions_alone(prompt),
     )
 

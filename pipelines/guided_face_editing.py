@@ -11,11 +11,12 @@ from PIL import Image
 from gptface.modeling_gptface.generation_gptface import GPTFaceGenerationOutput
 from gptface.modeling_gptface.generation_inputs import Captions
 from gptface.processing.alignment import align
-from gptface.processing.blending import COMPOSITE_MODES, CompositeMode
+from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, colour_layer
 from gptface.processing.edits import Target
 from gptface.processing.hair import refine_hair
 from gptface.processing.image_loading import to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
+from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
@@ -43,8 +44,6 @@ DEFAULTS = {
 }
 #: Where the plan is drawn first, guidance by matching does most; the other kind makes frames of glasses firmer, but breaks mouths.
 PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
-#: Of a new colour for hair that is there: as only its colour is taken over, nothing gets coarse by it, and less leaves hair dark.
-HAIR_COLOUR_GUIDANCE = 4.5
 
 
 @dataclass(frozen=True)
@@ -101,24 +100,23 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
             cells of which it covers more than half are redrawn, with little `feather`.
         region: a named region or a list of them (`"smile"`, and `"mouth"` where the prompt speaks of one, redraw the chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair, or, where the prompt names its colour alone, of the hair that is there (around the crop, too): for hair that is to grow beyond it draw a mask. `"auto"` takes the cells that the match with the prompt depends on most.
+            name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair: for hair that is to grow beyond it draw a mask. A colour of hair and lipstick are for all hair and lips that the face parser sees, around the crop, too, and are not drawn: the part takes the mean colour of such parts and keeps its structure. `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
             difference between both captions.
-        strength: in (0, 1], share of the region's cells that are redrawn, the most salient first; below 1 nothing is redrawn that would be put back.
+        strength: in (0, 1], share of the region's cells that are redrawn, the most salient first; below 1 nothing is redrawn that would be put back. Of a new colour of hair or lips the share of the way to it.
         plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what changed of it; by
-            default where the checkpoint has a trained plan and more than a colour of hair is to change.
+            default where the checkpoint has a trained plan and the edit suits it.
         num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
             [`DecodingSchedule`].
-        guidance_scale: classifier-free guidance, 1 = off; by default 4.5 where the prompt names a new colour of hair and nothing else changes, else 2; where the plan is drawn first 1.5, or 1 for an expression.
+        guidance_scale: classifier-free guidance, 1 = off; by default 2; where the plan is drawn first 1.5, or 1 for an expression.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
         seed or generator: the same seed gives the same picture; one for each image, or a generator for each candidate, in lists.
         batch_size: photos that go through the model at once; a picture depends on what else is in its batch by rounding alone.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
-        composite: how the edit gets into the photo, see `COMPOSITE_MODES`: by default `"blend"`; a new colour of hair is then added to the
-            strands that are there.
+        composite: how the edit gets into the photo, see `COMPOSITE_MODES`: by default `"blend"`.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         output_type: of `image`: `"pil"`, `"np"` or `"pt"`, see [`as_output_type`].
         callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
@@ -294,11 +292,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
-        faces = [
-            self._plan_face(photo, face, names, request.new_colour, photo_mask, hole)
-            for face in self.find_faces(photo, **find)
-        ]
-        if strength < 1:
+        faces = [self._plan_face(photo, face, names, photo_mask, hole) for face in self.find_faces(photo, **find)]
+        if request.part_colours and not hole and (region is None or set(names or ()) <= set(request.regions)):
+            faces = [self._with_colours(photo, each, request.part_colours, strength) for each in faces]
+        elif strength < 1:
             faces = [_in_part(each) for each in faces]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
@@ -333,7 +330,6 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         photo: Image.Image,
         face: AlignedFace,
         names: list[str] | None,
-        new_colour: bool,
         photo_mask: np.ndarray | None,
         hole: bool,
     ) -> FacePlan:
@@ -342,10 +338,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         area: EditArea | None = None
         if names is not None:
             parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
-            new_colour = new_colour and "hair" in map(region_key, names)
-            if new_colour and parsing is not None:
-                parsing = refine_hair(photo, parsing)
-            area = named_area(names, grid, size, parsing, new_colour=new_colour)
+            area = named_area(names, grid, size, parsing)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
             crop = (
@@ -359,6 +352,19 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
         return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area)
+
+    def _with_colours(
+        self, photo: Image.Image, plan: FacePlan, wanted: Sequence[PartColour], strength: float
+    ) -> FacePlan:
+        """A plan by which parts of the face take another colour; as it is where the face does not show all of them."""
+        if not self.has_face_parser:
+            return plan
+        parsing = self.parse_face(photo, plan.face.matrix)
+        if any(each.part == "hair" for each in wanted):
+            parsing = refine_hair(photo, parsing)
+        layers = [colour_layer(photo, parsing, each, strength) for each in wanted]
+        found = tuple(each for each in layers if each is not None)
+        return replace(plan, colours=found) if len(found) == len(layers) else plan
 
     def _draw(
         self, plans: Sequence[EditPlan], seeds: Sequence[Sequence[int]], force: Sequence[bool], **options: Any
@@ -375,7 +381,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         faces: list[list[EditedFace]] = [[] for _ in plans]
         # One face of each photo at a time: a photo with many is not a larger batch than was asked for.
         for number in range(max(len(plan.faces) for plan in plans)):
-            having = [index for index, plan in enumerate(plans) if notes[index] is None and number < len(plan.faces)]
+            having = [
+                index
+                for index, plan in enumerate(plans)
+                if plan.draws and notes[index] is None and number < len(plan.faces)
+            ]
             drawings = self._drawings(
                 [(plans[index], plans[index].faces[number], seeds[index]) for index in having], **options
             )
@@ -412,13 +422,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         drawings = []
         for row, (plan, face, seeds) in enumerate(faces):
             own = slice(row, row + 1)
-            colour_alone = face.area is not None and face.area.colour_alone
-            suiting = {"guidance_scale": HAIR_COLOUR_GUIDANCE} if colour_alone else {}
-            # what suits an edit suits it only as it was measured: with the plan or without, on hair that was found
-            measured = {} if plan.request.new_colour and not colour_alone else dict(plan.request.defaults)
-            planned = self._draws_plan_first(plan_first, colour_alone, measured.get("plan_first"))
-            if measured.pop("plan_first", planned) == planned:
-                suiting |= measured
+            # what suits an edit suits it only as it was measured: with the plan or without
+            suiting = dict(plan.request.defaults)
+            planned = self._draws_plan_first(plan_first, suiting.get("plan_first"))
+            if suiting.pop("plan_first", planned) != planned:
+                suiting = {}
             drawings.append(
                 _Drawing(
                     face,
@@ -494,13 +502,13 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             for index, each in enumerate(drawings)
         ]
 
-    def _draws_plan_first(self, wanted: bool | None, colour_alone: bool, suits: bool | None) -> bool:
+    def _draws_plan_first(self, wanted: bool | None, suits: bool | None) -> bool:
         trained = self.model.config.plan_trained
         if wanted and not trained:
             raise ValueError("this checkpoint has no trained plan: leave plan_first out")
         if wanted is not None:
             return wanted
-        return trained and not colour_alone and suits is not False
+        return trained and suits is not False
 
     def _cells_to_redraw(self, plan: EditPlan, face: FacePlan, codes: torch.Tensor) -> torch.Tensor:
         """Cells [1, N] bool: all of the area, or the share of it that the match with the prompt depends on most."""
@@ -533,19 +541,28 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 mark(picture, description, seed)
             boxes = [each.face.box for each in plan.faces]
             single = face != "all"
+            scores = [each.match_scores[index] for each in drawn.faces] or self._match(plan, faces)
+            divergences = [each.guidance_kl[index] for each in drawn.faces] or [0.0]
             results.append(
                 {
                     "image": image,
                     "prompt": plan.told,
                     "face": faces[0] if single else faces,
                     "mask": Image.fromarray(np.ceil(weight * 255).astype(np.uint8)),
-                    "match_score": float(np.mean([each.match_scores[index] for each in drawn.faces])),
-                    "guidance_kl": float(np.mean([each.guidance_kl[index] for each in drawn.faces])),
+                    "match_score": float(np.mean(scores)),
+                    "guidance_kl": float(np.mean(divergences)),
                     "box": boxes[0] if single else boxes,
                     "seed": seed,
                 }
             )
         return sorted(results, key=lambda result: -result["match_score"])
+
+    @torch.no_grad()
+    def _match(self, plan: EditPlan, faces: Sequence[Image.Image]) -> list[float]:
+        """Log-odds that crops match what the model is told."""
+        pixels = self.processor(images=list(faces))["pixel_values"].to(self.device)
+        captions = self.caption_arguments([{"": plan.captions[""]}], [len(faces)])
+        return self.model.match_log_odds(**captions, image_codes=self.model.image_tokenizer.encode(pixels)).tolist()
 
     def _crop(self, photo: Image.Image, plan: FacePlan) -> Image.Image:
         """A face of a plan as it is in the edited photo."""
@@ -556,11 +573,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
 
 
 def _in_part(plan: FacePlan) -> FacePlan:
-    """A plan of which a share is to be done: which part of the hair has a new colour is not known, and what is put back is no share."""
+    """A plan of which a share is to be done: what is put back is no share of it."""
     area = plan.area
     if area is not None:
         cells = area.cells if area.bound is None else area.cells & mask_to_cells(area.bound, len(area.cells))
-        area = replace(area, cells=cells, hair=None, colour_alone=False)
+        area = replace(area, cells=cells)
     return replace(plan, area=area)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from .alignment import apply, compose, corners, inverse, translation, warp
-from .face_parsing import SURROUNDINGS
-from .masks import sum_around
+from .alignment import align, apply, compose, corners, inverse, translation, warp
+from .face_parsing import FaceParsing
+from .part_colour import Colour, PartColour, measure_colour, recolour
 
 CompositeMode = Literal["blend", "residual", "replace"]
 #: The words for `composite`, each with what it does.
@@ -28,10 +28,8 @@ Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 
 #: The difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares that it is averaged over.
 CHANGE_SCALE, CHANGE_CELL = 0.06, 4
-#: Of hair in a new colour, in sides of the crop: the reach of a mean over it, wide enough for one colour of a head.
-STRANDS = 1 / 8
-#: How much hair, as a share of the most around any place, weighs as much as the mean of all.
-FAR = 1 / 20
+#: Probability from which on a pixel shows a part, and the share of the surroundings that it must fill to have a colour of its own.
+SEEN, LEAST_PART = 0.5, 1 / 1000
 
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
 
@@ -67,6 +65,64 @@ class Layer:
         for name in ("detail", "alpha"):
             if np.shape(getattr(self, name)) != self.delta.shape[:2]:
                 raise ValueError(f"{name} must have shape {self.delta.shape[:2]}, not {np.shape(getattr(self, name))}")
+
+    def change(self, base: np.ndarray, box: Box) -> np.ndarray:
+        """What full weight would do to the pixels [h, w, 3] of the photo in the rectangle `box`, [h, w, 3]."""
+        frame = np.concatenate(
+            [np.asarray(each, np.float32) for each in (self.delta, self.detail[:, :, None])], axis=2
+        )
+        warped = _warp_channels(frame, self.matrix, box)
+        return warped[:, :, :3] - (1 - warped[:, :, 3:]) * base
+
+
+@dataclass(frozen=True, eq=False)
+class ColourLayer:
+    """
+    A part of the face in another colour, at the photo's own resolution: its structure stays.
+
+    Args:
+        now: what the part is like in the photo.
+        becomes: what it becomes.
+        alpha: how much of each pixel of a square frame is the part, [T, T] in [0, 1].
+        matrix: [2, 3] from the photo to the frame.
+    """
+
+    now: Colour
+    becomes: Colour
+    alpha: np.ndarray
+    matrix: np.ndarray
+
+    def change(self, base: np.ndarray, box: Box) -> np.ndarray:
+        """See [`Layer.change`]."""
+        return (recolour(base, self.now, self.becomes) - base).astype(np.float32)
+
+
+def colour_layer(
+    photo: Image.Image, parsing: FaceParsing, wanted: PartColour, share: float = 1.0
+) -> ColourLayer | None:
+    """
+    A part of a face in another colour, wherever in its surroundings it is seen.
+
+    Args:
+        photo: what is to be changed.
+        parsing: what the face and its surroundings show.
+        wanted: the part, and its colour.
+        share: of the way to that colour, in (0, 1].
+
+    Returns:
+        None where the face shows nothing of the part, or of the one that its colour is told by.
+    """
+    frame = np.asarray(align(photo, parsing.matrix, len(parsing.mask(wanted.part))), np.float32) / 255
+    weights = parsing.mask(wanted.part)
+    if (weights > SEEN).mean() < LEAST_PART:
+        return None
+    now, becomes = measure_colour(frame, weights), wanted.colour
+    if wanted.beside is not None:
+        beside = measure_colour(frame, parsing.mask(wanted.beside))
+        if beside is None:
+            return None
+        becomes = Colour(tuple(np.add(beside.mean, becomes.mean)), becomes.deviation)
+    return None if now is None else ColourLayer(now, becomes, share * weights, parsing.matrix)
 
 
 def decoded_layer(
@@ -111,62 +167,8 @@ def likeness(edited: np.ndarray, reconstruction: np.ndarray, gone: np.ndarray | 
     return found if gone is None else found * ~gone
 
 
-@dataclass(frozen=True, eq=False)
-class HairMask:
-    """
-    Hair that gets a new colour.
-
-    Args:
-        crop: bool [S, S], in the face crop, where the change of colour is looked up.
-        frame: float32 [T, T] in [0, 1], in the crop's surroundings (`SURROUNDINGS` times the crop, the crop in their middle), where
-            the new colour is laid on.
-        matrix: [2, 3] from the photo to the surroundings.
-    """
-
-    crop: np.ndarray
-    frame: np.ndarray
-    matrix: np.ndarray
-
-    def outside_crop(self, size: tuple[int, int]) -> "HairMask":
-        """Without the hair in the crop, up to where a layer of the crop fades out in a photo of `size` (width, height)."""
-        frame = self.frame.copy()
-        side = len(frame) // SURROUNDINGS
-        start = (len(frame) - side) // 2
-        fade = edge_fade(side, side, compose(self.matrix, translation(-start, -start)), size)
-        frame[start : start + side, start : start + side] *= 1 - fade
-        return HairMask(self.crop, frame, self.matrix)
-
-
-def hair_colour_layer(edited: ArrayLike, reconstruction: ArrayLike, hair: HairMask) -> Layer:
-    """
-    Hair in a new colour whose strands stay, beyond the crop, too: of what the edit did to hair in the crop, the mean around each place, and
-    far away that of all, is added to the photo. What is painted cell by cell is blurred, and some cells have a colour of their own.
-
-    Args:
-        edited, reconstruction: decoded codes after and before the edit, float [S, S, 3] in [0, 1].
-        hair: with at least one pixel in the crop.
-    """
-    after, before = _check_pixels(edited, "edited"), _check_pixels(reconstruction, "reconstruction")
-    size, total = len(hair.crop), len(hair.frame)
-    start = (SURROUNDINGS - 1) * size // 2
-    inside = np.s_[start : start + size, start : start + size]
-    change = np.zeros((SURROUNDINGS * size,) * 2 + (3,), np.float32)
-    known = np.zeros((SURROUNDINGS * size,) * 2 + (1,), np.float32)
-    known[inside] = hair.crop[:, :, None]
-    change[inside] = (after - before) * hair.crop[:, :, None]
-    near = sum_around(known, STRANDS / SURROUNDINGS)
-    far = FAR * near.max()
-    mean = (after - before)[hair.crop].mean(0)
-    field = (sum_around(change, STRANDS / SURROUNDINGS) + far * mean) / (near + far)
-    enlarged = [
-        np.asarray(Image.fromarray(channel).resize((total, total), Image.Resampling.BILINEAR))
-        for channel in np.moveaxis(field, 2, 0)
-    ]
-    return Layer(np.stack(enlarged, axis=2), np.ones_like(hair.frame), hair.frame, hair.matrix)
-
-
 def paste(
-    photo: Image.Image, layers: Iterable[Layer], photo_mask: np.ndarray | None = None
+    photo: Image.Image, layers: Iterable[Layer | ColourLayer], photo_mask: np.ndarray | None = None
 ) -> tuple[Image.Image, np.ndarray]:
     """Lay edits into a photo, one after the other, at the photo's resolution.
 
@@ -199,9 +201,7 @@ def paste(
         np.maximum(total[window], weight, out=total[window])
         pixels = np.array(result.crop(box))
         base = pixels[:, :, :3].astype(np.float32) / 255
-        delta, detail = np.asarray(layer.delta, np.float32), np.asarray(layer.detail, np.float32)[:, :, None]
-        warped = _warp_channels(np.concatenate([delta, detail], axis=2), layer.matrix, box)
-        change = warped[:, :, :3] - (1 - warped[:, :, 3:]) * base
+        change = layer.change(base, box)
         blended = np.rint(np.clip(base + weight[:, :, None] * change, 0.0, 1.0) * 255)
         pixels[:, :, :3] = np.where(weight[:, :, None] > 0, blended, pixels[:, :, :3])
         result.paste(Image.fromarray(pixels), box[:2])

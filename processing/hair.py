@@ -1,6 +1,5 @@
-"""Whether a prompt is about the colour of hair alone, and where exactly hair is."""
+"""Where exactly hair is."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,6 @@ from PIL import Image, ImageFilter
 from .alignment import align
 from .face_parsing import SURROUNDINGS, FaceParsing
 from .masks import cells_to_mask, covered_cells, widen
-from .regions import clauses
 
 #: How far a parser that is sure is believed against colours, in the crop and beyond it, where it sees less well, and what it must see;
 #: the least standard
@@ -21,24 +19,6 @@ HALO = 0.6
 LEAST_KNOWN = 1 / 50
 #: Pixels of the parser along a side of what is too small to be hair.
 SQUARE = 8
-
-_HAIR = r"hair(?:s|ed)?\b(?! (?:bands?|bows?|clips?|ties?|ribbons?|nets?))"
-_BLOND = r"blonde?s?\b(?! (?:beards?|brows?|eyebrows?|mou?staches?|bangs))|brunettes?\b|redhead\w*"
-_COLOURS = re.compile(
-    rf"\b(?:{_BLOND}|(?:black|brown|gr[ae]y|white|silver|red|ginger|auburn|golden|yellow|dark|light|fair|dyed|blue|green|pink|purple|orange) {_HAIR})"
-)
-_OF_HAIR = re.compile(rf"\b(?:{_HAIR}|{_BLOND})")
-_CUTS = re.compile(
-    r"\b(?:long|longer|short|shorter|shoulders?|length|cut|style|pixie|buzz|wavy|waves|curl\w*|straight|spiky|voluminous|thick\w*|thin\w*|"
-    r"ponytails?|pigtails?|buns?|bob|braid\w*|cornrows|dreadlocks|afro|mohawk|hairstyle|haircut|hairline|receding|bald\w*|shaved|fringe|"
-    r"growing|more|less|no|not|never|without|isn|aren)\b"
-)
-
-
-def is_about_hair_colour(prompt: str) -> bool:
-    """Whether a prompt names a colour of hair and says nothing of its cut ("blond hair, not smiling", but not "long blond hair")."""
-    of_hair = [clause for clause in clauses(prompt) if _OF_HAIR.search(clause)]
-    return any(map(_COLOURS.search, of_hair)) and not any(map(_CUTS.search, of_hair))
 
 
 def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 #: Oklab (Ottosson 2020): linear sRGB → responses of the cones, and their cube roots → lightness, green–red, blue–yellow.
 _TO_CONES = np.array(
@@ -91,43 +90,29 @@ def measure_colour(pixels: np.ndarray, weights: np.ndarray) -> Colour | None:
     return Colour(tuple(map(float, mean)), tuple(map(float, deviation)))  # type: ignore[arg-type]
 
 
-def recolour(photo: Image.Image, weights: np.ndarray, colour: Colour) -> Image.Image:
+def recolour(pixels: np.ndarray, now: Colour, becomes: Colour) -> np.ndarray:
     """
-    A photo in which a part has another colour: its mean becomes that of the colour, its structure stays, with the contrast that such a
-    part has in this colour.
+    Pixels of a part in another colour: the mean becomes that of the colour, the structure stays, with the contrast that such a part has in
+    this colour.
 
     Args:
-        photo: RGB, W×H.
-        weights: probability [H, W] of the part; where it is 0 no pixel changes.
-        colour: what it becomes.
+        pixels: sRGB [..., 3] in [0, 1].
+        now: what the part is like.
+        becomes: what it becomes.
 
     Returns:
-        RGB, W×H; the photo itself where no pixel surely shows the part.
+        sRGB [..., 3] in [0, 1].
 
     Example:
 
     ```python
     >>> import numpy as np
-    >>> from PIL import Image
     >>> from gptface.processing.part_colour import Colour, recolour
-    >>> photo = Image.new("RGB", (4, 4), (90, 60, 40))
-    >>> blond = Colour((0.66, 0.03, 0.07), (0.1, 0.01, 0.02))
-    >>> recolour(photo, np.ones((4, 4)), blond).getpixel((0, 0))
-    (178, 137, 95)
+    >>> dark, blond = Colour((0.3, 0.0, 0.0), (0.1, 0.01, 0.01)), Colour((0.66, 0.03, 0.07), (0.1, 0.01, 0.02))
+    >>> recolour(np.full((1, 3), 0.18), dark, blond).round(2)
+    array([[0.66, 0.49, 0.33]])
 
     ```
     """
-    rows, columns = np.nonzero(weights)
-    if not len(rows):
-        return photo
-    part = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    array = np.asarray(photo)
-    pixels, shares = array[part] / 255, np.asarray(weights, np.float64)[part]
-    now = measure_colour(pixels, shares)
-    if now is None:
-        return photo
-    contrast = np.divide(colour.deviation, np.maximum(now.deviation, 1e-4)).clip(LEAST_CONTRAST, MOST_CONTRAST)
-    coloured = from_oklab((to_oklab(pixels) - now.mean) * contrast + colour.mean)
-    changed = array.copy()
-    changed[part] = np.rint((pixels + (coloured - pixels) * shares[..., None]) * 255).astype(np.uint8)
-    return Image.fromarray(changed)
+    contrast = np.divide(becomes.deviation, np.maximum(now.deviation, 1e-4)).clip(LEAST_CONTRAST, MOST_CONTRAST)
+    return from_oklab((to_oklab(pixels) - now.mean) * contrast + becomes.mean)

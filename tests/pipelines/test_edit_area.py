@@ -98,7 +98,7 @@ def test_what_the_parser_does_not_see_is_still_edited():
     assert (area("no eyeglasses").bound > 0.5).sum() > 400, "rims that are too thin to be found"
     wall = parsing(**dict.fromkeys(("hair", "skin", "brow", "nose", "mouth", "neck", "ear", "cloth")))
     for prompt in ("smiling", "blond hair", "no eyeglasses"):
-        assert (area(prompt, wall, new_colour=True).bound > 0.5).any()
+        assert (area(prompt, wall).bound > 0.5).any()
 
 
 def test_the_lower_edge_of_the_chin_stays_in_a_smile():
@@ -107,21 +107,9 @@ def test_the_lower_edge_of_the_chin_stays_in_a_smile():
     assert result.cells[14, 7:9].all() and (result.bound[put_back] <= 2 * NOTHING).all()
 
 
-def test_a_new_colour_of_hair_is_for_all_hair_and_for_hair_alone():
-    face = parsing()
-    result = area("blond hair", face, new_colour=True)
-    hair = face.crop_mask("hair", SIZE) > 0.99
-    assert result.hair.crop[hair].all() and result.bound[hair].min() == 1
-    assert share(result, face, "hair") > 1 - SOFT
-    lock = parsing(hair=None, mouth=None, brow=ellipse(20, 30, 1, 1))
-    assert area("blond hair", lock, new_colour=True).hair is None, "a bald head has no colour that could be kept"
-    assert named_area(["hair", "hat"], GRID, SIZE, face, new_colour=True).hair is None, "a hat has a colour of its own"
-
-
 def test_another_cut_may_reach_beyond_the_hair_but_not_over_ears_and_clothes():
     face = parsing()
     result = area("long curly hair", face)
-    assert result.hair is None
     assert share(result, face, ["ear", "cloth"]) < SOFT and share(result, face, "background") > 0.03
 
 
