@@ -215,3 +215,19 @@ def test_top_k_draws_from_the_likeliest_only():
     assert len(ties.unique()) == 1
     everything, _ = sample_all(logits, generators(0), top_k=9)
     assert torch.equal(everything, sample_all(logits, generators(0))[0])
+
+
+@pytest.mark.parametrize("mode", ["parallel", "span", "one_shot"])
+def test_a_sample_that_is_done_early_leaves_its_generator_as_it_would_alone(mode):
+    """What is drawn next from it (the codes below a plan) would otherwise depend on the other samples of the batch."""
+    logits = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(5))
+    codes, mask = torch.zeros(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.bool)
+    mask[0, 2:] = False
+    schedule = DecodingSchedule(6, mode=mode)
+
+    def next_draw(rows):
+        generators = [torch.Generator().manual_seed(3 + index) for index in range(2)][rows]
+        fill_masked(codes[rows], mask[rows], lambda _, still: logits[rows][still], schedule, generators)
+        return torch.rand(1, generator=generators[0])
+
+    assert torch.equal(next_draw(slice(0, 2)), next_draw(slice(0, 1)))

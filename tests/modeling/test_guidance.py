@@ -179,6 +179,24 @@ def test_a_guidance_that_cannot_act_is_an_error(problem):
         guide_logits(logits, mask, lambda vectors: (vectors * 0).sum((1, 2)), table, ITMGuidance(kl_weight=0.0))
 
 
+def test_one_sample_that_cannot_be_guided_is_an_error_in_any_batch(problem):
+    """Alone it would be one: in a batch it must not come back unguided."""
+    logits, mask, match_score, table = problem
+    reached = torch.tensor([1.0, 0.0, 1.0])
+    with pytest.raises(RuntimeError, match="cannot act"):
+        guide_logits(logits, mask, lambda vectors: match_score(vectors) * reached, table, ITMGuidance(kl_weight=0.0))
+
+
+def test_what_matches_well_already_is_guided_in_float16_too(problem):
+    """The gradient of a match of 20 log-odds is smaller than float16 can hold."""
+    logits, mask, match_score, table = problem
+    half = table.half()
+    guided = guide_logits(
+        logits, mask, lambda vectors: match_score(vectors.half()).float() + 20, half, ITMGuidance(kl_weight=0.0)
+    )
+    assert (guided[: int(mask[0].sum())] != logits[: int(mask[0].sum())]).any()
+
+
 def test_a_gradient_that_is_not_finite_is_an_error(problem):
     logits, mask, _, table = problem
     with pytest.raises(FloatingPointError, match="iteration 1"):

@@ -93,3 +93,30 @@ def test_a_temperature_of_zero_gives_no_scores(tiny_checkpoint, face):
     expression.model.config.heads["expression"]["temperature"] = 0.0
     with pytest.raises(FloatingPointError, match="not finite"):
         expression(face)
+
+
+@pytest.mark.parametrize("seed", [math.nan, 1.5, 3.0, "7", [1, 2], 2**63, -(2**63) - 1, 10**30, math.inf])
+def test_a_seed_that_is_no_number_of_63_bits_is_refused(edit, face, seed):
+    """A random picture, or the same one for all such seeds, would pass for that of the seed."""
+    with pytest.raises(ValueError, match="seed must"):
+        edit(face, prompt="smiling", seed=seed)
+    assert "seed must" in edit([face], prompt="smiling", seed=[seed], on_error="return")[0]["error"]
+
+
+@pytest.mark.parametrize("seed", [0, -1, np.int64(5), 2**63 - 2, -(2**63)])
+def test_a_seed_of_63_bits_is_taken(edit, face, seed):
+    results = edit(face, prompt="smiling", region="mouth", seed=seed, num_images_per_prompt=2)
+    assert {result["seed"] for result in results} == {int(seed), int(seed) + 1}
+
+
+@pytest.mark.parametrize("value", [10**9, math.nan, 2.5, 0, -3])
+@pytest.mark.parametrize("name", ["num_inference_steps", "num_images_per_prompt"])
+def test_counts_beyond_reason_are_refused_before_any_work(edit, face, name, value):
+    """One number in a request must not hold a server for hours, or take all of its memory."""
+    with pytest.raises(ValueError, match="at least 1 and at most"):
+        edit(face, prompt="smiling", **{name: value})
+    if name == "num_images_per_prompt":
+        with pytest.raises(ValueError, match="num_captions must be at least 1"):
+            pipeline("face-captioning", model=edit.model, processor=edit.processor)(
+                face, aligned=True, num_captions=value
+            )
