@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .captions import Caption, contradictions, sample_caption
-from .encode import CODE_COLUMNS, FINGERPRINT_KEY, PLAN_COLUMNS, code_parts
+from .encode import CODE_COLUMNS, PLAN_COLUMNS, code_parts, read_part_table
 from .epochs import EpochDataset
 from .labels import emotion_of, label_columns, labels_of
 from .sources import TEXT_COLUMNS
@@ -139,16 +139,6 @@ def repeated_rows(count: int, weight: float) -> np.ndarray:
     return np.floor(np.arange(round(count * weight)) / weight).astype(int)
 
 
-def check_fingerprint(metadata: Mapping[bytes, bytes] | None, part: Path, fingerprint: str) -> None:
-    """Raises `ValueError` where the metadata of a part name another image tokenizer."""
-    made_by = (metadata or {}).get(FINGERPRINT_KEY, b"").decode()
-    if made_by != fingerprint:
-        raise ValueError(
-            f"{part} holds codes of the image tokenizer {made_by or 'unknown'}, this model's is {fingerprint}: "
-            "encode the data again"
-        )
-
-
 def read_part(part: Path, fingerprint: str) -> CodeTable:
     """
     One part of an encoded data set. `text` or `caption` is a weak caption; the columns that [`labels_of`] reads are labels; all others
@@ -157,18 +147,14 @@ def read_part(part: Path, fingerprint: str) -> CodeTable:
     Raises:
         ValueError: codes of another image tokenizer, or an emotion that is none of the seven.
     """
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(part)
-    check_fingerprint(table.schema.metadata, part, fingerprint)
+    table = read_part_table(part, fingerprint)
     names = table.column_names
     codes, plan_codes = (both_sides(table, columns) for columns in (CODE_COLUMNS, PLAN_COLUMNS))
-    if codes is None:
-        raise ValueError(f"{part} has no column {CODE_COLUMNS[0]!r}")
     text_column = next((name for name in TEXT_COLUMNS if name in names), None)
     texts = table[text_column].to_pylist() if text_column else [None] * table.num_rows
     texts = [text.strip() or None if isinstance(text, str) else None for text in texts]
     rows = table.select(label_columns(names)).to_pylist() or [{} for _ in range(table.num_rows)]
+    assert codes is not None  # it is read or refused
     return CodeTable(codes, [labels_of(row) for row in rows], [emotion_of(row) for row in rows], texts, plan_codes)
 
 
