@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def claimed_folder(folder: Path, made_of: Mapping[str, Any], writer: int = 0) ->
         raise OSError(f"another run is writing into {folder}: wait for its end, or choose another folder") from None
     try:
         if manifest.exists():
-            _compare(folder, read_json(manifest, "remove the folder and run it again"), made_of)
+            _compare(folder, read_json(manifest, ["input"], "remove the folder and run it again"), made_of)
         else:
             write_json(manifest, made_of)
         yield
@@ -69,14 +69,21 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
+def read_json(path: Path, names: Collection[str], remedy: str) -> dict[str, Any]:
     """
     What a JSON file of ours holds.
 
+    Args:
+        names: of the fields that it must have.
+        remedy: what to do where it is empty, cut or damaged.
+
     Raises:
-        ValueError: it is empty, cut or damaged; says what to do.
+        ValueError: it is.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not content.keys() >= set(names):
+            raise ValueError(f"it lacks {', '.join(names)}")
+        return content
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} is damaged ({error}): {remedy}") from error
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error

@@ -7,7 +7,7 @@ strings, of integers, or of a `ClassLabel` of datasets.
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,17 @@ class ClassificationData:
         return rows[~held_out], rows[held_out]
 
 
-def guess_layout(data: bytes) -> str:
-    """The layout of an encoded picture by its size: CelebA's alignment, FER2013's 48×48, RAF-DB's 100×100, or an aligned crop."""
-    return LAYOUT_OF_SIZE.get(load_image(data).size, "aligned")
+def guess_layout(pictures: Iterable[bytes]) -> str:
+    """
+    The layout of encoded pictures by the size of the first that can be read: CelebA's alignment, FER2013's 48×48, RAF-DB's 100×100, or
+    an aligned crop.
+    """
+    for data in pictures:
+        try:
+            return LAYOUT_OF_SIZE.get(load_image(data).size, "aligned")
+        except (OSError, ValueError):
+            continue
+    return "aligned"
 
 
 def load_classification_data(
@@ -145,7 +153,7 @@ def load_classification_data(
             raise ValueError(f"{name_of(source)} holds codes, but pictures are needed here: give the parquet file")
         else:
             table = ImageTable.read(source, refused)
-            layouts += [layout or guess_layout(table.pictures[0])] * len(table)
+            layouts += [layout or guess_layout(table.pictures)] * len(table)
             tables.append(table)
     if refused:
         logger.warning("left out: %s", dict(refused))
@@ -193,7 +201,7 @@ def _codes_of(
             raise ValueError("rows without a file need codes_folder, where their codes go")
         target = codes_folder / f"rows-{number}"
     if layout is None:
-        layout = guess_layout(next(read_samples(source)).image)
+        layout = guess_layout(sample.image for sample in read_samples(source))
     encode_dataset(source, target, tokenizer, layout, refused=refused)
     table = ImageTable.read_codes(target, fingerprint)
     table.classes = class_names(source)

@@ -29,7 +29,6 @@ from gptface.processing.whole_files import whole_file
 
 from .claimed_folder import claimed_folder, read_json, write_json
 from .detected_crops import crop_by_landmarks, find_landmarks
-from .labels import label_columns, labels_of
 from .lenses import lens_brightness
 from .refusals import refuse
 from .sources import Sample, Source, content_hashes, name_of, read_samples
@@ -277,6 +276,8 @@ def encode_dataset(
         OSError: another run is writing into the target.
     """
     check_layout(layout)
+    if every < 1:
+        raise ValueError(f"every must be at least 1, got {every}")
     refused = Counter() if refused is None else refused
     tokenizer = tokenizer.eval()
     made_of = {
@@ -296,7 +297,7 @@ def encode_dataset(
     with claimed_folder(target, made_of, rank):
         summary = target / f"finished-{rank}-of-{world_size}.json"
         if summary.exists():
-            finished = read_json(summary, "remove it and run it again")
+            finished = read_json(summary, ["parts", "left_out"], "remove it and run it again")
             parts = [target / name for name in finished["parts"]]
             if all(part.exists() for part in parts):
                 refused.update(finished["left_out"])
@@ -343,8 +344,7 @@ def _encode_samples(
     ):
         images.append(crop if change is None else change(crop, sample.row))
         covered.append(cover if change is None else _eroded(cover))
-        columns = _plain(_without_unusable_labels(sample, refused))
-        known.append({**columns, "key": sample.key, "text": sample.text, "source_row": sample.row})
+        known.append({**_plain(sample.columns), "key": sample.key, "text": sample.text, "source_row": sample.row})
     names = sorted({"key", "text", "source_row"}.union(*known))
     columns = {name: _column([row.get(name) for row in known]) for name in names}
     for name, values in encode_columns(tokenizer, images, covered, flips, labeller).items():
@@ -354,19 +354,6 @@ def _encode_samples(
             values if said is None or pa.types.is_null(said.type) else pc.coalesce(said, values.cast(said.type))
         )
     return pa.table(columns)
-
-
-def _without_unusable_labels(sample: Sample, refused: Counter[str]) -> dict[str, Any]:
-    """The columns of a sample, without its labels where some of them are none: training would end there."""
-    try:
-        values = set(labels_of(sample.columns).values())
-        if not values <= {0, 1}:
-            raise ValueError(f"labels are 0 or 1, got {sorted(values)}")
-        return sample.columns
-    except (ValueError, TypeError, OverflowError) as error:
-        refuse(refused, "unusable label", f"the labels of {sample.key}", error)
-        labels = label_columns(sample.columns)
-        return {name: value for name, value in sample.columns.items() if name not in labels}
 
 
 def _plain(columns: dict[str, Any]) -> dict[str, Any]:
@@ -445,4 +432,5 @@ def _naming(part: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{part} is damaged ({error}): remove it and run `gptface encode` again") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{part} is damaged ({reason}): remove it and run `gptface encode` again") from error

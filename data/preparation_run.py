@@ -79,7 +79,7 @@ def _fill(
     refused: Counter[str],
 ) -> dict[str, Any]:
     if (output / _STATISTICS_FILE).exists():
-        return read_json(output / _STATISTICS_FILE, "remove it and run it again")
+        return read_json(output / _STATISTICS_FILE, ["samples", "faces"], "remove it and run it again")
     finished = finished_shards(output)
     start = finished[-1].end if finished else (0, 0)
     prepared: Iterator[Located]

@@ -9,8 +9,12 @@ logger = logging.getLogger(__name__)
 NAMED = 3
 
 
-def refuse(refused: Counter[str], reason: str, what: str, error: BaseException | None = None, count: int = 1) -> None:
-    """Adds `count` to a reason and names what was left out."""
+def refuse(
+    refused: Counter[str] | None, reason: str, what: str, error: BaseException | None = None, count: int = 1
+) -> None:
+    """Adds `count` to a reason and names what was left out; without a counter nothing happens: it is said elsewhere."""
+    if refused is None:
+        return
     level = logging.WARNING if refused[reason] < NAMED else logging.INFO
     refused[reason] += count
     logger.log(level, "%s left out: %s%s", readable(what), reason, f" ({error})" if error else "")

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,9 +33,11 @@ MAX_PICTURE_BYTES = 64 * 2**20
 MAX_TEXT_BYTES = 2**20
 #: The most patterns that the braces of a path may stand for: shards are named by five digits.
 MAX_PATTERNS = 100_000
-# Of a batch of rows, as long as their values are of ordinary size: a dictionary can repeat a large one in every row.
+# As long as values are of ordinary size: a dictionary can repeat a large one in every row.
 _ROWS_PER_BATCH = 32
-_MAX_BATCH_BYTES = 512 * 2**20
+_MAX_BATCH_BYTES = 256 * 2**20
+# Pictures and texts shrink by a few times at most; a page that swells so much more is made to fill the memory.
+_MAX_SWELLING = 100
 
 #: A path (see [`read_samples`]), or rows: a `datasets.Dataset`, a list of dictionaries.
 Source = str | os.PathLike | Iterable[Mapping[str, Any]]
@@ -104,7 +107,6 @@ def list_sources(path: str | os.PathLike, refused: Counter[str] | None = None) -
     Raises:
         FileNotFoundError: there is no such file, or no file of a known kind.
     """
-    refused = Counter() if refused is None else refused
     found = Path(path)
     if found.is_file():
         if found.suffix not in SHARD_SUFFIXES:
@@ -124,7 +126,7 @@ def list_sources(path: str | os.PathLike, refused: Counter[str] | None = None) -
     return files
 
 
-def _regular(files: list[Path], refused: Counter[str]) -> list[Path]:
+def _regular(files: list[Path], refused: Counter[str] | None) -> list[Path]:
     for file in files:
         if not file.is_file():
             refuse(refused, "not a regular file", str(file))
@@ -156,7 +158,7 @@ def content_hashes(source: Source) -> list[tuple[str, str]]:
     """(name, SHA-256 of what is read of it) of every part of a collection: whether it is still what it was. See [`read_samples`]."""
     if not isinstance(source, (str, os.PathLike)):
         digest = hashlib.sha256()
-        for sample in _read_rows(source, Counter()):
+        for sample in _read_rows(source, None):
             known = repr((sample.text, sorted(sample.columns.items())))
             digest.update(hashlib.sha256(sample.image).digest() + hashlib.sha256(known.encode()).digest())
         return [(name_of(source), digest.hexdigest())]
@@ -228,18 +230,31 @@ def _expand_braces(pattern: str) -> list[str]:
         from braceexpand import braceexpand
     except ImportError as error:
         raise ImportError('braces in a path need braceexpand: pip install "gptface[prepare]"') from error
-    patterns: list[str] = []
-    for expanded in braceexpand(pattern):
-        if len(patterns) == MAX_PATTERNS:
-            raise ValueError(f"{pattern} stands for more than {MAX_PATTERNS} names: name a folder or use *")
-        patterns.append(expanded)
-    return patterns
+    if _count_names(pattern) > MAX_PATTERNS:
+        raise ValueError(f"{pattern:.200} stands for more than {MAX_PATTERNS} names: name a folder, or use *")
+    return list(braceexpand(pattern))
+
+
+def _count_names(pattern: str) -> int:
+    """For how many names the braces stand, at most."""
+    count, inside = 1, re.compile(r"\{([^{}]*)\}")
+    while groups := inside.findall(pattern):
+        for group in groups:
+            numbers = re.fullmatch(r"([+-]?\d+)\.\.([+-]?\d+)(\.\.[+-]?\d+)?", group)
+            ends = (
+                [int(numbers[1][:30]), int(numbers[2][:30])]
+                if numbers
+                else [0, max(group.count(","), 255 * (".." in group))]
+            )
+            count = min(count * (abs(ends[1] - ends[0]) + 1), MAX_PATTERNS + 1)
+        pattern = inside.sub("", pattern)
+    return count
 
 
 # ------------------------------------------------------------------------------------------------------------------- rows
 
 
-def _read_rows(rows: Iterable[Mapping[str, Any]], refused: Counter[str]) -> Iterator[Sample]:
+def _read_rows(rows: Iterable[Mapping[str, Any]], refused: Counter[str] | None) -> Iterator[Sample]:
     classes = class_names(rows)
     if hasattr(rows, "cast_column") and "image" in (getattr(rows, "features", None) or {}):
         from datasets import Image as Picture
@@ -259,7 +274,7 @@ def _sample_from_row(
     picture: Any,
     columns: dict[str, Any],
     classes: Mapping[str, list[str]],
-    refused: Counter[str],
+    refused: Counter[str] | None,
 ) -> Sample | None:
     try:
         image = picture_bytes(picture)
@@ -305,6 +320,10 @@ def _read_parquet(path: Path, refused: Counter[str], wanted: Collection[str] | N
             classes, row = _class_names(schema), 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
+                if _swells(file, group):
+                    refuse(refused, "oversized member", f"{path}, row group {group}", count=rows)
+                    row += rows
+                    continue
                 for number, values in _read_row_group(file, path, group, columns, refused):
                     key = f"{readable(path.stem)}/{row + number:08d}"
                     image = values.pop("image")
@@ -390,6 +409,15 @@ def _rows_at_once(file: "pq.ParquetFile", group: int) -> int:
     return max(1, min(_ROWS_PER_BATCH, _MAX_BATCH_BYTES // max(largest, 1)))
 
 
+def _swells(file: "pq.ParquetFile", group: int) -> bool:
+    metadata = file.metadata.row_group(group)
+    chunks = [metadata.column(index) for index in range(metadata.num_columns)]
+    return any(
+        chunk.total_uncompressed_size > max(_MAX_BATCH_BYTES, _MAX_SWELLING * chunk.total_compressed_size)
+        for chunk in chunks
+    )
+
+
 def _values(column: "pa.Array", refused: Counter[str], what: str) -> list[Any]:
     """The Python values; `None` in the place of those that are none, such as strings that are not UTF-8."""
     try:
@@ -411,7 +439,7 @@ def _values(column: "pa.Array", refused: Counter[str], what: str) -> list[Any]:
 def _read_tar(path: Path, refused: Counter[str]) -> Iterator[Sample]:
     """Members that share a name up to the first dot of the file name are one sample."""
     expected = _expected_hash(path)
-    if expected is not None and expected != file_hash(path):
+    if expected and expected != file_hash(path):
         refuse(refused, "damaged shard", f"{path} (it is not what {path.stem}_stats.json says)")
         return
     for row, (name, group) in enumerate(read_groups(path, _member_limit, refused)):

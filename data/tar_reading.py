@@ -49,7 +49,7 @@ def read_groups(
     """
     with path.open("rb") as file:
         members: Iterable[_Member] = _read_headers(path, limit, refused)
-        if _are_apart(_read_headers(path, limit, Counter())):
+        if _are_apart(_read_headers(path, limit, None)):
             groups: dict[str, list[_Member]] = {}
             for member in members:
                 groups.setdefault(member.name, []).append(member)
@@ -75,7 +75,7 @@ def _are_apart(members: Iterable[_Member]) -> bool:
     return len(np.unique(runs)) < len(runs)
 
 
-def _read_headers(path: Path, limit: Callable[[str], int], refused: Counter[str]) -> Iterator[_Member]:
+def _read_headers(path: Path, limit: Callable[[str], int], refused: Counter[str] | None) -> Iterator[_Member]:
     """The members to read, in the order of the archive; the data are not touched."""
     with path.open("rb") as file:
         try:
