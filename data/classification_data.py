@@ -1,12 +1,13 @@
-"""Faces with labels for classification: parquet files with pictures, or their codes, and any set of label columns.
+"""Faces with labels for classification: any collection of pictures, or their codes, and any set of label columns.
 
 Independent labels are 0/1 columns (a file that lacks one leaves it unknown); classes that exclude each other are one column of
 strings, of integers, or of a `ClassLabel` of datasets.
 """
 
-import json
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,10 @@ from gptface.processing.detection import FaceNotFoundError, default_detector
 from gptface.processing.image_loading import load_image
 
 from .detected_crops import crop_by_landmarks, find_landmarks
-from .encode import (
-    CODE_COLUMNS,
-    FINGERPRINT_KEY,
-    LAYOUT_LANDMARKS,
-    MEASURED_COLUMNS,
-    check_layout,
-    code_parts,
-    encode_parquet,
-    pixels_from_images,
-    read_crop,
-)
+from .encode import LAYOUT_LANDMARKS, check_layout, encode_dataset, pixels_from_images, read_crop
+from .image_table import ImageTable
 from .labels import VOTES
+from .sources import Source, class_names, name_of, read_samples
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +95,21 @@ class ClassificationData:
         return rows[~held_out], rows[held_out]
 
 
-def guess_layout(data: bytes) -> str:
-    """The layout of an encoded picture by its size: CelebA's alignment, FER2013's 48×48, RAF-DB's 100×100, or an aligned crop."""
-    return LAYOUT_OF_SIZE.get(load_image(data).size, "aligned")
+def guess_layout(pictures: Iterable[bytes]) -> str:
+    """
+    The layout of encoded pictures by the size of the first that can be read: CelebA's alignment, FER2013's 48×48, RAF-DB's 100×100, or
+    an aligned crop.
+    """
+    for data in pictures:
+        try:
+            return LAYOUT_OF_SIZE.get(load_image(data).size, "aligned")
+        except (OSError, ValueError):
+            continue
+    return "aligned"
 
 
 def load_classification_data(
-    sources: Sequence[str | Path],
+    sources: Sequence[Source],
     multi_label: bool,
     labels: Sequence[str] | str | None = None,
     names: Sequence[str] = (),
@@ -119,18 +120,19 @@ def load_classification_data(
     search: bool = False,
 ) -> ClassificationData:
     """
-    Reads and joins labelled faces.
+    Reads and joins labelled faces. What cannot be read is named in a warning and left out.
 
     Args:
-        sources: parquet files with an `image` column, or folders that `gptface encode` wrote.
+        sources: what [`~gptface.data.sources.read_samples`] reads (parquet files, tars, folders, rows of `datasets`), or folders that
+            `gptface encode` wrote.
         multi_label: independent labels, or classes that exclude each other.
         labels: the 0/1 columns, or the column of the class. By default the columns `names`, if all are there, else every 0/1
             column; for classes the first of `CLASS_COLUMNS`.
         names: labels of a head that there is already; they come in its order where the data have no others.
-        layout: of the files' pictures; by default each file's is guessed from its first picture.
+        layout: of the pictures; by default each source's is guessed from its first picture.
         require_all: whether a column of `labels` that no source has is an error, else it is unknown everywhere.
-        tokenizer: read codes instead of pictures: folders must hold this tokenizer's codes, files are encoded with it.
-        codes_folder: where the codes of files go; a stopped run goes on there.
+        tokenizer: read codes instead of pictures: folders must hold this tokenizer's codes, pictures are encoded with it.
+        codes_folder: where the codes of pictures go, by default beside their file; a stopped run goes on there.
         search: see [`ClassificationData`].
 
     Raises:
@@ -141,85 +143,75 @@ def load_classification_data(
         check_layout(layout)
     if not sources:
         raise ValueError("there is no data: name at least one parquet file")
-    tables, codes, pictures, layouts = [], [], [], []
-    for source in map(Path, sources):
-        if not source.exists():
-            raise FileNotFoundError(f"{source} does not exist: give a parquet file, or a folder of `gptface encode`")
+    tables: list[ImageTable] = []
+    layouts: list[str] = []
+    refused: Counter[str] = Counter()
+    for number, source in enumerate(sources):
         if tokenizer is not None:
-            if source.is_file():
-                target = (codes_folder or source.parent) / source.stem
-                encode_parquet(source, target, tokenizer, layout or _layout_of(source))
-                source = target
-            table, own_codes = _read_codes(source, tokenizer.fingerprint())
-            codes.append(own_codes)
-        elif source.is_dir():
-            raise ValueError(f"{source} holds codes, but pictures are needed here: give the parquet file")
+            tables.append(_codes_of(source, number, tokenizer, layout, codes_folder, refused))
+        elif _holds_codes(source):
+            raise ValueError(f"{name_of(source)} holds codes, but pictures are needed here: give the parquet file")
         else:
-            table = _read_table(source)
-            own = [_picture_bytes(value) for value in table["image"].to_pylist()]
-            pictures += own
-            layouts += [layout or guess_layout(own[0])] * len(own)
-        known = ("image", *CODE_COLUMNS, *(MEASURED_COLUMNS if tokenizer is not None else ()))
-        tables.append(table.drop_columns([name for name in known if name in table.column_names]))
-    if multi_label:
-        targets, found = _attribute_targets(tables, labels, names, require_all)
-    else:
-        targets, found = _class_targets(tables, labels, names)
+            table = ImageTable.read(source, refused)
+            layouts += [layout or guess_layout(table.pictures)] * len(table)
+            tables.append(table)
+    if refused:
+        logger.warning("left out: %s", dict(refused))
+    find = _attribute_targets if multi_label else _class_targets
+    targets, found = find(tables, labels, names, require_all)
     columns = {
-        name: [value for table in tables for value in table[name].to_pylist()]
-        for name in tables[0].column_names
-        if name not in found and all(name in table.column_names for table in tables)
+        name: [value for table in tables for value in table.columns[name]]
+        for name in tables[0].columns
+        if name not in found and all(name in table.columns for table in tables)
     }
-    people = np.asarray(columns[GROUP_COLUMN]) if GROUP_COLUMN in columns else None
-    numbers = np.concatenate([np.arange(table.num_rows) for table in tables])
-    all_codes = np.concatenate(codes) if codes else None
-    return ClassificationData(targets, found, numbers, people, pictures, layouts, all_codes, columns, search)
+    return ClassificationData(
+        targets,
+        found,
+        np.concatenate([table.row_numbers for table in tables]),
+        np.asarray(columns[GROUP_COLUMN]) if GROUP_COLUMN in columns else None,
+        [picture for table in tables for picture in table.pictures],
+        layouts,
+        None if tokenizer is None else np.concatenate([table.codes for table in tables]),  # type: ignore[misc]
+        columns,
+        search,
+    )
 
 
-def _read_table(source: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _holds_codes(source: Source) -> bool:
+    return isinstance(source, (str, os.PathLike)) and any(Path(source).glob("part-*.parquet"))
 
-    try:
-        table = pq.read_table(source)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{source} is no parquet file: {error}") from error
-    if "image" not in table.column_names:
-        raise ValueError(f"{source} has no `image` column, only {table.column_names}")
-    if table.num_rows == 0:
-        raise ValueError(f"{source} has no rows")
+
+def _codes_of(
+    source: Source,
+    number: int,
+    tokenizer: GPTFaceImageTokenizer,
+    layout: str | None,
+    codes_folder: Path | None,
+    refused: Counter[str],
+) -> ImageTable:
+    """The codes of a source: its own, or those that its pictures are encoded into."""
+    fingerprint = tokenizer.fingerprint()
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if _holds_codes(path):
+            return ImageTable.read_codes(path, fingerprint)
+        target = (codes_folder or path.parent) / path.stem
+    else:
+        if codes_folder is None:
+            raise ValueError("rows without a file need codes_folder, where their codes go")
+        target = codes_folder / f"rows-{number}"
+    if layout is None:
+        layout = guess_layout(sample.image for sample in read_samples(source))
+    encode_dataset(source, target, tokenizer, layout, refused=refused)
+    table = ImageTable.read_codes(target, fingerprint)
+    table.classes = class_names(source)
     return table
 
 
-def _layout_of(source: Path) -> str:
-    return guess_layout(_picture_bytes(_read_table(source)["image"][0].as_py()))
-
-
-def _picture_bytes(value: Any) -> bytes:
-    """A cell of an `image` column: {"bytes", "path"} or bytes; b"" where there is none, which no picture is read from."""
-    return (value.get("bytes") if isinstance(value, dict) else value) or b""
-
-
-def _read_codes(folder: Path, fingerprint: str) -> tuple[Any, np.ndarray]:
-    """The parts of an encoded data set as one table, and its codes [rows, 2, cells]."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    parts = list(code_parts(folder))
-    tables = [pq.read_table(part) for part in parts]
-    for part, table in zip(parts, tables, strict=True):
-        made_by = (table.schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode()
-        if made_by != fingerprint:
-            raise ValueError(f"{part} holds codes of the image tokenizer {made_by or 'unknown'}, not {fingerprint}")
-    table = pa.concat_tables(tables)
-    columns = [np.stack(table[name].to_numpy()) for name in CODE_COLUMNS if name in table.column_names]
-    return table, np.stack(columns, 1).repeat(3 - len(columns), axis=1)
-
-
 def _attribute_targets(
-    tables: list[Any], labels: Sequence[str] | str | None, names: Sequence[str], require_all: bool
+    tables: list[ImageTable], labels: Sequence[str] | str | None, names: Sequence[str], require_all: bool
 ) -> tuple[np.ndarray, list[str]]:
-    present = dict.fromkeys(name for table in tables for name in table.column_names)
+    present = dict.fromkeys(name for table in tables for name in table.columns)
     if labels is not None:
         wanted = [labels] if isinstance(labels, str) else list(labels)
         missing = [name for name in wanted if name not in present]
@@ -233,22 +225,21 @@ def _attribute_targets(
         wanted = [name for name in present if name != GROUP_COLUMN and _is_binary(tables, name)]
         if not wanted:
             raise ValueError(f"the data have no 0/1 columns, only {list(present)}: name the labels")
-    targets = np.full((sum(table.num_rows for table in tables), len(wanted)), -1, np.int64)
-    start = 0
-    for table in tables:
-        rows = slice(start, start + table.num_rows)
-        start += table.num_rows
-        for index, name in enumerate(wanted):
-            if name in table.column_names:
-                targets[rows, index] = _binary_values(table[name].to_pylist(), name)
+    values = {
+        name: [value for table in tables for value in table.columns.get(name, [None] * len(table))] for name in wanted
+    }
+    targets = np.stack([_binary_values(values[name], name) for name in wanted], axis=1)
     if not (targets == 0).any():
         raise ValueError("the labels hold no 0: write 1 = holds, 0 = does not; −1 means unknown")
     return targets, wanted
 
 
-def _is_binary(tables: list[Any], name: str) -> bool:
-    values = {value for table in tables if name in table.column_names for value in table[name].unique().to_pylist()}
-    return values <= {0, 1, -1, None} and 0 in values
+def _is_binary(tables: list[ImageTable], name: str) -> bool:
+    values = [value for table in tables for value in table.columns.get(name, ())]
+    return (
+        all(value is None or (isinstance(value, int | float) and value in (0, 1, -1)) for value in values)
+        and 0 in values
+    )
 
 
 def _binary_values(values: list[Any], name: str) -> np.ndarray:
@@ -259,7 +250,7 @@ def _binary_values(values: list[Any], name: str) -> np.ndarray:
 
 
 def _class_targets(
-    tables: list[Any], labels: Sequence[str] | str | None, names: Sequence[str]
+    tables: list[ImageTable], labels: Sequence[str] | str | None, names: Sequence[str], require_all: bool
 ) -> tuple[np.ndarray, list[str]]:
     if labels is not None and not isinstance(labels, str):
         raise ValueError(f"classes that exclude each other are one column, got {list(labels)}")
@@ -267,15 +258,11 @@ def _class_targets(
     values: list[str | None] = []
     order: dict[str, None] = {}
     for table in tables:
-        column = next((name for name in choices if name in table.column_names), None)
+        column = next((name for name in choices if name in table.columns), None)
         if column is None:
-            raise ValueError(f"no column {' or '.join(map(repr, choices))} in {table.column_names}")
-        classes = _class_names(table, column)
-        own = table[column].to_pylist()
-        if classes is not None:  # a ClassLabel: indices, −1 = unknown
-            own = [None if value is None or value < 0 else classes[value] for value in own]
-        own = [None if value is None else _known_as(str(value), names) for value in own]
-        classes = [known for value in classes or () if (known := _known_as(value, names)) is not None]
+            raise ValueError(f"no column {' or '.join(map(repr, choices))} in {list(table.columns)}")
+        own = [None if value is None else _known_as(str(value), names) for value in table.columns[column]]
+        classes = [known for value in table.classes.get(column, ()) if (known := _known_as(value, names)) is not None]
         order |= dict.fromkeys(classes or sorted({value for value in own if value is not None}))
         values += own
     if not order:
@@ -288,13 +275,6 @@ def _class_targets(
 def _known_as(value: str, names: Sequence[str]) -> str | None:
     """A class as a head with these names calls it: FER+ has other names for the seven expressions, and three more, which are None."""
     return VOTES[value] if value not in names and VOTES.get("happiness") in names and value in VOTES else value
-
-
-def _class_names(table: Any, column: str) -> list[str] | None:
-    """Names of a `ClassLabel` column, which datasets writes into the metadata of its parquet files."""
-    metadata = (table.schema.metadata or {}).get(b"huggingface")
-    features = json.loads(metadata).get("info", {}).get("features", {}) if metadata else {}
-    return features.get(column, {}).get("names")
 
 
 @torch.no_grad()

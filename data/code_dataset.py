@@ -1,5 +1,7 @@
 """Encoded faces in memory: codes, labels and texts, and a caption for each (epoch, sample)."""
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from .captions import Caption, contradictions, sample_caption
-from .encode import CODE_COLUMNS, FINGERPRINT_KEY, PLAN_COLUMNS, code_parts
+from .encode import CODE_COLUMNS, PLAN_COLUMNS, code_parts, read_part_table
 from .epochs import EpochDataset
 from .labels import emotion_of, label_columns, labels_of
+from .refusals import refuse
 from .sources import TEXT_COLUMNS
+
+logger = logging.getLogger(__name__)
 
 #: What the losses leave out.
 IGNORED = -100
@@ -139,37 +144,46 @@ def repeated_rows(count: int, weight: float) -> np.ndarray:
     return np.floor(np.arange(round(count * weight)) / weight).astype(int)
 
 
-def check_fingerprint(metadata: Mapping[bytes, bytes] | None, part: Path, fingerprint: str) -> None:
-    """Raises `ValueError` where the metadata of a part name another image tokenizer."""
-    made_by = (metadata or {}).get(FINGERPRINT_KEY, b"").decode()
-    if made_by != fingerprint:
-        raise ValueError(
-            f"{part} holds codes of the image tokenizer {made_by or 'unknown'}, this model's is {fingerprint}: "
-            "encode the data again"
-        )
-
-
 def read_part(part: Path, fingerprint: str) -> CodeTable:
     """
     One part of an encoded data set. `text` or `caption` is a weak caption; the columns that [`labels_of`] reads are labels; all others
     are left aside.
 
-    Raises:
-        ValueError: codes of another image tokenizer, or an emotion that is none of the seven.
-    """
-    import pyarrow.parquet as pq
+    A row whose labels are none (an emotion that is none of the seven, a negative age) is named in a warning and has none.
 
-    table = pq.read_table(part)
-    check_fingerprint(table.schema.metadata, part, fingerprint)
+    Raises:
+        ValueError: a damaged part, or codes of another image tokenizer.
+    """
+    table = read_part_table(part, fingerprint)
     names = table.column_names
     codes, plan_codes = (both_sides(table, columns) for columns in (CODE_COLUMNS, PLAN_COLUMNS))
-    if codes is None:
-        raise ValueError(f"{part} has no column {CODE_COLUMNS[0]!r}")
     text_column = next((name for name in TEXT_COLUMNS if name in names), None)
     texts = table[text_column].to_pylist() if text_column else [None] * table.num_rows
     texts = [text.strip() or None if isinstance(text, str) else None for text in texts]
     rows = table.select(label_columns(names)).to_pylist() or [{} for _ in range(table.num_rows)]
-    return CodeTable(codes, [labels_of(row) for row in rows], [emotion_of(row) for row in rows], texts, plan_codes)
+    labels, emotions = _known_labels(rows, part)
+    assert codes is not None  # it is read or refused
+    return CodeTable(codes, labels, emotions, texts, plan_codes)
+
+
+def _known_labels(rows: list[dict[str, Any]], part: Path) -> tuple[list[dict[str, int]], list[str | None]]:
+    """Labels and emotion of each row; of one that holds something else than labels nothing is known."""
+    refused: Counter[str] = Counter()
+    labels: list[dict[str, int]] = []
+    emotions: list[str | None] = []
+    for number, row in enumerate(rows):
+        try:
+            known, emotion = labels_of(row), emotion_of(row)
+            if not set(known.values()) <= {0, 1}:
+                raise ValueError(f"labels are 0 or 1, got {known}")
+        except (ValueError, TypeError, OverflowError) as error:
+            refuse(refused, "labels that are none", f"{part}, row {number}, labels", error)
+            known, emotion = {}, None
+        labels.append(known)
+        emotions.append(emotion)
+    if refused:
+        logger.warning("%s: %d rows without usable labels", part, refused.total())
+    return labels, emotions
 
 
 def both_sides(table: Any, names: Sequence[str]) -> np.ndarray | None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .code_dataset import CodeTable, check_fingerprint, folder_weights, read_part, repeated_rows
-from .encode import code_parts
+from .code_dataset import CodeTable, folder_weights, read_part, repeated_rows
+from .encode import check_fingerprint, code_parts, part_metadata
 from .masking import sample_generator
 
 # Generators of the order; those of the samples have the samples' small numbers.
@@ -50,15 +50,13 @@ class CodeStream(IterableDataset):
         world_size: int = 1,
         start: int = 0,
     ):
-        import pyarrow.parquet as pq
-
         self.fingerprint, self.batch_size, self.seed, self.window = fingerprint, batch_size, seed, window
         self.rank, self.world_size, self.start = rank, world_size, start
         self.parts: list[tuple[Path, float]] = []
         counts = []
         for folder, weight in folder_weights(folders).items():
             for part in code_parts(Path(folder)):
-                metadata = pq.read_metadata(part)
+                metadata = part_metadata(part)
                 check_fingerprint(metadata.metadata, part, fingerprint)
                 self.parts.append((part, weight))
                 counts.append(len(repeated_rows(metadata.num_rows, weight)))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
+from gptface.processing.provenance import weights_hash
 
 from .lenses import glasses_labels
 from .phrase_contrast import cells_of_regions, phrase_regions
@@ -129,6 +130,8 @@ class ConfidentLabeller:
         self.model, self.head, self.trusted = model.eval(), head, trusted_values()
         #: All that it may say, in a fixed order.
         self.names = [name for name in head["labels"] if self.trusted.get(name)]
+        #: Of the model that says it.
+        self.fingerprint = weights_hash(model)
 
     @torch.inference_mode()
     def __call__(self, codes: np.ndarray, covered: Sequence[np.ndarray]) -> list[dict[str, int]]:

@@ -1,16 +1,19 @@
 """Data sets of aligned faces → image codes, once, so that pre-training reads codes instead of pixels.
 
-The output is a folder of parquet parts that keep the order of the input. Each row holds the input's columns but the picture,
-`codes` (uint16, raster order; `ABSENT` where a tight picture has no pixels), unless turned off `codes_flipped` (those of the mirrored
-picture), of a tokenizer with a plan also `plan_codes` and `plan_codes_flipped`, `grey` (whether the picture has no colour) and
-`lens_brightness` (which tells dark glasses). The schema's metadata holds the fingerprints of the tokenizer and of its plan; readers refuse
-codes of another. A run that was stopped goes on behind the last whole part.
+The output is a folder of parquet parts that keep the order of the input. Each row holds the input's text, key and columns with plain
+values, `source_row` (its number in its file), `codes` (uint16, raster order; `ABSENT` where a tight picture has no pixels), unless turned
+off `codes_flipped` (those of the mirrored picture), of a tokenizer with a plan also `plan_codes` and `plan_codes_flipped`, `grey` (whether
+the picture has no colour) and `lens_brightness` (which tells dark glasses). The schema's metadata holds the fingerprints of the tokenizer
+and of its plan; readers refuse codes of another, and pages that are not what was written. `manifest.json` says what the folder was made
+of: a run that was stopped goes on behind the last whole part, one on other data or with other options does not.
 """
 
-import itertools
+import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,9 +27,11 @@ from gptface.processing.detection import default_detector
 from gptface.processing.image_loading import load_image, to_rgb
 from gptface.processing.whole_files import whole_file
 
+from .claimed_folder import claimed_folder, read_json, write_json
 from .detected_crops import crop_by_landmarks, find_landmarks
 from .lenses import lens_brightness
-from .sources import Sample, read_samples
+from .refusals import refuse
+from .sources import Sample, Source, content_hashes, name_of, read_samples
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 FINGERPRINT_KEY = b"gptface_tokenizer"
 PLAN_FINGERPRINT_KEY = b"gptface_plan_fingerprint"
+LEFT_OUT_KEY = b"gptface_left_out"
 ROWS_PER_PART = 512
 CODE_COLUMNS = ("codes", "codes_flipped")
 PLAN_COLUMNS = ("plan_codes", "plan_codes_flipped")
@@ -108,6 +114,17 @@ def covered_crop(data: bytes, layout: str, size: int, grid: int) -> tuple[Image.
     return crop_by_landmarks(image, find_landmarks(image, default_detector()), size, grid)
 
 
+def face_crops(
+    samples: Iterable[Sample], layout: str, size: int, refused: Counter[str], grid: int = 1
+) -> Iterator[tuple[Sample, Image.Image, np.ndarray]]:
+    """Samples with their crops as [`covered_crop`] makes them. Those that are no such pictures are counted and left out."""
+    for sample in samples:
+        try:
+            yield sample, *covered_crop(sample.image, layout, size, grid)
+        except (OSError, ValueError) as error:
+            refuse(refused, "damaged picture", sample.key, error)
+
+
 def is_grey(image: Image.Image) -> bool:
     """Whether an RGB picture has no colour."""
     return float(np.ptp(np.asarray(image).astype(np.float32), axis=2).mean()) < LEAST_COLOUR
@@ -162,6 +179,7 @@ class Labeller(Protocol):
     """Tells what it is sure of, such as [`~gptface.data.confident_labels.ConfidentLabeller`]."""
 
     names: list[str]
+    fingerprint: str
 
     def __call__(self, codes: np.ndarray, covered: Sequence[np.ndarray]) -> list[dict[str, int]]: ...
 
@@ -226,7 +244,7 @@ def _eroded(covered: np.ndarray) -> np.ndarray:
 
 
 def encode_dataset(
-    source: str | Path,
+    source: Source,
     target: Path,
     tokenizer: GPTFaceImageTokenizer,
     layout: str = "celeba",
@@ -234,81 +252,108 @@ def encode_dataset(
     every: int = 1,
     refused: Counter[str] | None = None,
     labeller: Labeller | None = None,
+    change: Callable[[Image.Image, int], Image.Image] | None = None,
+    change_name: str | None = None,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> int:
     """
-    Encodes a parquet file (see [`encode_parquet`]) or any other collection that [`read_samples`] reads into the folder
-    `target`; returns the rows written. Of a collection `text`, `key` and the columns with plain values are carried along.
+    Encodes what [`read_samples`] reads into the folder `target`; returns the rows of this rank's parts.
 
     Args:
         layout: how the faces lie in their pictures, see [`project_crop`].
         flips: whether mirror images are encoded too.
-        every: n keeps each n-th picture.
-        refused: gains a count for every reason for which a picture was left out (not of parts that were there before).
+        every: n keeps each n-th row of a file, an even part of one that is sorted by label.
+        refused: gains a count for every reason for which a picture, a value or a file was left out.
         labeller: tells what the data do not say of a face.
+        change: makes of a crop and the number of its row what is encoded in its place, such as an augmented copy; it moves nothing by a
+            whole cell. `change_name` says which change it is.
+        rank, world_size: several processes share the parts; each reads all.
 
     Raises:
         FileNotFoundError: where there is nothing to read.
-        ValueError: unknown layout, or a target that holds codes of another tokenizer.
+        ValueError: unknown layout, no sample at all, or a target that was made of other data, by another tokenizer or with other options.
+        OSError: another run is writing into the target.
     """
+    check_layout(layout)
+    if every < 1:
+        raise ValueError(f"every must be at least 1, got {every}")
     refused = Counter() if refused is None else refused
-    if Path(source).is_file() and Path(source).suffix == ".parquet":
-        return encode_parquet(Path(source), target, tokenizer, layout, flips, every, refused, labeller=labeller)
-    batches = _batches_of_samples(read_samples(source, refused))
-    return _encode_batches(
-        batches, Path(source).name, target, tokenizer, layout, flips, every, refused, labeller=labeller
-    )
+    tokenizer = tokenizer.eval()
+    made_of = {
+        "image tokenizer": tokenizer.fingerprint(),
+        "plan": None if tokenizer.plan is None else tokenizer.plan_fingerprint(),
+        "layout": layout,
+        "flips": flips,
+        "every": every,
+        "labels": None if labeller is None else labeller.fingerprint,
+        "change": change_name,
+        "rows of a part": ROWS_PER_PART,
+        "input": content_hashes(source),
+    }
+    metadata = {FINGERPRINT_KEY: tokenizer.fingerprint().encode()}
+    if tokenizer.plan is not None:
+        metadata[PLAN_FINGERPRINT_KEY] = tokenizer.plan_fingerprint().encode()
+    with claimed_folder(target, made_of, rank):
+        summary = target / f"finished-{rank}-of-{world_size}.json"
+        if summary.exists():
+            finished = read_json(summary, ["parts", "left_out"], "remove it and run it again")
+            parts = [target / name for name in finished["parts"]]
+            if all(part.exists() for part in parts):
+                refused.update(finished["left_out"])
+                return sum(part_metadata(part).num_rows for part in parts)
+        rows, parts, left_out = 0, [], Counter[str]()
+        samples = (sample for sample in read_samples(source, left_out) if sample.row % every == 0)
+        for index, numbered in groupby(enumerate(samples), lambda pair: pair[0] // ROWS_PER_PART):
+            if index % world_size != rank:
+                continue
+            part = target / f"part-{index:05d}.parquet"
+            if not part.exists():
+                own = Counter[str]()
+                table = _encode_samples(
+                    (sample for _, sample in numbered), tokenizer, layout, flips, own, labeller, change
+                )
+                left_out_here = {LEFT_OUT_KEY: json.dumps(own).encode()}
+                write_part(table.replace_schema_metadata(metadata | left_out_here), part)
+            written = part_metadata(part)
+            left_out.update(json.loads(written.metadata.get(LEFT_OUT_KEY, b"{}")))
+            rows += written.num_rows
+            parts.append(part)
+            logger.info("%s: %d rows encoded", name_of(source), rows)
+        write_json(summary, {"parts": [part.name for part in parts], "left_out": left_out})
+        refused.update(left_out)
+    return rows
 
 
-def encode_parquet(
-    source: Path,
-    target: Path,
+def _encode_samples(
+    samples: Iterable[Sample],
     tokenizer: GPTFaceImageTokenizer,
-    layout: str = "celeba",
-    flips: bool = True,
-    every: int = 1,
-    refused: Counter[str] | None = None,
-    change: Callable[[Image.Image, int], Image.Image] | None = None,
-    labeller: Labeller | None = None,
-) -> int:
-    """
-    Encodes a parquet file with an `image` column ({"bytes": …}) into the folder `target`; returns the rows written.
-
-    Rows whose picture cannot be read are counted in the log and left out. `every` = n keeps each n-th row, an even part of
-    a file that is sorted by label. `change` makes of a crop and the number of its row what is encoded in its place, such as an
-    augmented copy; it moves nothing by a whole cell. The other arguments are those of [`encode_dataset`].
-
-    Raises:
-        ValueError: unknown layout, a file without pictures, or a target that holds codes of another tokenizer.
-    """
-    import pyarrow.parquet as pq
-
-    refused = Counter() if refused is None else refused
-    with pq.ParquetFile(source) as file:
-        if "image" not in file.schema_arrow.names:
-            raise ValueError(f"{source} has no column `image`: its columns are {', '.join(file.schema_arrow.names)}")
-        batches = (
-            ([_picture(value) for value in batch["image"].to_pylist()], batch.drop_columns(["image"]))
-            for batch in file.iter_batches(ROWS_PER_PART)
-        )
-        return _encode_batches(
-            batches, source.name, target, tokenizer, layout, flips, every, refused, change, labeller
-        )
-
-
-def _picture(value: Any) -> Any:
-    return value.get("bytes") if isinstance(value, dict) else value
-
-
-def _batches_of_samples(samples: Iterable[Sample]) -> Iterator[tuple[list[bytes], "pa.RecordBatch"]]:
-    """Pictures and columns, `ROWS_PER_PART` rows at a time."""
+    layout: str,
+    flips: bool,
+    refused: Counter[str],
+    labeller: Labeller | None,
+    change: Callable[[Image.Image, int], Image.Image] | None,
+) -> "pa.Table":
+    """Some samples as the table that a part holds."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    remaining = iter(samples)
-    while rows := list(itertools.islice(remaining, ROWS_PER_PART)):
-        known = [{**_plain(sample.columns), "key": sample.key, "text": sample.text} for sample in rows]
-        names = sorted({name for row in known for name in row})
-        columns = [_column([row.get(name) for row in known]) for name in names]
-        yield [sample.image for sample in rows], pa.RecordBatch.from_arrays(columns, names)
+    images, covered, known = [], [], []
+    for sample, crop, cover in face_crops(
+        samples, layout, tokenizer.config.image_size, refused, tokenizer.config.grid_size
+    ):
+        images.append(crop if change is None else change(crop, sample.row))
+        covered.append(cover if change is None else _eroded(cover))
+        known.append({**_plain(sample.columns), "key": sample.key, "text": sample.text, "source_row": sample.row})
+    names = sorted({"key", "text", "source_row"}.union(*known))
+    columns = {name: _column([row.get(name) for row in known]) for name in names}
+    for name, values in encode_columns(tokenizer, images, covered, flips, labeller).items():
+        # what the data say themselves is kept
+        said = columns.get(name)
+        columns[name] = (
+            values if said is None or pa.types.is_null(said.type) else pc.coalesce(said, values.cast(said.type))
+        )
+    return pa.table(columns)
 
 
 def _plain(columns: dict[str, Any]) -> dict[str, Any]:
@@ -327,74 +372,12 @@ def _column(values: list[Any]) -> "pa.Array":
         return pa.array([None if value is None else str(value) for value in values])
 
 
-def _encode_batches(
-    batches: Iterable[tuple[list[bytes], "pa.RecordBatch"]],
-    name: str,
-    target: Path,
-    tokenizer: GPTFaceImageTokenizer,
-    layout: str,
-    flips: bool,
-    every: int,
-    refused: Counter[str],
-    change: Callable[[Image.Image, int], Image.Image] | None = None,
-    labeller: Labeller | None = None,
-) -> int:
-    """Encodes each batch of pictures and their columns into a part of its own; parts that are there stay."""
-    check_layout(layout)
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    tokenizer = tokenizer.eval()
-    metadata = {FINGERPRINT_KEY: tokenizer.fingerprint().encode()}
-    if tokenizer.plan is not None:
-        metadata[PLAN_FINGERPRINT_KEY] = tokenizer.plan_fingerprint().encode()
-    target.mkdir(parents=True, exist_ok=True)
-    written = skipped = 0
-    for index, (pictures, columns) in enumerate(batches):
-        part = target / f"part-{index:05d}.parquet"
-        if part.exists():
-            stored = pq.read_schema(part).metadata
-            if any(stored.get(key) != metadata.get(key) for key in (FINGERPRINT_KEY, PLAN_FINGERPRINT_KEY)):
-                raise ValueError(f"{part} holds codes of another image tokenizer: choose another folder or remove it")
-            written += pq.ParquetFile(part).metadata.num_rows
-            continue
-        size, grid = tokenizer.config.image_size, tokenizer.config.grid_size
-        images, covered, kept = [], [], []
-        for row, data in enumerate(pictures):
-            number = index * ROWS_PER_PART + row
-            if number % every:
-                continue
-            try:
-                crop, cover = covered_crop(data, layout, size, grid)
-                images.append(crop if change is None else change(crop, number))
-                covered.append(cover if change is None else _eroded(cover))
-                kept.append(row)
-            except (OSError, ValueError) as error:
-                skipped += 1
-                logger.warning("%s, row %d skipped: %s", name, number, error)
-        table = pa.Table.from_batches([columns]).take(pa.array(kept, pa.int64()))
-        joined = dict(zip(table.column_names, table.columns, strict=True))
-        for column_name, values in encode_columns(tokenizer, images, covered, flips, labeller).items():
-            known = None if column_name in (*CODE_COLUMNS, *PLAN_COLUMNS) else joined.get(column_name)
-            # what the data say themselves is kept
-            joined[column_name] = values if known is None else pc.coalesce(known, values.cast(known.type))
-        table = pa.table(joined).replace_schema_metadata(metadata)
-        write_part(table, part)
-        written += len(kept)
-        logger.info("%s: %d rows encoded", name, written)
-    if skipped:
-        refused["damaged picture"] += skipped
-        logger.warning("%s: %d rows skipped", name, skipped)
-    return written
-
-
 def write_part(table: "pa.Table", part: Path) -> None:
     """Writes a part of an encoded data set, which appears whole."""
     import pyarrow.parquet as pq
 
     with whole_file(part) as unfinished:
-        pq.write_table(table, unfinished)
+        pq.write_table(table, unfinished, write_page_checksum=True)
 
 
 def code_parts(folder: Path) -> Iterator[Path]:
@@ -403,3 +386,51 @@ def code_parts(folder: Path) -> Iterator[Path]:
     if not parts:
         raise FileNotFoundError(f"{folder} holds no part-*.parquet: make them with `gptface encode DATA {folder}`")
     yield from parts
+
+
+def part_metadata(part: Path) -> Any:
+    """The footer of a part (`pyarrow.parquet.FileMetaData`). Raises `ValueError` where it is damaged."""
+    import pyarrow.parquet as pq
+
+    with _naming(part):
+        return pq.read_metadata(part)
+
+
+def read_part_table(part: Path, fingerprint: str) -> "pa.Table":
+    """
+    The columns of a part, whose checksums are verified.
+
+    Raises:
+        ValueError: a damaged part, one without codes, or one of another image tokenizer than that with this fingerprint.
+    """
+    import pyarrow.parquet as pq
+
+    with _naming(part):
+        table = pq.read_table(part, page_checksum_verification=True)
+    check_fingerprint(table.schema.metadata, part, fingerprint)
+    if CODE_COLUMNS[0] not in table.column_names:
+        raise ValueError(f"{part} has no column {CODE_COLUMNS[0]!r}")
+    return table
+
+
+def check_fingerprint(metadata: Mapping[bytes, bytes] | None, part: Path, fingerprint: str) -> None:
+    """Raises `ValueError` where the metadata of a part name another image tokenizer."""
+    made_by = (metadata or {}).get(FINGERPRINT_KEY, b"").decode()
+    if made_by != fingerprint:
+        raise ValueError(
+            f"{part} holds codes of the image tokenizer {made_by or 'unknown'}, this model's is {fingerprint}: "
+            "encode the data again"
+        )
+
+
+@contextmanager
+def _naming(part: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{part} is damaged ({reason}): remove it and run `gptface encode` again") from error

@@ -1,6 +1,8 @@
-"""Faces with masks of what their pixels show, from parquet files."""
+"""Faces with masks of what their pixels show."""
 
 import io
+import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,12 @@ import torch
 from PIL import Image
 
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
-from gptface.processing.image_loading import to_rgb
+from gptface.processing.image_loading import MAX_IMAGE_PIXELS, load_image, to_rgb
+
+from .refusals import refuse
+from .sources import picture_bytes, read_samples
+
+logger = logging.getLogger(__name__)
 
 # The 19 classes of CelebAMask-HQ in its order (Lee et al. 2020). Left and right become one: half of the pictures may be mirrored.
 CELEBAMASK_CLASSES = (
@@ -79,34 +86,35 @@ def read_parsed_faces(paths: Iterable[str | Path], size: int = 256, limit: int |
         FileNotFoundError: a file that is not there.
         ValueError: a file without pictures, a mask that has other classes, or no face with a mask.
     """
-    import pyarrow.parquet as pq
-
     images: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     unlabelled: list[np.ndarray] = []
     priors: list[np.ndarray] = []
+    refused: Counter[str] = Counter()
     for path in paths:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        if "image" not in names:
-            raise ValueError(f"{path} has no column `image`, only {names}")
-        columns = [name for name in ("image", "mask", *_ATTRIBUTE_CLASSES) if name in names]
-        for batch in file.iter_batches(256, columns=columns):
-            for row in batch.to_pylist():
-                image, mask = _picture(row["image"]), _picture(row.get("mask"))
-                if image is None or (mask is not None and len(masks) == limit):
-                    continue
-                if mask is None:
-                    if image.size == _CELEBA_SIZE:
-                        image = image.crop(_CELEBA_SQUARE)
-                    unlabelled.append(np.asarray(_resized(to_rgb(image), size, Image.Resampling.BICUBIC)))
-                    priors.append(_prior(row))
-                    continue
-                images.append(np.asarray(_resized(to_rgb(image), size, Image.Resampling.BICUBIC)))
-                classes = np.asarray(_resized(mask, size, Image.Resampling.NEAREST))
-                if classes.ndim != 2 or classes.max() >= len(CELEBAMASK_CLASSES):
-                    raise ValueError(f"{path}: a mask is no picture of the {len(CELEBAMASK_CLASSES)} classes")
-                masks.append(_FROM_CELEBAMASK[classes])
+        for sample in read_samples(path, refused, ("mask", *_ATTRIBUTE_CLASSES)):
+            mask_data = picture_bytes(sample.columns.get("mask"))
+            if mask_data is not None and len(masks) == limit:
+                continue
+            try:
+                image = load_image(sample.image)
+                mask = None if mask_data is None else _mask(mask_data, size)
+            except (OSError, ValueError) as error:
+                refuse(refused, "damaged picture", sample.key, error)
+                continue
+            if mask is None and image.size == _CELEBA_SIZE:
+                image = image.crop(_CELEBA_SQUARE)
+            pixels = np.asarray(_resized(to_rgb(image), size, Image.Resampling.BICUBIC))
+            if mask is None:
+                unlabelled.append(pixels)
+                priors.append(_prior(sample.columns))
+                continue
+            if mask.ndim != 2 or mask.max() >= len(CELEBAMASK_CLASSES):
+                raise ValueError(f"{path}: a mask is no picture of the {len(CELEBAMASK_CLASSES)} classes")
+            images.append(pixels)
+            masks.append(_FROM_CELEBAMASK[mask])
+    if refused:
+        logger.warning("left out: %s", dict(refused))
     if not masks:
         raise ValueError(f"{', '.join(map(str, paths))}: no face with a mask")
     return ParsedFaces(
@@ -126,10 +134,12 @@ def _prior(row: dict[str, Any]) -> np.ndarray:
     return prior
 
 
-def _picture(value: Any) -> Image.Image | None:
-    """The picture of a cell: bytes, or those of a Hugging Face `Image` (a dictionary)."""
-    data = value["bytes"] if isinstance(value, dict) else value
-    return None if data is None else Image.open(io.BytesIO(data))
+def _mask(data: bytes, size: int) -> np.ndarray:
+    """An encoded mask as it is, indices and not their colours, [S, S]."""
+    with Image.open(io.BytesIO(data)) as mask:
+        if mask.width * mask.height > MAX_IMAGE_PIXELS:
+            raise ValueError("a mask that is too large")
+        return np.asarray(_resized(mask, size, Image.Resampling.NEAREST))
 
 
 def _resized(picture: Image.Image, size: int, filter: Image.Resampling) -> Image.Image:

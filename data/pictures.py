@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from torch.utils.data import Dataset
 
 from gptface.processing.whole_files import whole_file
 
-from .encode import check_layout, pixels_from_images, read_crop
+from .encode import check_layout, face_crops, pixels_from_images
 from .epochs import EpochDataset
 from .masking import sample_generator
-from .sources import list_sources, read_samples
+from .sources import content_hashes, read_samples
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +61,8 @@ def decode_pictures(source: PictureSource, size: int, cache: Path) -> np.ndarray
         FileNotFoundError: where the source is missing.
         ValueError: where no picture could be read.
     """
-    files = [
-        file for part in list_sources(source.path) for file in ([part] if part.is_file() else sorted(part.rglob("*")))
-    ]
-    stamp = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = json.dumps([source.layout, source.every, source.held_out, source.limit, size, stamp])
+    content = content_hashes(source.path)
+    key = json.dumps([source.layout, source.every, source.held_out, source.limit, size, content])
     file = cache / f"{Path(source.path).stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.rgb"
     if not file.exists():
         _write_crops(source, size, file)
@@ -77,17 +75,12 @@ def _write_crops(source: PictureSource, size: int, file: Path) -> None:
     refused: Counter[str] = Counter()
     with whole_file(file) as unfinished:
         with unfinished.open("wb") as stream:
-            for row, sample in enumerate(read_samples(source.path, refused)):
-                if written == source.limit:
-                    break
-                if row % source.every or (source.held_out and row % source.held_out == 0):
-                    continue
-                try:
-                    crop = read_crop(sample.image, source.layout, size)
-                except (OSError, ValueError) as error:
-                    refused["damaged picture"] += 1
-                    logger.info("%s, %s skipped: %s", source.path, sample.key, error)
-                    continue
+            samples = (
+                sample
+                for row, sample in enumerate(read_samples(source.path, refused, ()))
+                if row % source.every == 0 and not (source.held_out and row % source.held_out == 0)
+            )
+            for _, crop, _ in islice(face_crops(samples, source.layout, size, refused), source.limit):
                 stream.write(np.asarray(crop).tobytes())
                 written += 1
         if not written:

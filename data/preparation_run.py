@@ -22,13 +22,13 @@ from typing import Any
 
 from gptface.processing.detection import default_detector
 
+from .claimed_folder import claimed_folder, read_json, write_json
 from .preparation import Detector, DuplicateIndex, Face, PreparationOptions, PreparedSample, prepare_sample
-from .shard_writing import Position, ShardStatistics, ShardWriter, finished_shards, write_json
-from .sources import Sample, list_sources, read_source
+from .shard_writing import Position, ShardStatistics, ShardWriter, finished_shards
+from .sources import Sample, content_hashes, list_sources, read_source
 
 _SAMPLES_PER_TASK = 4
 _TASKS_PER_WORKER = 3  # under way: enough to keep all busy, few enough to bound memory
-_SETTINGS_FILE = "preparation.json"
 _STATISTICS_FILE = "statistics.json"
 
 Located = tuple[Position, PreparedSample]
@@ -56,20 +56,32 @@ def run_preparation(
 
     Raises:
         FileNotFoundError: there is no such input.
-        ValueError: `output` was made from another input or with other options, or holds something else.
+        ValueError: `output` was made from another input or with other options, holds something else, or a file of it is damaged.
         ImportError: a library of the extra `prepare` (or `ray`) is missing.
-        OSError: a worker process died.
+        OSError: a worker process died, or another run is writing into `output`.
     """
     options = options or PreparationOptions()
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    sources = list_sources(source)
-    _claim_folder(output, sources, options)
+    refused: Counter[str] = Counter()
+    sources = list_sources(source, refused)
+    with claimed_folder(output, {**asdict(options), "input": content_hashes(source)}):
+        return _fill(sources, output, options, workers, use_ray, detector, refused)
+
+
+def _fill(
+    sources: list[Path],
+    output: Path,
+    options: PreparationOptions,
+    workers: int,
+    use_ray: bool,
+    detector: Detector | None,
+    refused: Counter[str],
+) -> dict[str, Any]:
     if (output / _STATISTICS_FILE).exists():
-        return json.loads((output / _STATISTICS_FILE).read_text(encoding="utf-8"))
+        return read_json(output / _STATISTICS_FILE, ["samples", "faces"], "remove it and run it again")
     finished = finished_shards(output)
     start = finished[-1].end if finished else (0, 0)
-    refused: Counter[str] = Counter()
     prepared: Iterator[Located]
     if use_ray:
         from .ray_preparation import prepare_on_ray
@@ -108,27 +120,6 @@ def read_located(
     for row, sample in enumerate(read_source(source, refused)):
         if (number, row) >= start:
             yield (number, row), sample
-
-
-def _claim_folder(output: Path, sources: list[Path], options: PreparationOptions) -> None:
-    """Writes down what the folder is made of, or checks that it is this."""
-    settings = {
-        **asdict(options),
-        "input": [[file.name, file.stat().st_size if file.is_file() else None] for file in sources],
-    }
-    path = output / _SETTINGS_FILE
-    if path.exists():
-        made_with = json.loads(path.read_text(encoding="utf-8"))
-        different = [name for name, value in settings.items() if made_with.get(name) != value]
-        if different:
-            raise ValueError(
-                f"{output} was made with other values of {', '.join(different)}: choose another folder, or repeat them to go on"
-            )
-    elif output.exists() and any(output.iterdir()):
-        raise ValueError(f"{output} is not empty and was not made by this command: choose another folder")
-    else:
-        output.mkdir(parents=True, exist_ok=True)
-        write_json(path, settings)
 
 
 def _located_samples(sources: list[Path], start: Position, refused: Counter[str]) -> Iterator[tuple[Position, Sample]]:

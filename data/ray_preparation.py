@@ -4,6 +4,7 @@ All machines must see the input under the same path. Duplicates and shards stay 
 """
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def prepare_on_ray(
     context.execution_options.preserve_order = True
     context.target_max_block_size = _BLOCK_BYTES
     with DataContext.current(context):
-        parts = [{"number": number, "path": str(path.resolve())} for number, path in enumerate(sources)]
+        parts = [{"number": number, "path": os.fsencode(path.resolve())} for number, path in enumerate(sources)]
         rows: ray.data.Dataset = ray.data.from_items(parts, override_num_blocks=len(parts))
         # Reading waits for disks. Without a CPU of its own it is not fused with the work, whose tasks are then as many as there
         # are blocks and not as few as there are files, and it cannot keep them from the only CPU.
@@ -56,7 +57,7 @@ def prepare_on_ray(
 def _read(part: Row, start: Position) -> Iterator[Row]:
     """The pairs of one part, and at last what was refused."""
     refused: Counter[str] = Counter()
-    for (number, row), sample in read_located(Path(part["path"]), part["number"], start, refused):
+    for (number, row), sample in read_located(Path(os.fsdecode(part["path"])), part["number"], start, refused):
         yield {"number": number, "row": row, "item": sample}
     yield {"number": part["number"], "row": -1, "item": refused}
 

@@ -4,15 +4,16 @@ A shard is finished once its statistics exist. They hold all that a stopped run 
 """
 
 import io
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from gptface.processing.whole_files import publish, write_text
+from gptface.processing.whole_files import publish
+
+from .claimed_folder import read_json, write_json
+from .sources import file_hash
 
 Position = tuple[int, int]
 
@@ -31,6 +32,7 @@ class ShardStatistics:
         bytes: of the crops.
         seconds: spent on the shard.
         hashes: of the kept faces, in hexadecimals, in order.
+        sha256: of the shard, which readers verify.
     """
 
     end: Position = (0, 0)
@@ -41,10 +43,12 @@ class ShardStatistics:
     bytes: int = 0
     seconds: float = 0.0
     hashes: list[str] = field(default_factory=list)
+    sha256: str = ""
 
     @classmethod
     def load(cls, path: Path) -> "ShardStatistics":
-        values = json.loads(path.read_text(encoding="utf-8"))
+        names = [field.name for field in fields(cls) if field.name != "sha256"]  # the shards of older runs have none
+        values = read_json(path, names, "remove it and run it again, which makes its shard and those behind it anew")
         counters = {name: Counter(values[name]) for name in ("samples", "faces", "sizes")}
         return cls(**{**values, **counters, "end": tuple(values["end"])})
 
@@ -85,6 +89,7 @@ class ShardWriter:
         """Closes the shard and makes it appear. A kill in between leaves a shard without statistics: it is made again."""
         assert self._archive is not None
         self._archive.close()
+        statistics.sha256 = file_hash(self._unfinished)
         publish(self._unfinished, self.path)
         write_json(statistics_path(self.path), vars(statistics))
 
@@ -105,8 +110,3 @@ def finished_shards(folder: Path) -> list[ShardStatistics]:
     while (shard := folder / f"{len(finished):05d}.tar").exists() and statistics_path(shard).exists():
         finished.append(ShardStatistics.load(statistics_path(shard)))
     return finished
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file that appears whole."""
-    write_text(path, json.dumps(value, indent=2) + "\n")

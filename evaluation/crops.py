@@ -3,8 +3,9 @@
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from PIL import Image
 
 from gptface.data.captions import PHRASES
-from gptface.data.encode import pixels_from_images, read_crop
-from gptface.data.sources import read_samples
+from gptface.data.encode import face_crops, pixels_from_images
+from gptface.data.sources import Source, name_of, read_samples
 from gptface.metrics.lpips_distance import load_lpips
 
 from .common import add_common_options
@@ -58,7 +59,7 @@ def first_crops(
     layout: str = "celeba",
 ) -> list[LabelledCrop]:
     """
-    The first `limit` faces of a file, in its order; fewer where it holds fewer.
+    The first `limit` faces of a collection, in its order; fewer where it holds fewer.
 
     Args:
         wanted: labels that a face must have; all faces where it is missing.
@@ -71,24 +72,28 @@ def first_crops(
     """
     if limit < 1:
         raise ValueError(f"--limit must be at least 1, got {limit}")
-    crops: list[LabelledCrop] = []
-    refused: Counter[str] = Counter()
-    for sample in read_samples(path, refused):
-        labels = {name: int(value) for name, value in sample.columns.items() if name in PHRASES and value is not None}
-        if any(labels.get(name) != value for name, value in (wanted or {}).items()):
-            continue
-        try:
-            crops.append(LabelledCrop(read_crop(sample.image, layout, size), labels))
-        except (OSError, ValueError) as error:
-            logger.warning("%s is left out: %s", sample.key, error)
-        if len(crops) == limit:
-            break
-    if refused:
-        logger.warning("%s: left out: %s", path, dict(refused))
+    crops = list(islice(labelled_crops(path, size, wanted, layout), limit))
     if not crops:
         labels_text = ", ".join(f"{name} = {value}" for name, value in (wanted or {}).items())
         raise ValueError(f"{path} holds no readable face" + (f" with {labels_text}" if wanted else ""))
     return crops
+
+
+def labelled_crops(
+    source: Source, size: int, wanted: Mapping[str, int] | None = None, layout: str = "celeba"
+) -> Iterator[LabelledCrop]:
+    """All faces of a collection as a stream; see [`first_crops`] and [`~gptface.data.sources.read_samples`]."""
+    refused: Counter[str] = Counter()
+    samples = (
+        sample
+        for sample in read_samples(source, refused, list(PHRASES))
+        if all(sample.columns.get(name) == value for name, value in (wanted or {}).items())
+    )
+    for sample, crop, _ in face_crops(samples, layout, size, refused):
+        labels = {name: int(value) for name, value in sample.columns.items() if name in PHRASES and value in (0, 1)}
+        yield LabelledCrop(crop, labels)
+    if refused:
+        logger.warning("%s: left out: %s", name_of(source), dict(refused))
 
 
 def psnr(picture: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:

@@ -2,13 +2,13 @@
 
     python examples/finetune_attributes.py faces.parquet OUTPUT Eyeglasses Smiling
 
-The file has an `image` column of aligned faces and a 0/1 column for each label; any data set of `datasets` does.
+The file has an `image` column of aligned faces (encoded pictures) and a 0/1 column for each label; any data set of `datasets` does.
 """
 
 import argparse
 
 import torch
-from datasets import load_dataset
+from datasets import Dataset, Image
 from transformers import Trainer, TrainingArguments
 
 from gptface import DEFAULT_CHECKPOINT, GPTFaceForFaceAttributeClassification, GPTFaceProcessor
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
-    faces = load_dataset("parquet", data_files=options.data, split="train").train_test_split(0.1, seed=0)
+    faces = Dataset.from_parquet(options.data).cast_column("image", Image()).train_test_split(0.1, seed=0)
     processor = GPTFaceProcessor.from_pretrained(options.model)
     model = GPTFaceForFaceAttributeClassification.from_pretrained(
         options.model,

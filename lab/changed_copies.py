@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from gptface.data.augmentation import FaceAugmentation
-from gptface.data.encode import encode_parquet
+from gptface.data.encode import encode_dataset
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 
 #: Less than a classifier stands: the model reads aligned faces, and what hair and skin are called hangs on their colour.
@@ -23,7 +23,7 @@ def encode_changed_copy(
     flips: bool = True,
 ) -> int:
     """
-    Encodes copy number `copy` of every face of a parquet file into the folder `target`, as [`~gptface.data.encode.encode_parquet`]
+    Encodes copy number `copy` of every face of a parquet file into the folder `target`, as [`~gptface.data.encode.encode_dataset`]
     does; returns the rows written. What changes derives from the copy's number and the row alone; without `changes` the faces are
     as they are.
     """
@@ -32,4 +32,7 @@ def encode_changed_copy(
         assert changes is not None
         return changes(face, np.random.default_rng([copy, row]))
 
-    return encode_parquet(source, target, tokenizer, layout, flips, change=None if changes is None else changed)
+    change = None if changes is None else changed
+    return encode_dataset(
+        source, target, tokenizer, layout, flips, change=change, change_name=f"copy {copy}: {changes}"
+    )

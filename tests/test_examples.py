@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from transformers import pipeline
@@ -13,7 +15,9 @@ from transformers import pipeline
 EXAMPLE = Path(__file__).parents[1] / "examples" / "finetune_attributes.py"
 
 
-def test_the_trainer_example_is_short_and_its_folder_opens(tiny_checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_trainer_example_is_short_and_its_folder_opens(plain, tiny_checkpoint, tmp_path, monkeypatch):
+    """With pictures as datasets writes them, and as plain bytes without its metadata, which any other program writes."""
     datasets = pytest.importorskip("datasets")
     assert len(EXAMPLE.read_text().splitlines()) < 60
     generator = np.random.default_rng(0)
@@ -23,7 +27,11 @@ def test_the_trainer_example_is_short_and_its_folder_opens(tiny_checkpoint, tmp_
     features = datasets.Features(
         {"image": datasets.Image(), "Hat": datasets.Value("int64"), "Beard": datasets.Value("int64")}
     )
-    datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "faces.parquet")
+    if plain:
+        table = pa.table({**columns, "image": [row["bytes"] for row in rows]})
+        pq.write_table(table, tmp_path / "faces.parquet")
+    else:
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "faces.parquet")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     arguments = [str(tmp_path / "faces.parquet"), str(tmp_path / "output"), "Hat", "Beard"]
     monkeypatch.setattr(sys, "argv", ["finetune", *arguments, "--model", str(tiny_checkpoint), "--epochs", "1"])

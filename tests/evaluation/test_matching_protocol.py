@@ -13,7 +13,7 @@ from PIL import Image
 from gptface import GPTFaceForPreTraining, GPTFaceTokenizer
 from gptface.cli import main
 from gptface.data.captions import PHRASES, contradicts
-from gptface.data.encode import encode_parquet
+from gptface.data.encode import encode_dataset
 from gptface.evaluation.faces import load_faces
 from gptface.evaluation.matching import MatchingEvaluation
 from gptface.evaluation.protocol import frequent_attributes, protocol_captions, words_only_auc
@@ -141,7 +141,7 @@ def test_counting_beats_guessing_where_cells_repeat(judge):
 
 def test_command_reads_pictures_and_codes_alike(tiny_checkpoint, parquet, tmp_path, capsys):
     tokenizer = GPTFaceForPreTraining.from_pretrained(tiny_checkpoint).image_tokenizer
-    encode_parquet(parquet, tmp_path / "codes", tokenizer, "aligned")
+    encode_dataset(parquet, tmp_path / "codes", tokenizer, "aligned")
     options = ["--model", str(tiny_checkpoint), "--layout", "aligned", "--per-attribute", "5"]
     reports = []
     for data in (parquet, tmp_path / "codes"):

@@ -83,6 +83,7 @@ def write(path, pictures, **columns):
 
 class Labeller:
     names = ["Smiling", "Bald"]
+    fingerprint = "of this test"
 
     def __call__(self, codes, covered):
         assert codes.max() < 12, "the head reads codes, not absent ones"
@@ -111,7 +112,7 @@ def test_changed_copies_lose_the_cells_at_the_edge(tmp_path, tokenizer, monkeypa
     monkeypatch.setattr(encode, "default_detector", lambda: Detector(TIGHT))
     write(tmp_path / "faces.parquet", [Image.new("RGB", (64, 64), "red")])
     for name, change in (("plain", None), ("changed", lambda image, row: image)):
-        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / name, tokenizer, "detected", change=change)
+        encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / name, tokenizer, "detected", change=change)
     plain, changed = (
         read_part(tmp_path / name / "part-00000.parquet", tokenizer.fingerprint()).codes[0, 0] != encode.ABSENT
         for name in ("plain", "changed")
@@ -123,4 +124,4 @@ def test_changed_copies_lose_the_cells_at_the_edge(tmp_path, tokenizer, monkeypa
 def test_a_picture_without_a_face_is_left_out(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(encode, "default_detector", lambda: Detector())
     write(tmp_path / "faces.parquet", [Image.new("RGB", (64, 64))])
-    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, "detected") == 0
+    assert encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, "detected") == 0

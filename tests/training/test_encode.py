@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,7 @@ def test_rows_keep_order_and_labels_and_flips_are_of_the_mirrored_picture(tmp_pa
     monkeypatch.setattr(encode, "ROWS_PER_PART", 2)
     pictures = [picture(seed=seed) for seed in range(5)]
     write(tmp_path / "faces.parquet", pictures)
-    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 5
+    assert encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 5
     assert len(list(encode.code_parts(tmp_path / "codes"))) == 3
     table = load_code_table([tmp_path / "codes"], tokenizer.fingerprint())
     assert [row["Smiling"] for row in table.labels] == [0, 1, 0, 1, 0]
@@ -57,7 +58,7 @@ def test_plan_codes_stand_beside_the_codes(tmp_path, tokenizer):
     planned = with_plan(tokenizer, [3, 4], 16)
     pictures = [picture(seed=seed) for seed in range(3)]
     write(tmp_path / "faces.parquet", pictures)
-    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", planned)
+    encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", planned)
     table = pq.read_table(tmp_path / "codes" / "part-00000.parquet")
     assert table.schema.metadata[encode.PLAN_FINGERPRINT_KEY] == planned.plan_fingerprint().encode()
     crops = [encode.read_crop(data, "celeba", 32) for data in pictures]
@@ -67,8 +68,8 @@ def test_plan_codes_stand_beside_the_codes(tmp_path, tokenizer):
         assert np.array_equal(codes, encode.encode_images(tokenizer, versions))
         assert np.array_equal(table[f"codes{suffix}"].to_pylist(), codes)
         assert np.array_equal(table[f"plan_codes{suffix}"].to_pylist(), plans) and plans.shape == (3, 4)
-    with pytest.raises(ValueError, match="another image tokenizer"):
-        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
+    with pytest.raises(ValueError, match="another plan"):
+        encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
 
 
 def test_changed_copies_are_slight_all_different_and_the_same_again(tmp_path, tokenizer, monkeypatch):
@@ -101,7 +102,7 @@ def test_a_changed_copy_of_a_row_is_the_same_wherever_the_run_was_cut(tmp_path, 
 
     for rows_per_part, folder in ((2, "cut"), (512, "whole")):
         monkeypatch.setattr(encode, "ROWS_PER_PART", rows_per_part)
-        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / folder, tokenizer, every=2, change=turned)
+        encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / folder, tokenizer, every=2, change=turned)
     cut, whole = (load_code_table([tmp_path / folder], tokenizer.fingerprint()) for folder in ("cut", "whole"))
     assert np.array_equal(cut.codes, whole.codes)
     copy = encode.read_crop(pictures[4], "celeba", 32).rotate(4 * 90)
@@ -113,36 +114,41 @@ def test_a_changed_copy_of_a_row_is_the_same_wherever_the_run_was_cut(tmp_path, 
 def test_a_stopped_run_goes_on_behind_the_last_whole_part(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(encode, "ROWS_PER_PART", 2)
     write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(4)])
-    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
+    encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
     first, second = encode.code_parts(tmp_path / "codes")
     stamp, whole = first.stat().st_mtime_ns, second.read_bytes()
     second.unlink()
     second.with_suffix(".tmp").write_bytes(whole[:20])  # what a kill in the middle of a write leaves
-    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
+    encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
     assert first.stat().st_mtime_ns == stamp
     assert pq.read_table(second).equals(pq.read_table(pa.BufferReader(whole)))
 
 
 def test_rows_that_cannot_be_read_are_left_out_and_said(tmp_path, tokenizer, caplog):
     write(tmp_path / "faces.parquet", [picture(), b"no picture", picture((50, 60)), picture(seed=2)])
-    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 2
-    assert "row 1 skipped" in caplog.text and "2 rows skipped" in caplog.text
+    refused = Counter()
+    for _ in range(2):  # a folder that is finished says it again
+        refused.clear()
+        assert encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, refused=refused) == 2
+        assert refused == {"damaged picture": 2}
+    assert "faces/00000001 left out: damaged picture" in caplog.text
+    assert pq.read_table(tmp_path / "codes" / "part-00000.parquet")["source_row"].to_pylist() == [0, 3]
 
 
 def test_codes_of_another_tokenizer_are_refused(tmp_path, tokenizer):
     write(tmp_path / "faces.parquet", [picture()])
-    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
+    encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
     with pytest.raises(ValueError, match="encode the data again"):
         load_code_table([tmp_path / "codes"], "another")
     with torch.no_grad():
         tokenizer.quantizer.down.weight.mul_(2)
     with pytest.raises(ValueError, match="another image tokenizer"):
-        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
+        encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
 
 
 def test_weights_of_data_sets_repeat_or_thin_their_rows(tmp_path, tokenizer):
     write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(4)])
-    encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
+    encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, flips=False)
     folder, fingerprint = str(tmp_path / "codes"), tokenizer.fingerprint()
     assert len(load_code_table({folder: 2}, fingerprint)) == 8
     halved = load_code_table({folder: 0.5}, fingerprint)
@@ -174,7 +180,7 @@ def test_small_grey_faces_come_to_the_project_crop():
 def test_an_unknown_layout_is_refused(tmp_path, tokenizer):
     write(tmp_path / "faces.parquet", [picture()])
     with pytest.raises(ValueError, match="layout must be one of"):
-        encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, "lfw")
+        encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, "lfw")
 
 
 def test_a_folder_without_codes_says_how_to_make_them(tmp_path):
@@ -185,7 +191,7 @@ def test_a_folder_without_codes_says_how_to_make_them(tmp_path):
 def test_each_nth_row_is_an_even_part_of_the_file(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(encode, "ROWS_PER_PART", 4)
     write(tmp_path / "faces.parquet", [picture(seed=seed) for seed in range(7)])
-    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, every=3) == 3
+    assert encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, every=3) == 3
     table = load_code_table([tmp_path / "codes"], tokenizer.fingerprint())
     assert [row["Smiling"] for row in table.labels] == [0, 1, 0]
 
@@ -254,14 +260,15 @@ def test_the_command_counts_what_it_skips(tmp_path, tokenizer, capsys):
 
 def test_a_part_without_a_picture_is_empty(tmp_path, tokenizer):
     write(tmp_path / "faces.parquet", [b"none", b"none"])
-    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 0
+    assert encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 0
 
 
 def test_a_path_in_the_place_of_a_picture_is_not_opened(tmp_path, tokenizer):
     """A collection from elsewhere must not be able to read this machine's files, or fetch addresses."""
     (tmp_path / "secret.png").write_bytes(picture())
     pq.write_table(pa.table({"image": [str(tmp_path / "secret.png")]}), tmp_path / "faces.parquet")
-    assert encode.encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer) == 0
+    with pytest.raises(ValueError, match="holds no picture: no picture \\(1\\)"):
+        encode.encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer)
 
 
 def test_a_model_labels_what_the_data_do_not_say(tmp_path, tiny_checkpoint, monkeypatch, capsys):

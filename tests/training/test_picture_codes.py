@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
+from gptface.data import encode
 from gptface.data.code_dataset import load_code_table
-from gptface.data.encode import encode_parquet
+from gptface.data.encode import encode_dataset
 from gptface.data.picture_codes import encode_collections
 from gptface.training.pretraining import PreTrainingConfig, pretrain
 
@@ -60,16 +61,26 @@ def test_tars_become_codes_with_their_texts_once(shards, tokenizer, tmp_path):
     assert encode_collections(folders, tmp_path / "cache", tokenizer) == folders  # codes are taken as they are
 
 
-def test_ranks_share_the_files(shards, tokenizer, tmp_path):
+def test_ranks_share_the_parts(shards, tokenizer, tmp_path, monkeypatch):
+    """They are those that one process makes: a run goes on with another number of ranks."""
+    monkeypatch.setattr(encode, "ROWS_PER_PART", 3)
     for rank in range(2):
         encode_collections([shards], tmp_path / "cache", tokenizer, rank=rank, world_size=2)
-        assert len(list((tmp_path / "cache/web").iterdir())) == rank + 1
+        parts = sorted(part.name for part in (tmp_path / "cache/web").glob("*.parquet"))
+        assert (
+            parts == [["part-00000.parquet", "part-00002.parquet"], [f"part-0000{n}.parquet" for n in range(3)]][rank]
+        )
+    encode_collections([shards], tmp_path / "alone", tokenizer)
+    first, second = (
+        load_code_table([tmp_path / name / "web"], tokenizer.fingerprint()) for name in ("cache", "alone")
+    )
+    assert (first.codes == second.codes).all() and first.texts == second.texts
 
 
 def test_parquet_gives_the_codes_of_gptface_encode(tokenizer, tmp_path):
     rows = [{"image": {"bytes": png(face)}, "Smiling": face % 2, "race": 3} for face in range(3)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "faces.parquet")
-    encode_parquet(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, "aligned")
+    encode_dataset(tmp_path / "faces.parquet", tmp_path / "codes", tokenizer, "aligned")
     folders = encode_collections([tmp_path / "faces.parquet"], tmp_path / "cache", tokenizer)
     first, second = (load_code_table([f], tokenizer.fingerprint()) for f in (tmp_path / "codes", *folders))
     assert (first.codes == second.codes).all()
@@ -85,7 +96,4 @@ def test_a_run_on_tars_streams_them(shards, write_recipe, tmp_path):
     arguments = {"max_steps": 2, "per_device_train_batch_size": 4, "eval_strategy": "no", "save_strategy": "no"}
     recipe = write_recipe(tmp_path, train=[str(shards)], evaluation=[], streaming=True, arguments=arguments)
     assert (pretrain(PreTrainingConfig.from_yaml(recipe)) / "model.safetensors").exists()
-    assert sorted(part.name for part in (tmp_path / "run/codes/web").iterdir()) == [
-        "part-00000.parquet",
-        "part-00001.parquet",
-    ]
+    assert [part.name for part in (tmp_path / "run/codes/web").glob("*.parquet")] == ["part-00000.parquet"]

@@ -205,9 +205,9 @@ def test_a_finished_run_is_not_repeated(web, tmp_path):
 
 def test_a_folder_made_otherwise_is_refused(web, tmp_path):
     prepare(web, tmp_path / "out")
-    with pytest.raises(ValueError, match="other values of min_face"):
+    with pytest.raises(ValueError, match="another min_face"):
         prepare(web, tmp_path / "out", PreparationOptions(min_face=81, size=32, shard_size=2))
-    with pytest.raises(ValueError, match="other values of input"):
+    with pytest.raises(ValueError, match="another input"):
         prepare(web / "00000.tar", tmp_path / "out")
     with pytest.raises(ValueError, match="is not empty"):
         prepare(web, web)
