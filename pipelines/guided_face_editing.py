@@ -32,7 +32,7 @@ from .picture_generation import WATCHING, GeneratedPictures, OutputType, Picture
 from .prompts import DECODING, SEEDING, encode_prompt, split_parameters
 
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
-SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "mouth", "lower_face", "beard", "face", "all"}
+SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "mouth", "lower_face", "worn_beard", "face", "all"}
 
 DEFAULTS = {
     "num_inference_steps": 12,

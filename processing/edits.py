@@ -264,7 +264,7 @@ _ROWS = (
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
     _edit(
-        "no_beard", "no beard", "remove", "beard", _has("No_Beard"), "beard", "A shaved face.",
+        "no_beard", "no beard", "remove", "worn_beard", _has("No_Beard"), "beard", "A shaved face.",
         quality="good", defaults=_BY_PLAN, group="beard",
         en="clean shaven, cleanshaven, beardless, shaved, shaven, shaved face, shaven face, smooth shaven",
         de="rasiert, glatt rasiert, glattrasiert, bartlos", fr="rasé, rasé de près, imberbe", es="afeitado, bien afeitado", zh="刮胡子, 刮掉胡子, 剃须",
@@ -282,7 +282,7 @@ _ROWS = (
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
     _edit(
-        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", defaults=_BY_PLAN,
+        "no_mustache", "no mustache", "remove", "worn_beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", defaults=_BY_PLAN,
     ),
     _edit(
         "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", defaults=_BY_CODES, group="beard",
@@ -290,7 +290,7 @@ _ROWS = (
         es="perilla, barba de chivo", zh="山羊胡",
     ),
     _edit(
-        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", defaults=_BY_PLAN, group="beard",
+        "no_goatee", "no goatee", "remove", "worn_beard", _has("Goatee", 0), "goatee", "The chin is shaved.", defaults=_BY_PLAN, group="beard",
     ),
     _edit(
         "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A hat, as far as the crop of the face shows it.", group="hat",

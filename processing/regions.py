@@ -79,6 +79,7 @@ _BROW_Y = _EYE_Y - 13
 _MOUTH = ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
 _CHEEKS = (ellipse(_LEFT_EYE_X - 5, _NOSE_Y + 3, 16, 16), ellipse(_RIGHT_EYE_X + 5, _NOSE_Y + 3, 16, 16))
 _CHIN = ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
+_BEARD = (_MOUTH, _CHIN, ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))
 _FOREHEAD = box(30, 14, 98, _BROW_Y)
 _GLASSES = box(18, _BROW_Y - 4, 110, _EYE_Y + 16)
 # Rims and their shadows on cheeks and temples.
@@ -107,7 +108,9 @@ REGIONS: dict[str, Region] = {
     "nose": Region((ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),), classes=("facial_skin",)),
     "cheeks": Region(_CHEEKS, classes=("facial_skin",)),
     "chin": Region((_CHIN,), classes=_LIPS_AND_SKIN),
-    "beard": Region((_MOUTH, _CHIN, ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24)), classes=_LIPS_AND_SKIN),
+    # A beard grows around the mouth, which is the person's; where one is shaved off, lips come out from below it.
+    "beard": Region(_BEARD, classes=("facial_skin",)),
+    "worn_beard": Region(_BEARD, classes=_LIPS_AND_SKIN),
     # A mask that is worn may look like clothes.
     "lower_face": Region((box(20, _EYE_Y + 10, 108, CROP_SIZE),), classes=(*_LIPS_AND_SKIN, "neck", "cloth")),
     "upper_face": Region((box(20, 12, 108, _EYE_Y + 10),), classes=_AROUND_THE_EYES),
