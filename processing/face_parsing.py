@@ -152,7 +152,7 @@ def parse_all(
         for photo, matrix, frame in zip(photos, matrices, frames, strict=True)
         for view in (matrix, compose(frame, shrunk))
     ]
-    seen = predict(views) if views else []
+    seen: Sequence[np.ndarray] | np.ndarray = predict(views) if views else []
     expected = (len(labels), size, size)
     for each in seen:
         if each.shape != expected:

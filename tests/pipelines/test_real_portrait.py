@@ -83,3 +83,23 @@ def test_classifiers_give_labels_scores_and_a_box(task):
 def test_expression_scores_sum_to_one():
     scores = pipeline("facial-expression")(PORTRAIT)
     assert len(scores) == 7 and sum(entry["score"] for entry in scores) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_batch_draws_the_codes_that_each_photo_gets_alone(edit, monkeypatch):
+    """By rounding alone may a picture depend on what else is in its batch: 999 of 1,000 codes are the same."""
+    drawn, generate = [], edit.model.generate_plan_first
+
+    def noted(**arguments):
+        output = generate(**arguments)
+        drawn.append(output.codes[output.filled])
+        return output
+
+    monkeypatch.setattr(edit.model, "generate_plan_first", noted)
+    photos = [PORTRAIT.with_name(f"{name}.jpg") for name in ("serious", "clean_shaven", "portrait")]
+    ask = {"prompt": "smiling", "seed": [1, 2, 3], "num_inference_steps": 4}
+    edit(photos, **ask)
+    alone = torch.cat(drawn)
+    drawn.clear()
+    edit(photos, batch_size=3, **ask)
+    together = torch.cat(drawn)
+    assert len(alone) == len(together) and (alone == together).float().mean() >= 0.999
