@@ -5,7 +5,6 @@ A mask is float32 `[H, W]` in [0, 1], 1 where pixels may change.
 
 import os
 import warnings
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,19 +54,6 @@ def widen(pixels: np.ndarray, margin: float) -> np.ndarray:
     """Pixels bool `[S, S]` and what is beside them, at most `margin` sides of the picture away along rows and columns."""
     side = 2 * round(margin * len(pixels)) + 1
     return np.asarray(Image.fromarray(pixels).convert("L").filter(ImageFilter.MaxFilter(side))) > 0
-
-
-@lru_cache
-def _kernel(side: int, reach: float) -> np.ndarray:
-    """Weights [side, side] of the pixels of a row around each of them: a Gaussian of so many sides."""
-    distance = np.subtract.outer(np.arange(side), np.arange(side)) / (reach * side)
-    return np.exp(-0.5 * distance**2).astype(np.float32)
-
-
-def sum_around(picture: np.ndarray, reach: float) -> np.ndarray:
-    """Sums [S, S, C] around each pixel of a picture [S, S, C], weighted by a Gaussian of `reach` sides of the distance."""
-    kernel = _kernel(len(picture), reach)
-    return np.einsum("ij,jkc,kl->ilc", kernel, picture, kernel, optimize=True)
 
 
 def feather(mask: ArrayLike, radius: float) -> np.ndarray:

@@ -84,6 +84,18 @@ def test_edits_show_their_gain_with_its_interval(card):
     assert row == "| not smiling | both (default) | 0.500 | +0.250 (+0.111 to +0.300) | 0.040 | 0.081 | 1.500 |"
 
 
+def test_what_the_eye_sees_of_edits_has_its_tables(tmp_path, tiny_checkpoint):
+    figures = {
+        "sharpness": {"ratio": 0.4321, "low": 0.3},
+        "seam": {"delta_e": 2.5, "lpips": None},
+        "area": {"ears": 0.001, "background": 0.0, "clothes": 0.02, "hair_iou": 0.9},
+    }
+    reports = {kind: {"images": 12, "blond_hair": {"edited": 9, **entry}} for kind, entry in figures.items()}
+    card = model_card(write(tmp_path, reports), tiny_checkpoint)
+    assert "| blond hair | 9 | 0.432 | 0.300 |" in card and "| blond hair | 9 | 2.500 | – |" in card
+    assert "| blond hair | 9 | 0.001 | 0.000 | 0.020 | 0.900 |" in card
+
+
 def test_groups_and_the_gap_between_them(card):
     section = card.split("## Results by group")[1].split("## Calibration")[0]
     assert "| age | 18-29 | 600 | 0.912 |" in section and "| age | 60+ | 0 | – |" in section
@@ -262,6 +274,6 @@ def test_the_suite_runs_every_registered_kind_and_goes_on_after_a_failure(
 def test_the_suite_knows_the_real_kinds():
     """Their names are those of the card's sections; a kind of another name would be measured and not shown."""
     assert {"attributes", "caption", "editing", "expression", "generation", "groups", "inpaint"} <= set(suite.kinds())
-    assert {"matching", "saliency", "tokenizer", "unmask"} <= set(suite.kinds())
+    assert {"area", "matching", "saliency", "seam", "sharpness", "tokenizer", "unmask"} <= set(suite.kinds())
     with pytest.raises(SystemExit):
         suite.main(["data", "out", "--only", "nothing"])
