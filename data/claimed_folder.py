@@ -1,7 +1,6 @@
 """Folders that a long run fills and a stopped run goes on with: what they are made of is written down, and one run at a time writes."""
 
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

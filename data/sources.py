@@ -256,11 +256,11 @@ def _count_names(pattern: str) -> int:
 
 def _read_rows(rows: Iterable[Mapping[str, Any]], refused: Counter[str] | None) -> Iterator[Sample]:
     classes = class_names(rows)
-    if hasattr(rows, "cast_column") and "image" in (getattr(rows, "features", None) or {}):
+    if hasattr(rows, "cast_column"):
         from datasets import Image as Picture
 
-        if isinstance(rows.features["image"], Picture):  # as bytes: a damaged one would end the stream
-            rows = rows.cast_column("image", Picture(decode=False))
+        if isinstance((getattr(rows, "features", None) or {}).get("image"), Picture):
+            rows = rows.cast_column("image", Picture(decode=False))  # a damaged one would end the stream
     for number, row in enumerate(rows):
         columns = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
         sample = _sample_from_row(f"{number:08d}", number, columns.pop("image", None), columns, classes, refused)

@@ -8,7 +8,11 @@ from typing import Any
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """`--data`, `--model` and `--json`, which every kind has."""
-    parser.add_argument("--data", required=True, help="parquet file with an `image` column and labels")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="labelled faces: parquet file with an `image` column, tars with .json, or a folder",
+    )
     parser.add_argument("--model", help="folder or Hub name of a checkpoint; the embedded one by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

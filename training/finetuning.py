@@ -42,7 +42,8 @@ class FineTuningConfig(Recipe):
 
     Args:
         output_dir: where checkpoints, codes and the final model go.
-        train: parquet files with an `image` column, or (without augmentation) folders that `gptface encode` wrote.
+        train: parquet files with an `image` column, tars, folders with a subfolder a class (see
+            [`~gptface.data.sources.read_samples`]), or (without augmentation) folders that `gptface encode` wrote.
         labels: 0/1 columns (attributes) or the column of the class (expression); by default those of the checkpoint's head
             where the data have them, else all 0/1 columns, or the class column that is there.
         start_from: folder or Hub name of the checkpoint to start from; the embedded one by default.

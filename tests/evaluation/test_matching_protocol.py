@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 
 import numpy as np
 import pyarrow as pa
@@ -137,6 +138,25 @@ def test_losses_are_those_of_the_masked_positions(judge, monkeypatch):
 
 def test_counting_beats_guessing_where_cells_repeat(judge):
     assert judge.unigram(judge.faces.codes)["unigram_loss"] < np.log(judge.model.config.num_codes)
+
+
+@pytest.mark.parametrize("form", ["bytes", "tar", "folder of shards"])
+def test_faces_are_the_same_in_every_form(form, judge, parquet, tmp_path):
+    """Plain bytes, which any other program writes, ended in a TypeError."""
+    table = pq.read_table(parquet)
+    pictures = [row["bytes"] for row in table["image"].to_pylist()]
+    path = tmp_path / ("faces.tar" if form == "tar" else "faces.parquet")
+    if form == "tar":
+        with tarfile.open(path, "w") as archive:
+            for row, (picture, known) in enumerate(zip(pictures, judge.faces.labels, strict=True)):
+                for name, data in ((f"{row:03d}.png", picture), (f"{row:03d}.json", json.dumps(known).encode())):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+    else:
+        pq.write_table(table.set_column(0, "image", pa.array(pictures)).replace_schema_metadata(None), path)
+    faces = load_faces(tmp_path if form == "folder of shards" else path, judge.model.image_tokenizer, "aligned")
+    assert np.array_equal(faces.codes, judge.faces.codes) and faces.labels == judge.faces.labels
 
 
 def test_command_reads_pictures_and_codes_alike(tiny_checkpoint, parquet, tmp_path, capsys):

@@ -284,6 +284,22 @@ def test_class_label_columns_are_read_by_name(tmp_path):
     assert data.names == ["angry", "happy", "sad"] and data.targets.tolist() == [2, 1, -100]
 
 
+def test_classes_from_subfolders_and_from_their_codes(tmp_path, tiny_checkpoint):
+    """Who has sorted photos into folders can fine-tune on them; a damaged first one must not decide how all of them lie."""
+    for row in range(4):
+        folder = tmp_path / "faces" / ("calm", "loud")[row % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row}.png").write_bytes(picture(row, size=48))
+    (tmp_path / "faces" / "calm" / "0.png").write_bytes(b"no picture")
+    data = load_classification_data([tmp_path / "faces"], False)
+    assert data.names == ["calm", "loud"] and data.targets.tolist() == [0, 0, 1, 1] and set(data.layouts) == {"fer48"}
+    tokenizer = GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint).image_tokenizer
+    codes = load_classification_data([tmp_path / "faces"], False, tokenizer=tokenizer, codes_folder=tmp_path / "codes")
+    assert (
+        codes.names == data.names and codes.targets.tolist() == [0, 1, 1] and codes.row_numbers.tolist() == [1, 2, 3]
+    )
+
+
 def test_sets_with_different_columns_join_and_leave_unknown_what_they_do_not_say(tmp_path, attributes):
     other = write(tmp_path / "other.parquet", {"Bright": [1, 0], "Glasses": [0, 1]}, rows=2)
     data = load_classification_data([attributes, other], True)
