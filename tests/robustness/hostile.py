@@ -79,10 +79,14 @@ def repeated_parquet(path: Path, data: bytes, rows: int, text: str = "smiling", 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    picture = pa.array([{"bytes": data, "path": "a.png"}]) if struct else pa.array([data])
-    columns = {"image": picture.take([0] * rows), "text": pa.array([text]).take([0] * rows)}
-    limits = {"dictionary_pagesize_limit": 2**30, "write_statistics": False, "compression": "zstd"}
-    pq.write_table(pa.table(columns), path, **limits)
+    def repeated(value: bytes | str) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value]))
+
+    picture = repeated(data)
+    if struct:
+        picture = pa.StructArray.from_arrays([picture, repeated("a.png")], ["bytes", "path"])
+    table = pa.table({"image": picture, "text": repeated(text)})
+    pq.write_table(table, path, compression="zstd", write_statistics=False, store_schema=False)
 
 
 def swollen_parquet(path: Path, mebibytes: int = 200) -> None:
