@@ -34,23 +34,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(target: str | Path) -> Iterator[Path]:
+def whole_folder(target: str | Path, replace: bool = False) -> Iterator[Path]:
     """
     A scratch folder beside `target` that takes its name when the block ends well; after an error nothing is left of it.
 
+    Args:
+        replace: take the place of a folder that is there, which goes when the new one stands.
+
     Raises:
-        FileExistsError: where `target` is a file or a folder that is not empty.
+        FileExistsError: where `target` is a file, or without `replace` a folder that is not empty.
     """
     target = Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not (replace and target.is_dir()) and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists already: name a new or an empty folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     scratch.mkdir()
     try:
         yield scratch
-        if target.exists():
-            target.rmdir()
         publish(scratch, target)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
