@@ -95,7 +95,7 @@ def check_tokenizer(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["export", "finetune", "train-tokenizer"])
-def test_a_command_that_was_killed_goes_on(command, tiny_checkpoint, tmp_path, faces):
+def test_a_command_that_was_killed_goes_on(command, tiny_checkpoint, tmp_path, faces, lpips_file):
     """A cluster's time limit, or a closed laptop: a half checkpoint must not be taken for a whole one, nor stop the next run."""
     folder = tmp_path / "runs" / "out"
     act, check, target = {
@@ -117,7 +117,7 @@ def test_a_command_that_was_killed_goes_on(command, tiny_checkpoint, tmp_path, f
                     [{"path": str(faces), "layout": "aligned"}],
                     model={"image_size": 32, "hidden_channels": 8, "latent_channels": 4, "fsq_levels": [4, 3]},
                     crop_size=32,
-                    lpips_weight=0,
+                    lpips_weights=str(lpips_file),
                     arguments=dict(ARGUMENTS),
                 )
             ),
