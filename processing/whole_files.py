@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 
 
 @contextlib.contextmanager
@@ -33,23 +34,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(target: str | Path) -> Iterator[Path]:
+def whole_folder(target: str | Path, replace: bool = False) -> Iterator[Path]:
     """
     A scratch folder beside `target` that takes its name when the block ends well; after an error nothing is left of it.
 
+    Args:
+        replace: take the place of a folder that is there, which goes when the new one stands.
+
     Raises:
-        FileExistsError: where `target` is a file or a folder that is not empty.
+        FileExistsError: where `target` is a file, or without `replace` a folder that is not empty.
     """
     target = Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not (replace and target.is_dir()) and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists already: name a new or an empty folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     scratch.mkdir()
     try:
         yield scratch
-        if target.exists():
-            target.rmdir()
         publish(scratch, target)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -64,22 +66,30 @@ def write_text(path: str | Path, text: str) -> None:
 
 def publish(scratch: Path, path: Path) -> None:
     """
-    Renames a finished file, or a folder with all that is in it, in the place of a file that may be there. What it holds is on the disk
-    before the name is: else a power cut could leave the name on something empty.
+    Renames a finished file or folder, in the place of one that may be there. What it holds is on the disk before the name is: else a
+    power cut could leave the name on something empty.
     """
-    if scratch.is_dir():
-        for parent, _, names in os.walk(scratch):
-            for name in names:
-                _sync(Path(parent, name))
-            _sync(Path(parent))
-    else:
-        _sync(scratch)
+    sync(scratch)
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.is_dir():  # no folder can be put over another
+        os.replace(path, old)
     os.replace(scratch, path)
-    _sync(path.parent)
+    _sync_one(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder with all that is in it, is on the disk. Raises `OSError` where the disk is full."""
+    for parent, _, names in os.walk(path):
+        for name in names:
+            _sync_one(Path(parent, name))
+        _sync_one(Path(parent))
+    if not path.is_dir():
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # no folder can be opened there
         return
     # Windows syncs what is open for writing alone
@@ -88,3 +98,33 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def damage_named(path: str | Path, remedy: str) -> Iterator[None]:
+    """
+    Inside of the block a file is read and taken apart: what goes wrong with its content becomes one error that names it.
+
+    Args:
+        remedy: what to do about a damaged file.
+
+    Raises:
+        ValueError: the file is empty, cut or damaged.
+        OSError: as it came where the file is missing or must not be read.
+    """
+    try:
+        yield
+    except (
+        AttributeError,
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        UnpicklingError,
+    ) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own have none
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is empty, cut or damaged ({reason:.200}): {remedy}") from error

@@ -12,6 +12,7 @@ Fixtures that all tests share. Everything is tiny and seeded; nothing needs the 
   regions have cells; a face parser; `match_trained`, heads `attributes` (multi-label) and `expression` (7 labels), both `trained`. Its weights are
   random. Read only: copy it to change it.
 - `checkout_on_path`: `benchmarks` can be imported, which is not part of the package.
+- `lpips_file`: LPIPS weights of a thin network.
 - `face_picture`: an RGB picture of 80×96 px, smooth, in PIL. No detector finds a face in it: use `aligned=True` or `landmarks`.
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 if importlib.util.find_spec("gptface") is None:  # a checkout that is not installed
@@ -154,6 +156,20 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_processor: GP
     model.save_pretrained(folder)
     tiny_processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def lpips_file(tmp_path_factory):
+    """LPIPS weights of a thin network: the same layers with few channels."""
+    generator, state, channels = torch.Generator().manual_seed(0), {}, 3
+    for layer, (width, kernel) in enumerate([(12, 11), (12, 5), (10, 3), (10, 3), (10, 3)]):
+        state[f"convs.{layer}.weight"] = torch.randn(width, channels, kernel, kernel, generator=generator) * 0.2
+        state[f"convs.{layer}.bias"] = torch.full((width,), 0.1)
+        state[f"lin.{layer}"] = torch.rand(1, width, 1, 1, generator=generator)
+        channels = width
+    path = tmp_path_factory.mktemp("lpips") / "lpips.safetensors"
+    save_file(state, path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -20,16 +18,6 @@ logger = logging.getLogger(__name__)
 UNFINISHED = "unfinished"
 
 
-def replace_folder(source: Path, target: Path) -> None:
-    """Renames a folder, in the place of one that is there, which goes only when the new one stands."""
-    old = target.with_name(f"{UNFINISHED}_old_{target.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    publish(source, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def last_whole_checkpoint(folder: str | Path) -> str | None:
     """
     The newest `checkpoint-N` of a training folder that was written to its end, None where there is none. Each newer one that is
@@ -43,6 +31,8 @@ def last_whole_checkpoint(folder: str | Path) -> str | None:
         if damage is None:
             return str(path)
         logger.warning("%s is not whole (%s): the checkpoint before it is used", path, damage)
+    if found:
+        logger.warning("%s holds no whole checkpoint: training begins anew", folder)
     return None
 
 
@@ -79,4 +69,4 @@ def save_rounded(model: PreTrainedModel, target: Path) -> None:
                 raise ValueError(f"the weight {name} is not finite as fp16")
     unfinished = target.with_name(f"{UNFINISHED}_{target.name}")
     model.save_pretrained(unfinished)
-    replace_folder(unfinished, target)
+    publish(unfinished, target)

@@ -18,7 +18,7 @@ from gptface.metrics.segmentation_scores import confusion_counts, intersection_o
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceParserConfig
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
-from gptface.processing.whole_files import whole_file
+from gptface.processing.whole_files import damage_named, whole_file
 
 from .checkpoints import save_rounded
 from .recipe import Recipe
@@ -351,7 +351,8 @@ class _Run:
 
     def load(self, path: Path) -> None:
         """Goes on from a state that was written on a device of the same kind."""
-        state = torch.load(path, self.device, weights_only=True)
+        with damage_named(path, "remove it to begin anew"):
+            state = torch.load(path, self.device, weights_only=True)
         self.parser.load_state_dict(state["parser"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -17,7 +17,7 @@ from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.plan_gptface import PlanTokenizer
-from gptface.processing.whole_files import whole_file
+from gptface.processing.whole_files import damage_named, whole_file
 
 from .image_tokenizer_init import fit_quantizer, merged_config
 
@@ -316,7 +316,8 @@ class _PlanTrainer:
         self.saved = time.monotonic()
 
     def _resume(self, checkpoint: Path) -> None:
-        state = torch.load(checkpoint, self.device, weights_only=True)
+        with damage_named(checkpoint, "remove it to begin anew"):
+            state = torch.load(checkpoint, self.device, weights_only=True)
         self.plan.load_state_dict(state["plan"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

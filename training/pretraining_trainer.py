@@ -25,8 +25,9 @@ from gptface.data.code_stream import CodeStream
 from gptface.data.epochs import EpochSetter
 from gptface.metrics.ranking import area_under_curve
 from gptface.modeling_gptface.heads_gptface import LOSS_TERMS, GPTFaceForPreTrainingOutput
+from gptface.processing.whole_files import publish, sync
 
-from .checkpoints import UNFINISHED, replace_folder
+from .checkpoints import UNFINISHED
 from .muon import MuonWithAdamW, is_decayed, parameter_groups
 from .time_budget import TimeBudget
 from .weight_average import WeightAverage
@@ -340,6 +341,7 @@ class PreTrainer(Trainer):
                 if self.average is not None and self.average.average is not None:
                     tensors = {key: value.contiguous() for key, value in self.average.average.items()}
                     save_file(tensors, run / UNFINISHED / name / AVERAGE_FILE)
+                sync(run / UNFINISHED / name)
         except (
             OSError,
             RuntimeError,
@@ -355,7 +357,7 @@ class PreTrainer(Trainer):
                 shutil.rmtree(run / UNFINISHED, ignore_errors=True)
             return problem or "another rank failed"
         if self.args.should_save:
-            replace_folder(run / UNFINISHED / name, run / name)
+            publish(run / UNFINISHED / name, run / name)
             shutil.rmtree(run / UNFINISHED)
             rotate_checkpoints(
                 output_dir=str(run),
@@ -384,7 +386,7 @@ class PreTrainer(Trainer):
             raise
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            replace_folder(unfinished, target)
+            publish(unfinished, target)
         self.accelerator.wait_for_everyone()
 
 

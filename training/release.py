@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import PreTrainedModel
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.processing.processing_gptface import GPTFaceProcessor
-from gptface.processing.whole_files import publish
+from gptface.processing.whole_files import whole_folder
 
 CONFIG_NAME = "config.json"
 
@@ -21,7 +20,7 @@ CONFIG_NAME = "config.json"
 def save_release(model: PreTrainedModel, processor: GPTFaceProcessor, target: str | Path) -> Path:
     """
     Writes model and processor into `target`: weights as fp16, the configuration (and nested ones) says float32, so that
-    `from_pretrained` gives fp32 parameters. The files appear whole: they are written beside the target and renamed.
+    `from_pretrained` gives fp32 parameters. The folder appears as a whole, with what else was in it before.
 
     Raises:
         ValueError: where a weight is not finite as fp16.
@@ -31,20 +30,17 @@ def save_release(model: PreTrainedModel, processor: GPTFaceProcessor, target: st
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ValueError(f"weights that are not finite as fp16: {broken[:5]}")
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with whole_folder(target, replace=True) as scratch:
+        if target.is_dir():
+            shutil.copytree(target, scratch, dirs_exist_ok=True)
         model.save_pretrained(scratch, state_dict=state)
         processor.save_pretrained(scratch)
-        config_path = Path(scratch) / CONFIG_NAME
+        config_path = scratch / CONFIG_NAME
         config = json.loads(config_path.read_text())
         for nested in _with_nested(config):
             nested["dtype"] = "float32"
             nested.pop("_name_or_path", None)  # a folder of the machine that it was made on
         config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        for file in sorted(Path(scratch).iterdir()):
-            publish(file, target / file.name) if file.is_file() else shutil.copytree(
-                file, target / file.name, dirs_exist_ok=True
-            )
     return target
 
 

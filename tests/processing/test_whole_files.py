@@ -55,6 +55,15 @@ def test_all_of_a_folder_is_on_the_disk_before_its_name(disk, tmp_path):
     assert {"config.json", "part.onnx", "onnx"} < set(before) and names[-2:] == ["model", tmp_path.name]
 
 
+def test_a_folder_takes_the_place_of_another(tmp_path):
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "model", replace=True) as folder:
+            (folder / content).write_text(content)
+    assert os.listdir(tmp_path) == ["model"] and os.listdir(tmp_path / "model") == ["new"]
+    with pytest.raises(FileExistsError, match="new or an empty"), whole_folder(tmp_path / "model"):
+        pass
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_leaves_the_file_before_and_nothing_else(tmp_path, error):
     (tmp_path / "a.txt").write_text("before")

@@ -74,14 +74,35 @@ def jpeg_of_many_scans(scans: int, size: tuple[int, int] = (64, 64)) -> bytes:
     return data[:-2] + last * (scans - len(starts)) + data[-2:]
 
 
-def swollen_parquet(path: Path, rows: int = 32, mebibytes: int = 100) -> None:
-    """A parquet file of a few kilobytes: rows of one picture of many zeros, which stands in it once, compressed."""
+def repeated_parquet(path: Path, data: bytes, rows: int, text: str = "smiling", struct: bool = False) -> None:
+    """A parquet file in which one picture and one text stand once, for many rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    once = pa.array([bytes(mebibytes * 2**20)])
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), once)
-    pq.write_table(pa.table({"image": column}), path, compression="zstd", write_statistics=False, store_schema=False)
+    def repeated(value: bytes | str) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value]))
+
+    picture = repeated(data)
+    if struct:
+        picture = pa.StructArray.from_arrays([picture, repeated("a.png")], ["bytes", "path"])
+    table = pa.table({"image": picture, "text": repeated(text)})
+    pq.write_table(table, path, compression="zstd", write_statistics=False, store_schema=False)
+
+
+def swollen_parquet(path: Path, mebibytes: int = 200) -> None:
+    """A parquet file of a few kilobytes, whose only picture is many zeros."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": [bytes(mebibytes * 2**20)]}), path, compression="zstd", write_statistics=False)
+
+
+def nested_parquet(path: Path, values: int = 10**6) -> None:
+    """A parquet file of a few kilobytes with a row of a million numbers."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": [b"x"], "numbers": [[7] * values]}), path, compression="zstd")
 
 
 def main(folder: Path) -> None:
@@ -89,7 +110,9 @@ def main(folder: Path) -> None:
 
     folder.mkdir(parents=True)
     (folder / "scans.jpg").write_bytes(jpeg_of_many_scans(300, (8000, 8000)))
-    swollen_parquet(folder / "swollen.parquet")
+    swollen_parquet(folder / "swollen.parquet", 4000)
+    repeated_parquet(folder / "repeated.parquet", bytes(60 * 2**20), 64, "a" * 60 * 2**20)
+    nested_parquet(folder / "nested.parquet", 10**8)
     for name, changes in CONFIGS.items():
         copy = Path(shutil.copytree(DEFAULT_CHECKPOINT, folder / f"config-{name}"))
         change_json(copy / "config.json", **changes)

@@ -5,7 +5,6 @@ Small encoded data sets, and a pre-training recipe for them.
 - `write_part(path, table, fingerprint, **columns)`: a part as `gptface encode` writes it.
 - `write_recipe(folder, **values)`: codes, image tokenizer and recipe of a tiny model; returns the recipe's file.
 - `recipe`: file of a recipe that trains a tiny model on the forty in 6 steps, in its own `tmp_path`.
-- `lpips_file`: LPIPS weights of a thin network.
 - `run_two_ranks(script, *arguments)`: runs a script's text in two processes (gloo); the finished process with its output.
 - `finished_run`: folder of that recipe's run, with TensorBoard events; read only.
 """
@@ -22,7 +21,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
 from gptface.data.captions import emotion_labels
@@ -139,17 +137,3 @@ def finished_run(tmp_path_factory):
 
     path = make_recipe(tmp_path_factory.mktemp("finished"), arguments={"report_to": "tensorboard"})
     return pretrain(PreTrainingConfig.from_yaml(path)).parent
-
-
-@pytest.fixture(scope="session")
-def lpips_file(tmp_path_factory):
-    """LPIPS weights of a thin network: the same layers with few channels."""
-    generator, state, channels = torch.Generator().manual_seed(0), {}, 3
-    for layer, (width, kernel) in enumerate([(12, 11), (12, 5), (10, 3), (10, 3), (10, 3)]):
-        state[f"convs.{layer}.weight"] = torch.randn(width, channels, kernel, kernel, generator=generator) * 0.2
-        state[f"convs.{layer}.bias"] = torch.full((width,), 0.1)
-        state[f"lin.{layer}"] = torch.rand(1, width, 1, 1, generator=generator)
-        channels = width
-    path = tmp_path_factory.mktemp("lpips") / "lpips.safetensors"
-    save_file(state, path)
-    return path

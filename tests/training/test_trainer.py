@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainingArguments
 from transformers.modeling_outputs import ModelOutput
 
+from gptface.processing.whole_files import publish
 from gptface.training import pretraining_trainer as trainer_module
-from gptface.training.checkpoints import last_whole_checkpoint, replace_folder, what_is_cut
+from gptface.training.checkpoints import last_whole_checkpoint, what_is_cut
 from gptface.training.muon import MuonWithAdamW
 from gptface.training.pretraining import PreTrainingConfig, pretrain
 from gptface.training.pretraining_trainer import TERMS, PreTrainer
@@ -271,7 +272,7 @@ def test_checkpoints_are_counted_not_spelled(tmp_path):
         (folder / "trainer_state.json").write_text(json.dumps({}))
     (tmp_path / "checkpoint-old").mkdir()
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-100")
-    replace_folder(tmp_path / "checkpoint-90", tmp_path / "checkpoint-100")
+    publish(tmp_path / "checkpoint-90", tmp_path / "checkpoint-100")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-100", "checkpoint-old"]
 
 
