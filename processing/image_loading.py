@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
-from .photo_metadata import read_metadata
+from .photo_metadata import JPEG_TABLES, read_metadata
 
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_ENCODED_BYTES = 128 * 2**20
@@ -289,8 +289,11 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
     # A profile for CMYK or grey would give the converted pixels wrong colours; bytes 16-19 name its colour space.
     if profile and profile[16:20] == b"RGB ":
         result.info["icc_profile"] = profile
-    if result.size != image.size:
+    if orientation in UPRIGHT and orientation >= 5:
         result.info[ORIENTATION] = orientation
+        if JPEG_TABLES in result.info:  # its rows have become columns
+            tables = result.info[JPEG_TABLES]
+            result.info[JPEG_TABLES] = [np.reshape(table, (8, 8)).T.ravel().tolist() for table in tables]
     return result
 
 
