@@ -38,7 +38,9 @@ def find_toning(photo: Image.Image) -> np.ndarray | None:
     means = [np.bincount(bins, channel, _BINS)[seen] / counts[seen] for channel in offsets.T]
     table = np.stack([np.interp(np.arange(256), centres, mean) for mean in means], axis=1).astype(np.float32)
     if np.abs(table).max() < 0.5:
-        table[:] = 0  # or a grey value between two whole ones would be rounded otherwise in one channel than in another
+        table[:] = (
+            0  # or a grey value between two whole ones would be rounded otherwise in one channel than in another
+        )
     stray = np.abs(offsets - _look_up(table, luma)).max(axis=1)
     # Black and white have no room for colour: they say little.
     room = np.minimum(luma, 255 - luma) + 1

@@ -24,9 +24,16 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("edit", help="edit a face in a photo under a prompt")
     parser.add_argument("photo")
     parser.add_argument("prompt")
-    parser.add_argument("-o", "--output", required=True, help="file of the edited photo (.png, .jpg, .webp); only .png keeps every pixel outside of the edit")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="file of the edited photo (.png, .jpg, .webp); only .png keeps every pixel outside of the edit",
+    )
     parser.add_argument("--region", action="append", help="named region to change; may be given several times")
-    parser.add_argument("--mask", help="picture that is white where the photo may change, or the photo with that erased")
+    parser.add_argument(
+        "--mask", help="picture that is white where the photo may change, or the photo with that erased"
+    )
     parser.add_argument(
         "--hole",
         action="store_true",
