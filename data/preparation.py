@@ -36,7 +36,7 @@ HASH_SIDE = 12
 class Detector(Protocol):
     """What finds faces, the largest first: [`YuNetDetector`]."""
 
-    def detect(self, image: Image.Image) -> list[DetectedFace]: ...
+    def detect(self, image: Image.Image, thorough: bool = False) -> list[DetectedFace]: ...
 
 
 class Skip(Exception):
@@ -125,7 +125,7 @@ def prepare_sample(sample: Sample, options: PreparationOptions, detector: Detect
     try:
         prepared.text = usable_caption(sample.text, options)
         image = decode_picture(sample.image)
-        detected = detector.detect(image)
+        detected = detector.detect(image, thorough=options.faces == "all")
         prepared.found = len(detected)
         prepared.faces, prepared.skipped_faces, first_reason = crop_faces(image, detected, sample, options)
         if not prepared.faces:

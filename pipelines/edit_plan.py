@@ -48,6 +48,7 @@ class EditPlan:
         captions: by the names that `generate` gives them, `"source"` and `"negative"` for the second and third: what the model is told (`""`),
             what the face is now and what to move away from, each [1, T].
         strength: share of the cells of the areas that is redrawn.
+        toning: of a black-and-white or toned photo that is to stay one, see [`find_toning`].
     """
 
     photo: Image.Image
@@ -58,6 +59,7 @@ class EditPlan:
     told: str
     captions: Mapping[str, Captions]
     strength: float
+    toning: np.ndarray | None = None
 
     @property
     def draws(self) -> bool:

@@ -1,5 +1,6 @@
 """What the pipelines share that look at photos: pictures in, aligned faces out."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
-from gptface.processing.alignment import align, compose, crop_matrix
+from gptface.processing.alignment import align, check_landmarks, compose, crop_matrix, face_width
 from gptface.processing.detection import FaceNotFoundError, default_detector, select_faces
 from gptface.processing.face_parsing import FaceParsing, parse_all
 from gptface.processing.image_loading import ImageInputError, label_of, load_image, to_rgb
@@ -18,6 +19,8 @@ from .batched_pipeline import BatchedPipeline, PipelineInput
 
 #: Pixels on a side below which a picture shows no face that could be edited or judged.
 MIN_SIDE = 16
+#: Pixels from cheek to cheek below which a face is so coarse that what the model says of it means little.
+FEW_PIXELS = 32
 
 
 @dataclass
@@ -67,10 +70,14 @@ class FacePipeline(BatchedPipeline):
         Args:
             face: `"largest"`, `"all"` or an index from 0, largest first.
             aligned: the photo is the crop already: it is only resized.
-            landmarks: [5, 2] (or [faces, 5, 2]) in pixels instead of detection: the eyes, the nose, the mouth corners.
+            landmarks: [5, 2] (or [faces, 5, 2]), points (x, y) in pixels instead of detection: the eye on the left side of the
+                upright picture (the person's right one), the other eye, the nose, the left and the right mouth corner.
+
+        Warns of faces that are narrower than `FEW_PIXELS`.
 
         Raises:
             FaceNotFoundError: where there is no such face.
+            ValueError: landmarks that are not those of a face, for example in another order.
         """
         size = self.face_size
         if aligned:
@@ -81,13 +88,21 @@ class FacePipeline(BatchedPipeline):
             located: list[tuple[np.ndarray, Any]] = [
                 (each, None) for each in (points if points.ndim == 3 else points[None])
             ]
+            for each, _ in located:
+                check_landmarks(each)
         else:
-            faces = select_faces(default_detector().detect(photo), face)
+            faces = select_faces(default_detector().detect(photo, thorough=face != "largest"), face)
             located = [(found.landmarks, found.box) for found in faces]
         aligned_faces = []
         for points, box in located:
             matrix = crop_matrix(points, size)
             aligned_faces.append(AlignedFace(align(photo, matrix, size), matrix, box))
+        narrowest = min(face_width(points) for points, _ in located)
+        if narrowest < FEW_PIXELS:
+            warnings.warn(
+                f"a face is only {narrowest:.0f} pixels wide: below {FEW_PIXELS} pixels scores and edits mean little",
+                stacklevel=2,
+            )
         return aligned_faces
 
     def parse_face(self, photo: Image.Image, matrix: np.ndarray | None) -> FaceParsing:

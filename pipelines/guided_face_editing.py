@@ -14,13 +14,14 @@ from gptface.processing.alignment import align
 from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, colour_layer
 from gptface.processing.edits import Target
 from gptface.processing.hair import refine_hair
-from gptface.processing.image_loading import to_rgb
+from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
 from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_expansion import expand_prompt as expanded
 from gptface.processing.prompt_expansion import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_key
+from gptface.processing.toning import find_toning, keep_toning
 
 from .batched_pipeline import PipelineInput
 from .edit_area import EditArea, named_area
@@ -117,6 +118,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         batch_size: photos that go through the model at once; a picture depends on what else is in its batch by rounding alone.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
         composite: how the edit gets into the photo, see `COMPOSITE_MODES`: by default `"blend"`.
+        keep_colour_space: whether a black-and-white or toned photo stays one: then only brightness changes, see [`keep_toning`]. Colour
+            photos are not affected.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         output_type: of `image`: `"pil"`, `"np"` or `"pt"`, see [`as_output_type`].
         callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
@@ -149,6 +152,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 "hole",
                 "region",
                 "strength",
+                "keep_colour_space",
                 "face",
                 "aligned",
                 "landmarks",
@@ -272,6 +276,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         hole: bool = False,
         region: str | list[str] | None = None,
         strength: float = 1.0,
+        keep_colour_space: bool = True,
         **find: Any,
     ) -> EditPlan:
         """
@@ -288,7 +293,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if not 0 < strength <= 1:
             raise ValueError(f"strength must lie in (0, 1], got {strength}")
         names = None if mask_image is not None else self._region_names(request, region)
-        photo_mask = None if mask_image is None else normalize_mask(mask_image, photo.size)
+        photo_mask = None
+        if mask_image is not None:
+            photo_mask = normalize_mask(mask_image, photo.size, photo.info.get(ORIENTATION, 1))
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
@@ -303,7 +310,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         for name, given in (("negative", negative_prompt), ("source", source_prompt)):
             if given is not None:
                 captions[name] = Captions(**encode_prompt(self.processor, f"{name}_prompt", given))
-        return EditPlan(photo, photo_mask, tuple(faces), hole, request, told, captions, strength)
+        toning = find_toning(photo) if keep_colour_space else None
+        return EditPlan(photo, photo_mask, tuple(faces), hole, request, told, captions, strength, toning)
 
     def _told(self, prompt: str, expand: bool) -> tuple[str, Captions]:
         """What the model is told, and its tokens: the prompt, expanded where that is wanted and fits into what the model reads."""
@@ -536,6 +544,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         results = []
         for index, seed in enumerate(drawn.seeds):
             image, weight = blend_candidate(drawn, index, composite, feather, refiner)
+            if plan.toning is not None:
+                image = keep_toning(plan.photo, image, plan.toning)
             faces = [self._crop(image, each) for each in plan.faces]
             for picture in (image, *faces):
                 mark(picture, description, seed)

@@ -19,8 +19,15 @@ CROP_SIZE = 128
 CROP_LANDMARKS = np.array([[44.5, 55.5], [83.5, 55.5], [64.0, 80.0], [48.0, 96.0], [80.0, 96.0]])
 CROP_LANDMARKS.flags.writeable = False
 
+# How far, in pixels of the crop, landmarks may lie from these. Of faces that look aside they do by up to 11, and from 16
+# on where the points of a frontal face are confused.
+LARGEST_MISFIT = 13.0
+
 # Far beyond any picture; the squares of much larger numbers would overflow.
 _LARGEST_COORDINATE = 1e100
+
+# Width, in pixels of the crop, of the boxes that YuNet draws around faces, which end at the cheeks.
+_FACE_WIDTH = 83.0
 
 # The same crop as a square of CelebA's aligned pictures (178×218), which all share one alignment.
 _CELEBA_SIZE = (178, 218)
@@ -81,6 +88,50 @@ def crop_matrix(landmarks: ArrayLike, size: int = CROP_SIZE) -> np.ndarray:
     if scale_of(matrix) < 1e-6:
         raise ValueError("landmarks do not form a face: check their order and units")
     return matrix
+
+
+def misfit(landmarks: ArrayLike) -> float:
+    """How far landmarks `[5, 2]` lie from where a frontal face has them: root mean square in pixels of the aligned crop.
+
+    Raises:
+        ValueError: As for `crop_matrix`.
+    """
+    away = apply(crop_matrix(landmarks), landmarks) - CROP_LANDMARKS
+    return math.sqrt(float((away**2).sum(axis=1).mean()))
+
+
+def check_landmarks(landmarks: ArrayLike) -> None:
+    """Refuse points that are no landmarks `[5, 2]` of a face; those of a turned face are fine.
+
+    Raises:
+        ValueError: Says what the points seem to be instead: fractions of the picture, (y, x), or in another order.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    fit = misfit(points)
+    order = "left eye, right eye, nose, left and right mouth corner, as seen in the upright picture"
+    if np.abs(points).max() <= 1:
+        raise ValueError(
+            f"landmarks must be in pixels of the photo: {points.round(3).tolist()} are fractions of it; multiply x by its "
+            "width and y by its height"
+        )
+    if fit <= LARGEST_MISFIT:
+        return
+    # Both mistakes mirror the face; which one it is shows in how the mended face stands.
+    mended = {
+        "(y, x); swap the coordinates": points[:, ::-1],
+        "in the person's own order, left eye first; swap left and right": points[[1, 0, 2, 4, 3]],
+    }
+    upright = {mistake: crop_matrix(each)[0, 0] for mistake, each in mended.items() if misfit(each) <= LARGEST_MISFIT}
+    guess = f" They seem to be {max(upright, key=upright.__getitem__)}." if upright else ""
+    raise ValueError(
+        f"landmarks must be five points (x, y): {order}. These lie {fit:.0f} pixels of a {CROP_SIZE}-pixel crop from any "
+        f"face.{guess}"
+    )
+
+
+def face_width(landmarks: ArrayLike) -> float:
+    """About how many pixels of the photo a face with these landmarks `[5, 2]` is wide, from cheek to cheek."""
+    return _FACE_WIDTH / scale_of(crop_matrix(landmarks))
 
 
 def scale_of(matrix: np.ndarray) -> float:

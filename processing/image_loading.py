@@ -10,12 +10,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
+
+from .photo_metadata import JPEG_TABLES, read_metadata
 
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_ENCODED_BYTES = 128 * 2**20
@@ -26,9 +29,13 @@ MAX_JPEG_SCANS = 32
 #: an interpreter, and a container has another picture inside that no bound is known of.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
-# EXIF tag 0x0112 and the operation that undoes each of its values.
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
+# Tags of TIFF.
+_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281
+
+#: Key of `Image.info`: the EXIF orientation, 5 to 8, of a photo whose stored width is the height of the upright one.
+ORIENTATION = "orientation"
+#: The operation that undoes each EXIF orientation.
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -54,8 +61,9 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
 
     Returns:
         A new image, mode `"RGB"`, or `"RGBA"` where the source has transparency. EXIF orientation is applied; of an
-        animated file it is the first frame; 16-bit grey is scaled to 8 bit. Of `info` only `icc_profile` is kept, and
-        only if it describes RGB.
+        animated file it is the first frame, with a warning; 16-bit grey is scaled to 8 bit, from the file's own maximum
+        where it names one. Its `info` holds `icc_profile`, if that describes RGB, what `read_metadata` reads, and
+        `orientation` where the EXIF orientation exchanged width and height.
 
     Raises:
         ImageInputError: Missing, empty, truncated or not a picture; more than `MAX_IMAGE_PIXELS` pixels (known from
@@ -252,13 +260,19 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
     except Exception as error:  # Damaged pixels can raise nearly anything too.
         raise ImageInputError(f"{label} is truncated or damaged ({error}): pass a complete image") from error
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
         orientation = 1  # Unreadable metadata does not make the pixels any worse.
     profile = image.info.get("icc_profile")
+    _warn_of_other_frames(image, label)
+    bits = _bits_of_sixteen(image)
     try:
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            result = Image.fromarray(_grey_to_eight_bit(np.asarray(image), label)).convert("RGB")
+            result = Image.fromarray(_grey_to_eight_bit(np.asarray(image), label, bits)).convert("RGB")
+        elif bits < 16:
+            raise ImageInputError(
+                f"{label} holds colours of {bits} bits in 16, of which Pillow reads the upper 8: convert it to 8 bit first"
+            )
         elif image.mode == "CMYK" and profile:
             result = _cmyk_to_rgb(image, profile)
         else:
@@ -267,13 +281,41 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
         if isinstance(error, ImageInputError):
             raise
         raise ImageInputError(f"{label} has a mode that cannot become RGB: convert it to RGB first") from error
-    if orientation in _UPRIGHT:
-        result = result.transpose(_UPRIGHT[orientation])
+    if orientation in UPRIGHT:
+        result = result.transpose(UPRIGHT[orientation])
     elif result is image:
         result = image.copy()
+    result.info = read_metadata(image)
     # A profile for CMYK or grey would give the converted pixels wrong colours; bytes 16-19 name its colour space.
-    result.info = {"icc_profile": profile} if profile and profile[16:20] == b"RGB " else {}
+    if profile and profile[16:20] == b"RGB ":
+        result.info["icc_profile"] = profile
+    if orientation in UPRIGHT and orientation >= 5:
+        result.info[ORIENTATION] = orientation
+        if JPEG_TABLES in result.info:  # its rows have become columns
+            tables = result.info[JPEG_TABLES]
+            result.info[JPEG_TABLES] = [np.reshape(table, (8, 8)).T.ravel().tolist() for table in tables]
     return result
+
+
+def _warn_of_other_frames(image: Image.Image, label: str) -> None:
+    """Who passes a later frame has chosen it, and the further pictures of an MPO are a camera's own."""
+    try:
+        others = getattr(image, "is_animated", False) and image.tell() == 0 and image.format != "MPO"
+    except Exception:
+        return  # What is damaged beyond the first frame is not used.
+    if others:
+        warnings.warn(f"{label} holds several frames or pages: only the first one is used", stacklevel=4)
+
+
+def _bits_of_sixteen(image: Image.Image) -> int:
+    """How many of the 16 bits of a TIFF's values are in use, as far as it says so."""
+    tags = getattr(image, "tag_v2", {})
+    try:
+        bits = max(tags.get(_BITS_PER_SAMPLE, (16,)))
+        largest = max(tags.get(_MAX_SAMPLE_VALUE, (65535,)))
+    except (TypeError, ValueError):
+        return 16
+    return min(16, bits, int(largest).bit_length()) if 8 < bits <= 16 and largest > 255 else 16
 
 
 def _cmyk_to_rgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -284,16 +326,16 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def _grey_to_eight_bit(grey: np.ndarray, label: str) -> np.ndarray:
+def _grey_to_eight_bit(grey: np.ndarray, label: str, bits: int = 16) -> np.ndarray:
     """Grey values of an unusual depth, [H, W], to uint8.
 
-    uint16 is full range. Pillow's 32-bit modes do not say their range: integers up to 255 are taken as 8 bit and up to
+    uint16 is the full range of `bits`. Pillow's 32-bit modes do not say their range: integers up to 255 are taken as 8 bit and up to
     65,535 as 16 bit; floats up to 1 are taken as [0, 1] and up to 255 as 8 bit.
     """
     low, high = float(grey.min()), float(grey.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageInputError(f"{label} holds NaN or infinite values: replace them first")
-    known = {"f4": (1.0, 255.0), "i4": (255.0, 65535.0), "u2": (65535.0,)}[grey.dtype.str[1:]]
+    known = {"f4": (1.0, 255.0), "i4": (255.0, 65535.0), "u2": (2.0**bits - 1, 65535.0)}[grey.dtype.str[1:]]
     limit = next((limit for limit in known if high <= limit), None)
     if low < 0 or limit is None:
         raise ImageInputError(f"{label} holds grey values from {low:g} to {high:g}: convert it to 8 bit first")

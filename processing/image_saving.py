@@ -1,4 +1,4 @@
-"""Picture files: whole or not at all, with colour profile and provenance."""
+"""Picture files: whole or not at all, with colour profile, provenance and what a photo's file said of it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,16 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .image_loading import to_rgb
+from .photo_metadata import DPI, JPEG_TABLES, exif_to_save
 from .provenance import INFO_KEY, xmp_packet
 from .whole_files import whole_file
+
+_WITH_TRANSPARENCY = ("PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "TGA", "ICO")
+_WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF")
+_WITH_DPI = ("JPEG", "PNG", "TIFF", "BMP")
+# Bytes of EXIF data that a JPEG can hold.
+_MOST_EXIF = 65_533
 
 
 def check_format(path: Path) -> str:
@@ -18,26 +26,48 @@ def check_format(path: Path) -> str:
     return Image.EXTENSION[path.suffix.lower()]
 
 
-def save_picture(image: Image.Image, path: str | Path, provenance: bool = True) -> None:
+def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, keep_location: bool = False) -> None:
     """
     Writes a picture in the format of the name, with its ICC profile; the file appears whole.
 
+    Only lossless formats (PNG, TIFF, BMP) keep every pixel that an edit left alone. A JPEG is written in full colour
+    resolution (4:4:4), at the tables of the photo where that was a JPEG, else at quality 95; WebP at quality 95.
+
     Args:
-        image: a picture, such as the pipelines' results, whose `info` says how they were made.
-        provenance: write that into the file (PNG, JPEG and WebP) as an XMP packet; see `processing/provenance.py`.
+        image: a picture, such as the pipelines' results, whose `info` says how they were made and what the photo's file said:
+            date, author, camera and resolution go into the new file. Transparency is laid over white where the format has none.
+        provenance: write how it was made into the file (PNG, JPEG and WebP) as an XMP packet; see `processing/provenance.py`.
+        keep_location: write also where the photo was taken.
 
     Raises:
         ValueError: a name without a known ending.
+
+    Example:
+        ```python
+        result = edit("photo.jpg", prompt="smiling")[0]
+        save_picture(result["image"], "smiling.png")
+        ```
     """
     path = Path(path)
     image_format = check_format(path)
+    info = image.info
+    if image_format not in _WITH_TRANSPARENCY:
+        image = to_rgb(image)
+    options: dict[str, Any] = {}
     if image_format == "JPEG":
-        image = image.convert("RGB")
-    options: dict[str, Any] = {"quality": 95} if image_format in ("JPEG", "WEBP") else {}
-    if provenance and INFO_KEY in image.info:
-        options |= _metadata(image_format, image.info[INFO_KEY])
+        tables = info.get(JPEG_TABLES)
+        options = {"subsampling": 0} | ({"qtables": tables} if tables else {"quality": 95})
+    elif image_format == "WEBP":
+        options = {"quality": 95}
+    if DPI in info and image_format in _WITH_DPI:
+        options[DPI] = info[DPI]
+    if provenance and INFO_KEY in info:
+        options |= _metadata(image_format, info[INFO_KEY])
+    exif = exif_to_save(image, keep_location) if image_format in _WITH_EXIF else None
+    if exif is not None and len(exif) <= _MOST_EXIF:
+        options["exif"] = exif
     with whole_file(path) as scratch:
-        image.save(scratch, format=image_format, icc_profile=image.info.get("icc_profile"), **options)
+        image.save(scratch, format=image_format, icc_profile=info.get("icc_profile"), **options)
 
 
 def _metadata(image_format: str, provenance: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
-from .image_loading import load_image
+from .image_loading import UPRIGHT, load_image
 from .opencv import import_opencv
 
 #: A pixel of a mask above it counts; what resampling or JPEG leaves around an edge stays below.
 COUNTS = 0.1
+#: Share of a mask's proportions by which they may differ from the picture's: other programs round sizes.
+OTHER_SHAPE = 0.02
+#: Share of what a picture shows that is of one colour, or of few, where it is no photo but drawn.
+FLAT, FEW_COLOURS = 0.98, 3
 
 
 def cells_to_mask(cells: ArrayLike, size: int) -> np.ndarray:
@@ -92,32 +96,37 @@ def _depth(inside: np.ndarray, limit: int) -> np.ndarray:
     return np.sqrt(squared)
 
 
-def normalize_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
+def normalize_mask(mask: Any, size: tuple[int, int], orientation: int = 1) -> np.ndarray:
     """Bring a user's mask into one form.
 
     Args:
         mask: White or 1 marks what may change. A PIL image, path, URL, bytes or file as for `load_image`; or a numpy
             array or torch tensor `[H, W]`, `[H, W, 1]` or `[1, H, W]` of bool, integers (0/1 or 0…255) or float in
-            [0, 1]. Of a colour picture the strongest channel counts: a mask painted in red works. Transparency is
-            ignored, unless the colour is the same everywhere: then opacity is the mask.
+            [0, 1]. Of a colour picture the strongest channel counts: a mask painted in red works. Of a picture that is
+            transparent in places, what is drawn in one colour is the mask; of a photo, what is erased from it.
         size: (width, height) of the picture that the mask belongs to; a mask of another size is resized, with a
             warning.
+        orientation: EXIF orientation of the picture: a mask of the size that it was stored in is turned as it was.
 
     Returns:
         float32 `[height, width]` in [0, 1].
 
     Raises:
-        ValueError: An empty mask, another shape, values out of range, or an unreadable picture (`ImageInputError`).
+        ValueError: An empty mask, another shape, other proportions than the picture's, values out of range, or an
+            unreadable picture (`ImageInputError`).
     """
     if isinstance(mask, (Image.Image, str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(mask, "read"):
         mask = _mask_from_picture(load_image(mask, name="mask_image"))
     values = _mask_from_array(mask)
-    if (values.shape[1], values.shape[0]) != tuple(size):
-        warnings.warn(
-            f"the mask has {values.shape[1]}×{values.shape[0]} pixels, the picture {size[0]}×{size[1]}: "
-            "the mask is resized",
-            stacklevel=2,
-        )
+    width, height = size
+    if values.shape == (width, height) != (height, width) and orientation in UPRIGHT:
+        values = np.asarray(Image.fromarray(values).transpose(UPRIGHT[orientation]))
+    if values.shape != (height, width):
+        found = f"the mask has {values.shape[1]}×{values.shape[0]} pixels, the picture {width}×{height}"
+        skew = abs(values.shape[1] * height - values.shape[0] * width)
+        if skew > max(OTHER_SHAPE * values.shape[1] * height, width, height):  # or by a pixel of the mask
+            raise ValueError(f"{found}: give a mask of the whole picture, in its size or at least its proportions")
+        warnings.warn(f"{found}: the mask is resized", stacklevel=2)
         values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
     if not values.any():
         raise ValueError("the mask is empty: mark what may change with white (1), the rest with black (0)")
@@ -127,9 +136,19 @@ def normalize_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
 def _mask_from_picture(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image)
     colour = pixels[:, :, :3]
-    if image.mode == "RGBA" and (colour == colour[0, 0]).all() and (pixels[:, :, 3] != 255).any():
-        return pixels[:, :, 3]
-    return colour.max(axis=2)
+    brightness = colour.max(axis=2)
+    if image.mode != "RGBA" or (pixels[:, :, 3] == pixels[0, 0, 3]).all():
+        return brightness
+    opacity = pixels[:, :, 3]
+    shown = opacity > 0
+    # The colours of what shows, as one number each, coarse enough to be those that somebody chose.
+    chosen = (colour[shown] >> 5).astype(np.int64) @ (1, 8, 64)
+    counts = np.sort(np.bincount(chosen))[::-1]
+    if counts[0] >= FLAT * counts.sum():
+        return opacity
+    if counts[:FEW_COLOURS].sum() >= FLAT * counts.sum():
+        return np.where(shown, brightness, 0)
+    return 255 - opacity
 
 
 def _mask_from_array(mask: Any) -> np.ndarray:

@@ -24,9 +24,16 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("edit", help="edit a face in a photo under a prompt")
     parser.add_argument("photo")
     parser.add_argument("prompt")
-    parser.add_argument("-o", "--output", required=True, help="file of the edited photo (.png, .jpg, .webp)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="file of the edited photo (.png, .jpg, .webp); only .png keeps every pixel outside of the edit",
+    )
     parser.add_argument("--region", action="append", help="named region to change; may be given several times")
-    parser.add_argument("--mask", help="picture that is white where the photo may change")
+    parser.add_argument(
+        "--mask", help="picture that is white where the photo may change, or the photo with that erased"
+    )
     parser.add_argument(
         "--hole",
         action="store_true",
@@ -54,6 +61,11 @@ def add_parser(commands: Any) -> None:
         "--composite",
         help='how the edit gets into the photo: "blend" (the default), "residual" keeps all of the photo\'s detail, "replace" none',
     )
+    parser.add_argument(
+        "--keep-colour-space",
+        action=argparse.BooleanOptionalAction,
+        help="whether a black-and-white or sepia photo stays one (the default)",
+    )
     parser.add_argument("--feather", type=float, help="pixels over which the edit fades in")
     add_decoding_options(parser)
     parser.add_argument(
@@ -64,6 +76,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--candidates", type=int, help="edits to choose the best match from")
     add_face_options(parser)
     add_output_options(parser)
+    parser.add_argument(
+        "--keep-location", action="store_true", help="write into the file where the photo was taken, if that says so"
+    )
     parser.set_defaults(run=run_edit)
 
 
@@ -86,6 +101,7 @@ def run_edit(options: argparse.Namespace) -> int:
         source_prompt=options.source_prompt,
         strength=options.strength,
         composite=options.composite,
+        keep_colour_space=options.keep_colour_space,
         feather=options.feather,
         state_refresh=options.state_refresh,
         num_images_per_prompt=options.candidates,
@@ -95,7 +111,7 @@ def run_edit(options: argparse.Namespace) -> int:
         **decoding_parameters(options),
     )
     best = results[0]
-    save_picture(best["image"], output, options.provenance)
+    save_picture(best["image"], output, options.provenance, options.keep_location)
     told = ("prompt", "match_score", "guidance_kl", "seed", "box", "edits", "verified", "note")
     report = {"output": str(output), **{name: best[name] for name in told}}
     print(json.dumps(report) if options.json else f"{output}: {in_plain_words(best)}")

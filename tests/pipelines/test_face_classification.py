@@ -120,7 +120,7 @@ def two_faces(monkeypatch):
     found = [DetectedFace(box, points * (box[2] - box[0]) + box[:2], 0.9) for box in boxes]
 
     class Detector:
-        def detect(self, image):
+        def detect(self, image, thorough=False):
             return found
 
     monkeypatch.setattr("gptface.pipelines.face_pipeline.default_detector", Detector)

@@ -344,6 +344,39 @@ def test_a_photo_without_a_face_says_what_helps(edit):
         edit(Image.new("RGB", (300, 300), "blue"), prompt="smiling")
 
 
+@pytest.mark.report("Landmarks in another order, as (y, x) or as fractions give confident wrong scores")
+def test_landmarks_in_the_persons_own_order_are_refused_by_name(edit, face):
+    """One such set among several is refused, and the others go on."""
+    points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96
+    sets = [points, points[[1, 0, 2, 4, 3]], points / 96]
+    results = edit([face] * 3, prompt="smiling", seed=0, landmarks=sets, on_error="return")
+    assert isinstance(results[0], list)
+    assert "image 1: landmarks" in results[1]["error"] and "image 2: landmarks" in results[2]["error"]
+
+
+@pytest.mark.report("Landmarks in another order, as (y, x) or as fractions give confident wrong scores")
+def test_a_face_of_few_pixels_is_worth_a_warning(edit, face):
+    """Of faces below 32 pixels a warning says that scores mean little."""
+    points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96
+    with pytest.warns(UserWarning, match="only 2[0-9] pixels wide"):
+        edit(face, prompt="smiling", seed=0, landmarks=points * 0.4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        edit(face, prompt="smiling", seed=0, landmarks=points)
+
+
+@pytest.mark.report("Black-and-white and sepia photos gain colours")
+@pytest.mark.parametrize("composite", ["blend", "residual", "replace"])
+def test_a_black_and_white_photo_stays_one_unless_the_user_wants_colour(edit, face, composite):
+    """The edit and its face stay without colour; keep_colour_space=False lets it in."""
+    options = {"prompt": "smiling", "seed": 0, "aligned": True, "composite": composite}
+    grey = face.convert("L")
+    result = edit(grey, **options)[0]
+    assert not np.ptp(pixels(result), axis=2).any() and not np.ptp(np.asarray(result["face"]), axis=2).any()
+    assert (pixels(result) != np.asarray(grey.convert("RGB"))).any()
+    assert np.ptp(pixels(edit(grey, **options, keep_colour_space=False)[0]), axis=2).any()
+
+
 def test_five_points_are_one_set_of_landmarks_for_all(edit, face):
     points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96
     both = edit([face, face], prompt="smiling", seed=0, landmarks=points.tolist())

@@ -13,9 +13,11 @@ from gptface.processing.alignment import (
     align,
     apply,
     celeba_crop,
+    check_landmarks,
     compose,
     corners,
     crop_matrix,
+    face_width,
     inverse,
     scale_of,
     similarity_transform,
@@ -180,3 +182,38 @@ def test_sizes_other_than_the_default():
     small = np.asarray(align(photo, crop_matrix(landmarks)), float)
     assert np.abs(np.asarray(large.reduce(2), float) - small).mean() < 4
     np.testing.assert_allclose(corners(4, 3), [[0, 0], [4, 0], [4, 3], [0, 3]])
+
+
+LANDMARKS = np.array([[130.0, 150.0], [196.0, 147.0], [161.0, 190.0], [137.0, 220.0], [192.0, 218.0]])
+QUARTER = np.array([[0.0, -1.0], [1.0, 0.0]])
+
+
+@pytest.mark.report("Landmarks in another order, as (y, x) or as fractions give confident wrong scores")
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (LANDMARKS[[1, 0, 2, 4, 3]], "in the person's own order"),
+        (LANDMARKS[:, ::-1], r"seem to be \(y, x\)"),
+        (LANDMARKS / (335, 410), "are fractions"),
+        (LANDMARKS[[3, 4, 2, 0, 1]], "left eye, right eye, nose"),
+        (LANDMARKS[[2, 0, 1, 3, 4]], "left eye, right eye, nose"),
+        (LANDMARKS[:4], "five points"),
+        (np.full((5, 2), np.nan), "finite"),
+    ],
+)
+def test_points_that_are_no_landmarks_are_refused(points, words):
+    """They are refused, and the message says which order or unit was meant."""
+    with pytest.raises(ValueError, match=words):
+        check_landmarks(points)
+
+
+def test_faces_that_are_turned_or_look_aside_are_fine():
+    check_landmarks(LANDMARKS)
+    check_landmarks(LANDMARKS @ QUARTER)
+    check_landmarks(-LANDMARKS)
+    check_landmarks(LANDMARKS + np.array([[0, 0], [-14, 0], [22, 0], [6, 0], [-12, 0]]))  # a face in half profile
+
+
+def test_the_width_of_a_face_is_in_pixels_of_the_photo():
+    assert face_width(LANDMARKS * 3) == pytest.approx(3 * face_width(LANDMARKS))
+    assert 110 < face_width(LANDMARKS) < 170

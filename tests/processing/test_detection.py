@@ -79,6 +79,77 @@ def test_a_tilted_head_gets_upright_landmarks(detector, photo, face, angle):
     assert_same_landmarks(found.landmarks, (face.landmarks - centre) @ turn.T + centre, 0.12)
 
 
+TURNS = {  # how a turned photo's points lie in the photo
+    Image.Transpose.ROTATE_90: lambda x, y, size: (size[0] - y, x),
+    Image.Transpose.ROTATE_180: lambda x, y, size: (size[0] - x, size[1] - y),
+    Image.Transpose.ROTATE_270: lambda x, y, size: (y, size[1] - x),
+}
+
+
+@pytest.mark.report("Photos turned by 90°, 180° or 270° without EXIF")
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_turned_photo_has_the_same_face(detector, photo, face, turn):
+    """The face is found upright in all four turns, with the same landmarks: beards land on chins."""
+    (found,) = detector.detect(photo.transpose(turn))
+    back = np.column_stack(TURNS[turn](*found.landmarks.T, photo.size))
+    np.testing.assert_allclose(back, face.landmarks, atol=0.01)
+    edges = np.sort(np.column_stack(TURNS[turn](*np.reshape(found.box, (2, 2)).T, photo.size)), axis=0)
+    np.testing.assert_allclose(edges.ravel(), face.box, atol=0.01)
+
+
+def test_an_upright_photo_is_looked_at_once(detector, photo, monkeypatch):
+    """Looking for turned, small and large faces in every photo would make each edit slower."""
+    seen, run = [], detector._run
+    monkeypatch.setattr(detector, "_run", lambda image: seen.append(image.size) or run(image))
+    assert len(detector.detect(photo)) == 1
+    assert seen[0] == photo.size and set(seen[1:]) == {(160, 160)} and len(seen) == 5
+
+
+def test_landmarks_that_form_no_face_are_none(detector, photo, monkeypatch):
+    """A mouth above the eyes would be edited as if it were one below them."""
+    monkeypatch.setattr(detector, "_refine", lambda image, landmarks: landmarks[[3, 4, 2, 0, 1]])
+    assert detector.detect(photo) == []
+
+
+def scattered(photo, size, widths):
+    """The photo in many widths, row by row with gaps, the widest first; and the boxes [N, 4] of the copies."""
+    canvas, boxes = Image.new("RGB", size, BLUE), []
+    x = y = row = 0
+    for width in sorted(widths, reverse=True):
+        height = round(width * photo.height / photo.width)
+        if x + width > size[0]:
+            x, y, row = 0, y + row, 0
+        assert y + height <= size[1]
+        canvas.paste(photo.resize((width, height), Image.Resampling.LANCZOS), (x, y))
+        boxes.append((x, y, x + width, y + height))
+        x, row = x + width + 10, max(row, height + 10)
+    return canvas, np.array(boxes)
+
+
+@pytest.mark.report('face="all" loses faces of large and long pictures')
+@pytest.mark.parametrize(
+    ("size", "widths"),
+    [
+        ((2000, 1500), [64, 90, 130, 180, 260] * 4),
+        ((2400, 1800), [1200, 64, 80, 100, 300]),
+        ((9000, 300), [64, 240] * 6),
+    ],
+)
+def test_faces_of_all_sizes_are_found_once_each(detector, photo, size, widths):
+    """Small faces are found beside large ones and in long pictures, each once."""
+    canvas, boxes = scattered(photo, size, widths)
+    found = detector.detect(canvas, thorough=True)
+    centres = np.array([face.landmarks.mean(axis=0) for face in found])
+    inside = ((centres[:, None] > boxes[:, :2]) & (centres[:, None] < boxes[:, 2:])).all(axis=2)
+    assert inside.sum(axis=0).tolist() == [1] * len(widths) and inside.any(axis=1).all()
+
+
+def test_a_face_of_a_very_long_picture_is_found_by_default(detector, photo):
+    """Shrunk as a whole, a panorama shows no face at all."""
+    canvas, _ = scattered(photo, (12_000, 300), [200])
+    assert len(detector.detect(canvas)) == 1
+
+
 def test_a_small_face_in_a_large_photo_is_found_and_exact(detector, photo, face):
     canvas = Image.new("RGB", (3000, 2000), BLUE)
     canvas.paste(photo.resize((134, 164), Image.Resampling.LANCZOS), (1700, 1100))

@@ -6,6 +6,7 @@ import http.server
 import io
 import threading
 import time
+import warnings
 import zlib
 from pathlib import Path
 
@@ -144,11 +145,46 @@ def test_a_broken_cmyk_profile_does_no_harm():
     assert load_image(image).mode == "RGB"
 
 
+@pytest.mark.report(
+    "Of animated pictures and pages all but the first are dropped in silence; 12-bit data come out dark"
+)
 def test_first_frame_of_an_animation():
+    """The first frame is used, with a warning that there are others."""
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
     for format in ("GIF", "PNG", "TIFF"):
         data = encode(frames[0], format, save_all=True, append_images=frames[1:])
-        assert load_image(data).convert("RGB").getpixel((0, 0)) == (255, 0, 0), format
+        with pytest.warns(UserWarning, match="image 2 .*only the first one is used"):
+            assert load_image(data, "image 2").convert("RGB").getpixel((0, 0)) == (255, 0, 0), format
+
+
+def test_nothing_is_said_of_a_frame_that_the_user_chose_nor_of_a_cameras_second_picture():
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime")]
+    animation = Image.open(io.BytesIO(encode(frames[0], "GIF", save_all=True, append_images=frames[1:])))
+    animation.seek(1)
+    phone = encode(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(animation).convert("RGB").getpixel((0, 0)) == (0, 255, 0)
+        load_image(phone)
+        load_image(encode(frames[0]))
+
+
+@pytest.mark.report(
+    "Of animated pictures and pages all but the first are dropped in silence; 12-bit data come out dark"
+)
+def test_values_of_fewer_bits_are_scaled_by_their_own_maximum():
+    """Grey of 10 or 12 bits is as bright as it was; colours, of which Pillow drops half, are refused."""
+    values = np.array([[0, 1365, 2730, 4095]], np.uint16)
+    for largest in (4095, 4000):  # of what can be, or of what is in the picture
+        data = encode(Image.fromarray(values), "TIFF", tiffinfo={281: largest})
+        assert np.asarray(load_image(data))[0, :, 0].tolist() == [0, 85, 170, 255]
+    assert np.asarray(load_image(encode(Image.fromarray(values // 4), "TIFF", tiffinfo={281: 1023})))[0, 3, 0] == 255
+    assert np.asarray(load_image(encode(Image.fromarray(values), "TIFF")))[0, 3, 0] == 16  # says nothing
+    colours = encode(Image.new("RGB", (2, 1)), "TIFF", tiffinfo={281: 4095})
+    sixteen = Image.open(io.BytesIO(colours))
+    sixteen.tag_v2[258] = (16, 16, 16)
+    with pytest.raises(ImageInputError, match="12 bits in 16"):
+        load_image(sixteen)
 
 
 def test_the_callers_image_is_neither_changed_nor_shared():

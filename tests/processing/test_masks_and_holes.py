@@ -133,9 +133,9 @@ def test_masks_of_every_kind_mean_the_same(tmp_path):
 
 def test_soft_masks_stay_soft_and_other_sizes_warn_once():
     assert normalize_mask(np.full((4, 4), 0.25), (4, 4)).max() == 0.25
-    half = np.zeros((10, 10))
+    half = np.zeros((10, 20))
     half[:5] = 1
-    with pytest.warns(UserWarning, match="10×10 pixels, the picture 40×20") as caught:
+    with pytest.warns(UserWarning, match="20×10 pixels, the picture 40×20") as caught:
         result = normalize_mask(half, (40, 20))
     assert len(caught) == 1 and result.shape == (20, 40)
     assert result[:8].min() == 1 and result[12:].max() == 0

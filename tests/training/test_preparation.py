@@ -38,7 +38,7 @@ PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 class GridDetector:
     """A face in every 64 pixels of the picture's width, in pictures at least 64 pixels high."""
 
-    def detect(self, image):
+    def detect(self, image, thorough=False):
         if image.height < 64:
             return []
         side = min(image.height, 128)
