@@ -38,6 +38,8 @@ _ROWS_PER_BATCH = 32
 _MAX_BATCH_BYTES = 256 * 2**20
 # Pictures and texts shrink by a few times at most; a page that swells so much more is made to fill the memory.
 _MAX_SWELLING = 100
+# of a nested column; a run of equal numbers takes no room in the file
+_MAX_VALUES_PER_ROW = 10_000
 
 #: A path (see [`read_samples`]), or rows: a `datasets.Dataset`, a list of dictionaries.
 Source = str | os.PathLike | Iterable[Mapping[str, Any]]
@@ -414,6 +416,7 @@ def _swells(file: "pq.ParquetFile", group: int) -> bool:
     chunks = [metadata.column(index) for index in range(metadata.num_columns)]
     return any(
         chunk.total_uncompressed_size > max(_MAX_BATCH_BYTES, _MAX_SWELLING * chunk.total_compressed_size)
+        or chunk.num_values > _MAX_VALUES_PER_ROW * metadata.num_rows
         for chunk in chunks
     )
 

@@ -5,10 +5,11 @@ import resource
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from gptface.processing.image_saving import save_picture
-from gptface.processing.whole_files import whole_file, whole_folder, write_text
+from gptface.processing.whole_files import damage_named, whole_file, whole_folder, write_text
 
 
 @pytest.fixture
@@ -99,3 +100,16 @@ def test_what_is_written_can_be_read_by_others(tmp_path):
     finally:
         os.umask(mask)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"PK\x03\x04 cut"])
+def test_a_damaged_state_is_named_with_what_to_do(tmp_path, content):
+    """torch's own error speaks of a central directory, and names no file."""
+    (tmp_path / "state.pt").write_bytes(content)
+    with (
+        pytest.raises(ValueError, match=r"state\.pt is empty, cut or damaged .*: remove it"),
+        damage_named(tmp_path / "state.pt", "remove it"),
+    ):
+        torch.load(tmp_path / "state.pt", weights_only=True)
+    with pytest.raises(FileNotFoundError), damage_named(tmp_path / "none.pt", "remove it"):
+        torch.load(tmp_path / "none.pt", weights_only=True)
