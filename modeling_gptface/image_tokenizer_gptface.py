@@ -165,6 +165,18 @@ class GPTFaceImageTokenizer(SafetensorsModel):
         """Codes [B, N] (long, 0…K−1) → pixels [B, 3, H, W] clipped to [-1, 1]."""
         return self.decode_latents(self.embed(codes)).clamp(-1, 1)
 
+    def decode_refined(self, codes: torch.Tensor) -> torch.Tensor:
+        """
+        Codes [B, N] of faces that are in no photo → pixels clipped to [-1, 1], [B, 3, S, S] of the refiner's size, which invents what codes
+        do not say; without a refiner as [`decode`].
+        """
+        decoded = self.decode(codes)
+        if self.refiner is None:
+            return decoded
+        size = self.refiner.config.image_size
+        photo, mask = decoded.new_zeros(len(decoded), 3, size, size), decoded.new_ones(len(decoded), 1, size, size)
+        return self.refiner(decoded, photo, mask, tone=decoded.new_zeros(len(decoded), 1)).clamp(-1, 1)
+
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Quantized latents [B, C, h, w] → pixels [B, 3, H, W], about in [-1, 1], not clipped."""
         pixels = self.decoder(latents.contiguous(memory_format=torch.channels_last))

@@ -17,6 +17,7 @@ DEFAULTS = {
     "guidance_scale": 3.0,
     "itm_guidance": 4.0,
 }
+PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 12}
 
 
 class TextToFacePipeline(PictureGeneration):
@@ -33,14 +34,18 @@ class TextToFacePipeline(PictureGeneration):
         negative_prompt: what to move away from, one or one for each prompt; acts through `guidance_scale`.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
         seed or generator: the same seed gives the same picture; a list of generators has one for each candidate of each prompt.
-        num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
+        plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below it; by default where the
+            checkpoint has a trained plan.
+        num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
+            [`DecodingSchedule`].
         guidance_scale: classifier-free guidance, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         output_type: `"pil"`, `"np"` or `"pt"`, see [`as_output_type`].
         callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
         batch_size: prompts that go through the model at once.
 
-    Returns for one prompt a list of dicts, best first, whose pictures are its `.images`: `image` (the model's size), `match_score`,
+    Returns for one prompt a list of dicts, best first, whose pictures are its `.images`: `image` (of the size of the
+    checkpoint's refiner, else of its image tokenizer), `match_score`,
     `guidance_kl`, `seed`; for a list of prompts a list of lists.
     """
 
@@ -52,7 +57,7 @@ class TextToFacePipeline(PictureGeneration):
         return super().__call__(prompt if prompts is None else prompts, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        forward = ("num_images_per_prompt", *SEEDING, *DECODING, *WATCHING)
+        forward = ("plan_first", "num_images_per_prompt", *SEEDING, *DECODING, *WATCHING)
         return split_parameters(kwargs, ("negative_prompt",), forward, ("output_type",))  # type: ignore[return-value]
 
     def preprocess(self, source: PipelineInput, negative_prompt: str | None = None) -> dict[str, Any]:
@@ -64,16 +69,23 @@ class TextToFacePipeline(PictureGeneration):
             captions["negative"] = Captions(**encode_prompt(self.processor, "negative_prompt", negative_prompt))
         return {"prompt": prompt, "captions": captions}
 
-    def _forward(self, states: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
+    def _forward(
+        self, states: list[dict[str, Any]], plan_first: bool | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
+        planned = self.model.config.plan_trained if plan_first is None else plan_first
+        if planned and not self.model.config.plan_trained:
+            raise ValueError("this checkpoint has no trained plan: leave plan_first out")
+        generate = self.model.generate_plan_first if planned else self.model.generate
+        defaults = PLAN_DEFAULTS if planned else DEFAULTS
         watching = self.watching(**{name: options.pop(name) for name in WATCHING if name in options})
         made: list[dict[str, Any]] = [{} for _ in states]
         for names in dict.fromkeys(tuple(state["captions"]) for state in states):  # with a negative prompt, or without
             group = [index for index, state in enumerate(states) if tuple(state["captions"]) == names]
             seeds = [states[index]["seeds"] for index in group]
             counts = [len(each) for each in seeds]
-            output = self.model.generate(
+            output = generate(
                 **self.caption_arguments([states[index]["captions"] for index in group], counts),
-                **{**DEFAULTS, **options},
+                **{**defaults, **options},
                 generator=[torch.Generator().manual_seed(seed) for each in seeds for seed in each],
                 **watching,
             )
@@ -87,9 +99,13 @@ class TextToFacePipeline(PictureGeneration):
             for state, each in zip(states, made, strict=True)
         ]
 
+    @torch.no_grad()
     def postprocess(self, outputs: dict[str, Any], output_type: OutputType = "pil") -> GeneratedPictures:
         codes = outputs["codes"].to(self.model.device)
-        images = self.processor.decode_codes(codes, self.model.image_tokenizer)
+        pixels = self.model.image_tokenizer.decode_refined(codes)
+        if not torch.isfinite(pixels).all():
+            raise FloatingPointError("the pixels are not finite: the checkpoint is damaged")
+        images = self.processor.pixels_to_pil(pixels)
         description = describe(self.model, outputs["prompt"], GENERATED)
         for image, seed in zip(images, outputs["seeds"], strict=True):
             mark(image, description, seed)

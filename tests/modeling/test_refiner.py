@@ -139,3 +139,14 @@ def test_a_tokenizer_keeps_its_refiner_and_its_fingerprint(tmp_path, inputs):
 def test_it_can_be_exported(refiner, inputs):
     exported = torch.export.export(trained(refiner), (), inputs).module()
     torch.testing.assert_close(exported(**inputs), refiner(**inputs))
+
+
+def test_codes_of_no_photo_are_decoded_at_the_size_of_the_refiner():
+    fields = {"image_size": 16, "hidden_channels": 4, "latent_channels": 4}
+    plain = GPTFaceImageTokenizer(GPTFaceImageTokenizerConfig(**fields)).eval()
+    refined = GPTFaceImageTokenizer(GPTFaceImageTokenizerConfig(**fields, refiner_config=TINY)).eval()
+    codes = plain.encode(torch.zeros(2, 3, 16, 16))
+    with torch.no_grad():
+        assert torch.equal(plain.decode_refined(codes), plain.decode(codes))
+        picture = refined.decode_refined(codes)
+    assert picture.shape == (2, 3, TINY["image_size"], TINY["image_size"]) and picture.abs().max() <= 1

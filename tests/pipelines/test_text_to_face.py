@@ -62,6 +62,7 @@ def test_every_parameter_reaches_the_picture(make):
         ("☃", {}, ValueError, "no word"),
         ("smiling", {"negative_prompt": 3}, ValueError, "negative_prompt must be a text"),
         ("smiling", {"num_images_per_prompt": 0}, ValueError, "num_images_per_prompt"),
+        ("smiling", {"plan_first": True}, ValueError, "no trained plan"),
         ("smiling", {"decoding": "serial"}, ValueError, "one_shot"),
         ("smiling", {"seed": 1, "generator": torch.Generator()}, ValueError, "not both"),
         ("smiling", {"guidence_scale": 2}, TypeError, "guidence_scale"),
