@@ -187,7 +187,7 @@ def test_one_bad_member_is_counted_and_named_and_the_rest_goes_on(kind, tmp_path
 
 
 class OneFace:
-    def detect(self, image):
+    def detect(self, image, thorough=False):
         return [DetectedFace((0.0, 0.0, 32.0, 32.0), CROP_LANDMARKS / 4, 0.9)]
 
 

@@ -250,7 +250,7 @@ def test_pictures_are_decoded_once_and_again_when_they_change(tmp_path, monkeypa
     pq.write_table(pa.table({"image": [{"bytes": encoded(smooth_picture(0))}]}), source.path)
     first = decode_pictures(source, 32, cache)
     with monkeypatch.context() as patch:
-        patch.setattr("gptface.data.pictures.read_crop", None)
+        patch.setattr("gptface.data.pictures.face_crops", None)
         assert np.array_equal(decode_pictures(source, 32, cache), first)
     pq.write_table(pa.table({"image": [{"bytes": encoded(smooth_picture(seed))} for seed in (1, 2)]}), source.path)
     assert len(decode_pictures(source, 32, cache)) == 2
