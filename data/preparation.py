@@ -8,7 +8,9 @@ import hashlib
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +21,8 @@ from gptface.processing.detection import DetectedFace
 from gptface.processing.image_loading import MAX_IMAGE_PIXELS, load_image
 
 from .caption_cleaning import CaptionError, CaptionRules, clean_caption
-from .sources import TEXT_COLUMNS, Sample
+from .shard_writing import Position
+from .sources import TEXT_COLUMNS, Sample, read_source
 
 FACE_CHOICES = ("largest", "all")
 IMAGE_FORMATS = ("webp", "png")
@@ -117,6 +120,18 @@ class PreparedSample:
     found: int = 0
     skipped_faces: Counter[str] = field(default_factory=Counter)
     skipped: str | None = None
+
+
+def read_located(
+    source: Path, number: int, start: Position, refused: Counter[str]
+) -> Iterator[tuple[Position, Sample]]:
+    """
+    The pairs of one part of the input from `start` on, with their positions. What lies before is read too, to count what is
+    refused there.
+    """
+    for row, sample in enumerate(read_source(source, refused)):
+        if (number, row) >= start:
+            yield (number, row), sample
 
 
 def prepare_sample(sample: Sample, options: PreparationOptions, detector: Detector) -> PreparedSample:

@@ -23,9 +23,17 @@ from typing import Any
 from gptface.processing.detection import default_detector
 
 from .claimed_folder import claimed_folder, read_json, write_json
-from .preparation import Detector, DuplicateIndex, Face, PreparationOptions, PreparedSample, prepare_sample
+from .preparation import (
+    Detector,
+    DuplicateIndex,
+    Face,
+    PreparationOptions,
+    PreparedSample,
+    prepare_sample,
+    read_located,
+)
 from .shard_writing import Position, ShardStatistics, ShardWriter, finished_shards
-from .sources import Sample, content_hashes, list_sources, read_source
+from .sources import Sample, content_hashes, list_sources
 
 _SAMPLES_PER_TASK = 4
 _TASKS_PER_WORKER = 3  # under way: enough to keep all busy, few enough to bound memory
@@ -108,18 +116,6 @@ def _fill(
     }
     write_json(output / _STATISTICS_FILE, statistics)
     return statistics
-
-
-def read_located(
-    source: Path, number: int, start: Position, refused: Counter[str]
-) -> Iterator[tuple[Position, Sample]]:
-    """
-    The pairs of one part of the input from `start` on, with their positions. What lies before is read too, to count what is
-    refused there.
-    """
-    for row, sample in enumerate(read_source(source, refused)):
-        if (number, row) >= start:
-            yield (number, row), sample
 
 
 def _located_samples(sources: list[Path], start: Position, refused: Counter[str]) -> Iterator[tuple[Position, Sample]]:

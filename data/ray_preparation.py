@@ -12,8 +12,7 @@ from typing import Any
 
 from gptface.processing.detection import default_detector
 
-from .preparation import PreparationOptions, PreparedSample, prepare_sample
-from .preparation_run import read_located
+from .preparation import PreparationOptions, PreparedSample, prepare_sample, read_located
 from .shard_writing import Position
 
 # Ray's own blocks of 128 MiB hold thousands of photos: too coarse to share out among workers.

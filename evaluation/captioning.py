@@ -9,24 +9,16 @@ import numpy as np
 
 from gptface.data.caption_parsing import stated_attributes
 from gptface.data.captions import PHRASES
+from gptface.pipelines.pipeline_loading import load_pipeline
 
-from .common import print_report
-from .crops import LabelledCrop, add_crop_options, first_crops
+from .crops import LabelledCrop, first_crops
 
 #: Parameters of the captioning pipeline; where an arm says nothing its defaults hold.
 ARMS: dict[str, dict[str, float]] = {"unguided": {"itm_guidance": 0.0}, "guided": {}}
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser("caption", help="F1 of the attributes that captions state, guided and not")
-    add_crop_options(parser, judge=False, lpips=False)
-    parser.add_argument("--tokens", type=int, help="length of the captions")
-    parser.set_defaults(run=run_caption)
-
-
-def run_caption(options: argparse.Namespace) -> int:
-    from gptface.commands.common import load_pipeline
-
+def run_caption(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of each arm, by its name."""
     pipeline = load_pipeline("face-captioning", options.model)
     faces = first_crops(options.data, options.limit, pipeline.face_size, layout=options.layout)
     report: dict[str, Any] = {"images": len(faces)}
@@ -43,8 +35,7 @@ def run_caption(options: argparse.Namespace) -> int:
             "seconds": seconds,
             "examples": captions[:3],
         }
-    print_report(report, options.json)
-    return 0
+    return report
 
 
 def caption_figures(captions: Sequence[str], faces: Sequence[LabelledCrop]) -> dict[str, Any]:

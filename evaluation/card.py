@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 
 from .card_tables import SECTIONS, calibration_lines, figure, findings, group_lines
 from .reports import Report, read_reports
@@ -55,8 +56,6 @@ def model_card(folder: str | Path, model: str | Path | None = None) -> str:
         OSError: a folder or file is missing.
         ValueError: a file that is no report, reports of different checkpoints, or one without a figure that the card names.
     """
-    from gptface import DEFAULT_CHECKPOINT
-
     reports = read_reports(folder)
     training = reports.pop("training", None)
     missing = [f"{section.title} (`{section.name}.json`)" for section in SECTIONS if not section.found(reports)]

@@ -23,17 +23,16 @@ from gptface.metrics.change_scores import (
     overlap,
     sharpness_ratio,
 )
+from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.detection import FaceNotFoundError
 from gptface.processing.edits import EDITS, Edit
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ImageInputError, load_image, to_rgb
 
-from .common import add_common_options, print_report
 from .crops import PerceptualDistance
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_EDITS = ("smiling", "not_smiling", "eyeglasses", "beard", "blond_hair")
 #: Pixels of the ring in which an edit meets the photo.
 RING = 8
 #: Of [0, 255], the mean of the channels: what differs by more has changed; what a codec or an interpolation leaves is below.
@@ -42,48 +41,23 @@ VISIBLE = 4
 ELSEWHERE = {"ears": ("ears", "jewellery"), "background": ("background",), "clothes": ("cloth",)}
 
 
-def add_parser(kinds: Any) -> None:
-    texts = {
-        "sharpness": "how sharp edited areas are beside the photo's own",
-        "seam": "how edits meet the photo at their edge",
-        "area": "what edits change of ears, background and clothes, and how well new hair colours cover hair",
-    }
-    for kind, text in texts.items():
-        parser = kinds.add_parser(kind, help=text)
-        add_common_options(parser)
-        parser.add_argument("--limit", type=int, default=20, help="photos, the first in file order with a face")
-        parser.add_argument(
-            "--edits",
-            default=",".join(DEFAULT_EDITS),
-            help="comma-separated, of those that `gptface edits --json` names",
-        )
-        parser.add_argument("--aligned", action="store_true", help="the pictures are aligned face crops")
-        if kind == "seam":
-            parser.add_argument(
-                "--lpips-weights", type=Path, help="safetensors file of LPIPS; without it there is no LPIPS"
-            )
-        parser.set_defaults(run=run_changes, figures=kind)
-
-
-def run_changes(options: argparse.Namespace) -> int:
-    from gptface.commands.common import load_pipeline
-
+def run_changes(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the kind `options.kind` for each edit."""
     edits = [find_edit(name) for name in options.edits.split(",")]
-    distance = PerceptualDistance(options.lpips_weights) if options.figures == "seam" else None
+    distance = PerceptualDistance(options.lpips_weights) if options.kind == "seam" else None
     pipeline = load_pipeline("guided-face-editing", options.model)
-    photos = first_photos(options.data, options.limit, pipeline, options.aligned, parse=options.figures == "area")
+    photos = first_photos(options.data, options.limit, pipeline, options.aligned, parse=options.kind == "area")
     report: dict[str, Any] = {"images": len(photos)}
     for edit in edits:
         changes = changes_by(pipeline, edit, photos, options.aligned)
-        if options.figures == "sharpness":
+        if options.kind == "sharpness":
             figures = sharpness_figures(changes)
         elif distance is not None:
             figures = seam_figures(changes, distance)
         else:
             figures = area_figures(changes, hair_colour=edit.kind == "colour")
         report[edit.name] = {"edited": len(changes), **figures}
-    print_report(report, options.json)
-    return 0
+    return report
 
 
 def find_edit(name: str) -> Edit:

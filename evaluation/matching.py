@@ -14,8 +14,9 @@ from gptface.data.captions import phrase_for
 from gptface.data.masking import mask_budget, random_mask, sample_generator, span_mask
 from gptface.metrics.ranking import area_under_curve
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
-from .common import add_common_options, print_report
 from .faces import LabelledFaces, load_faces
 from .protocol import frequent_attributes, protocol_captions, words_only_auc
 
@@ -26,23 +27,8 @@ PERCENTAGES = (15, 50, 100)
 MOUTH_ROWS, MOUTH_COLUMNS = (10, 14), (4, 12)
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser("matching", help="image-text matching (AUC) and masked codes and words")
-    add_common_options(parser)
-    parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
-    parser.add_argument(
-        "--unigram", help="training faces (parquet or encoded folder) whose codes are counted per cell"
-    )
-    parser.add_argument(
-        "--per-attribute", type=int, default=20, help="most positive and most negative faces of a single attribute"
-    )
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.set_defaults(run=run_matching)
-
-
-def run_matching(options: argparse.Namespace) -> int:
-    from gptface import DEFAULT_CHECKPOINT, GPTFaceTokenizer
-
+def run_matching(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of matching and of masked codes and words."""
     source = options.model or DEFAULT_CHECKPOINT
     model = GPTFaceForPreTraining.from_pretrained(source).eval()
     tokenizer = GPTFaceTokenizer.from_pretrained(source)
@@ -50,11 +36,7 @@ def run_matching(options: argparse.Namespace) -> int:
     counted = load_faces(options.unigram, model.image_tokenizer, options.layout).codes if options.unigram else None
     judge = MatchingEvaluation(model, tokenizer, faces, options.batch_size)
     report = {"images": len(faces.codes), **judge.matching(options.per_attribute), **judge.masked()}
-    report |= judge.mouth() | (judge.unigram(counted) if counted is not None else {})
-    if not options.json:
-        report.pop("auc_per_attribute")
-    print_report(report, options.json)
-    return 0
+    return report | judge.mouth() | (judge.unigram(counted) if counted is not None else {})
 
 
 class MatchingEvaluation:

@@ -1,20 +1,21 @@
 """
 All of `gptface evaluate` in one go: `python -m gptface.evaluation.suite DATA_DIR OUT`.
 
-Each kind that evaluation/cli.py lists is run on its data file; what it prints becomes OUT/NAME.json, from which `gptface card`
-makes the model card. A kind that fails is reported, and the others go on.
+Each kind that evaluation/cli.py lists is run on its data file; its figures become OUT/NAME.json, from which `gptface card` makes
+the model card. A kind that fails is reported, and the others go on.
 """
 
 import argparse
-import contextlib
-import io
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cli import KINDS
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.processing.provenance import weights_hash
+
+from .cli import KINDS, evaluate
 from .reports import write_report
 
 #: Data file of a kind, in DATA_DIR; the default is the first.
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="NAME", nargs="+", help="run these reports only, such as editing_smiling")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
-    model = _weights_hash(options.model)
+    model = weights_hash(GPTFaceForPreTraining.from_pretrained(options.model or DEFAULT_CHECKPOINT))
     names = [(name, kind, extra) for kind in kinds() for name, extra in RUNS.get(kind, {kind: []}).items()]
     unknown = set(options.only or ()) - {name for name, *_ in names}
     if unknown:
@@ -88,20 +89,10 @@ def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[s
     parser = kinds()[kind]
     known = parser.format_usage().replace("[", " ").split()
     wanted = [entry for entry in wanted if entry[0] in known]
-    parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value)] + ["--json"])
+    parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value)])
     parsed.kind = kind
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        parsed.run(parsed)
     shown = [word for option, _, value in wanted for word in (option, value)]
-    return shlex.join(["gptface", "evaluate", kind, *shown, "--json"]), json.loads(printed.getvalue().splitlines()[-1])
-
-
-def _weights_hash(source: str | None) -> str:
-    from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining
-    from gptface.processing.provenance import weights_hash
-
-    return weights_hash(GPTFaceForPreTraining.from_pretrained(source or DEFAULT_CHECKPOINT))
+    return shlex.join(["gptface", "evaluate", kind, *shown, "--json"]), evaluate(parsed)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,19 @@ def check_format(path: Path) -> str:
     return Image.EXTENSION[path.suffix.lower()]
 
 
+def check_output(path: Path) -> None:
+    """
+    Complains before the work is done, not after it.
+
+    Raises:
+        ValueError: the name has no known ending.
+        FileNotFoundError: there is no such folder.
+    """
+    check_format(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder: make it first")
+
+
 def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, keep_location: bool = False) -> None:
     """
     Writes a picture in the format of the name, with its ICC profile; the file appears whole.

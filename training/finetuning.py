@@ -22,6 +22,7 @@ from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
 )
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
 from .checkpoints import last_whole_checkpoint
@@ -255,8 +256,6 @@ def prepare_model(
     kind: str, config: FineTuningConfig, seed: int
 ) -> tuple[GPTFaceForImageClassification, ClassificationData, GPTFaceProcessor]:
     """The checkpoint with a head for the labels of the data (its own where they are the same), the data, the processor."""
-    from gptface import DEFAULT_CHECKPOINT
-
     source = config.start_from or DEFAULT_CHECKPOINT
     model = MODELS[kind].from_pretrained(source)
     head = model.config.heads[kind]

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from .common import add_face_options, face_index, load_pipeline, report_error
+from .common import add_face_options, face_index, report_error
 
 
 def add_parser(commands: Any) -> None:
@@ -27,6 +27,8 @@ def _threshold(value: str) -> float | str:
 
 
 def run_classify(options: argparse.Namespace) -> int:
+    from gptface.pipelines.pipeline_loading import load_pipeline
+
     classify = load_pipeline(options.task, options.model)
     results = classify(
         options.photos,

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from gptface.evaluation.figures import draw_bars
+from gptface.metrics.figures import draw_bars
 from gptface.metrics.recognition_scores import attribute_scores
 from gptface.processing.image_saving import save_picture
 

@@ -25,10 +25,10 @@ from gptface.evaluation.editing import (
     paired_bootstrap,
     share_that_differs,
 )
-from gptface.evaluation.edits import EDITS, Edit
 from gptface.evaluation.generation import agreement_figures
 from gptface.evaluation.hole_shapes import HOLES, cover, mean_face_fill
 from gptface.evaluation.judge import DEFAULT_JUDGE, AttributeJudge
+from gptface.evaluation.judged_edits import EDITS, Edit
 from gptface.evaluation.saliency import saliency_shares
 from gptface.evaluation.sheet import contact_sheet
 

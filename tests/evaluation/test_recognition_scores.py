@@ -6,7 +6,6 @@ import pytest
 pytest.importorskip("sklearn")
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from gptface.evaluation.figures import draw_bars, draw_confusion_matrix
 from gptface.metrics.calibration import (
     TEMPERATURE_BOUNDS,
     calibration_pairs,
@@ -17,6 +16,7 @@ from gptface.metrics.calibration import (
     halves,
     probabilities,
 )
+from gptface.metrics.figures import draw_bars, draw_confusion_matrix
 from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 
 NAMES = ["Smiling", "Male", "Bald"]

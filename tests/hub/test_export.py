@@ -14,6 +14,7 @@ from gptface.cli import main
 from gptface.conversion import remote_code
 from gptface.conversion.hub_export import export_hub
 from gptface.conversion.report import ConversionError
+from gptface.pipelines.task_registry import PIPELINES
 
 CLEAN = """
 import numpy as np
@@ -95,7 +96,7 @@ def test_every_auto_class_opens_its_class(clean):
 
 
 def test_remote_pipelines_give_what_the_package_gives(clean, tiny_checkpoint, photo):
-    assert clean["tasks"] == sorted(gptface.registration.PIPELINES) and clean["dtype"] == "torch.float32"
+    assert clean["tasks"] == sorted(PIPELINES) and clean["dtype"] == "torch.float32"
     for task, name in (("face-attribute-classification", "attributes"), ("facial-expression", "expression")):
         expected = pipeline(task, model=str(tiny_checkpoint))(str(photo), aligned=True)
         assert [entry["label"] for entry in clean[name]] == [entry["label"] for entry in expected]
