@@ -144,19 +144,24 @@ def _tokenizer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lpips-weights", type=Path, help="safetensors file of LPIPS; the `lpips` package by default")
 
 
-def _head_options(parser: argparse.ArgumentParser) -> None:
+def _label_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", help=_LAYOUT_HELP)
     parser.add_argument("--limit", type=int, help="measure at most so many rows, evenly spread over the file")
     parser.add_argument("--batch-size", type=int, default=32)
 
 
 def _recognition_options(parser: argparse.ArgumentParser) -> None:
-    _head_options(parser)
+    _label_options(parser)
     parser.add_argument("--labels", help="column of the class, or 0/1 columns separated by commas")
 
 
+def _head_options(parser: argparse.ArgumentParser) -> None:
+    _recognition_options(parser)
+    parser.add_argument("--head", required=True, help="of the checkpoint, as in its config.json")
+
+
 def _group_options(parser: argparse.ArgumentParser) -> None:
-    _head_options(parser)
+    _label_options(parser)
     parser.add_argument("--young-below", type=int, default=40, metavar="YEARS", help="age from which Young is false")
 
 
@@ -228,12 +233,20 @@ KINDS = (
         "accuracy, balanced accuracy, F1, AP and calibration of the attribute head",
         "recognition:run_recognition",
         _recognition_options,
+        {"head": "attributes"},
     ),
     Kind(
         "expression",
         "accuracy, balanced accuracy, F1 and calibration of the expression head",
         "recognition:run_recognition",
         _recognition_options,
+        {"head": "expression"},
+    ),
+    Kind(
+        "head",
+        "the same of any other classification head",
+        "recognition:run_recognition",
+        _head_options,
     ),
     Kind(
         "groups",

@@ -15,9 +15,9 @@ from gptface.metrics.calibration import (
     halves,
     probabilities,
 )
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
-    GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
 )
 from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
@@ -28,11 +28,14 @@ AGES = (18, 30, 45, 60)
 
 
 def run_recognition(options: argparse.Namespace) -> dict[str, Any]:
-    """Figures of the head that `options.kind` names."""
-    multi_label = options.kind == "attributes"
-    model_class = GPTFaceForFaceAttributeClassification if multi_label else GPTFaceForFacialExpression
-    model = model_class.from_pretrained(options.model or DEFAULT_CHECKPOINT)
-    names = list(trained_head(model)["labels"])
+    """Figures of the head `options.head`."""
+    source = options.model or DEFAULT_CHECKPOINT
+    known = GPTFaceConfig.from_pretrained(source).heads
+    if options.head not in known:
+        raise ValueError(f"{source} has no head {options.head!r}; its heads are {', '.join(known)}")
+    model = GPTFaceForImageClassification.from_pretrained(source, head=options.head)
+    head = trained_head(model)
+    names, multi_label = list(head["labels"]), head["problem_type"] == "multi_label_classification"
     labels = options.labels.split(",") if multi_label and options.labels else options.labels
     data = load_classification_data(
         [options.data],

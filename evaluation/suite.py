@@ -11,16 +11,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.processing.provenance import weights_hash
 
 from .cli import KINDS, evaluate
-from .reports import write_report
+from .reports import FURTHER_HEAD, write_report
 
 #: Data file of a kind, in DATA_DIR; the default is the first.
 DEFAULT_DATA = "validation/celeba178.parquet"
 DATA = {"expression": "validation/fer48.parquet", "groups": "train/utkface128.parquet"}
+#: Data file of a further head.
+HEAD_DATA = "validation/{}.parquet"
 #: Kinds that are run more than once: name of the report → further options.
 RUNS: dict[str, dict[str, list[str]]] = {
     "editing": {
@@ -42,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     model = weights_hash(GPTFaceForPreTraining.from_pretrained(options.model or DEFAULT_CHECKPOINT))
-    names = [(name, kind, extra) for kind in kinds() for name, extra in RUNS.get(kind, {kind: []}).items()]
+    runs = {**RUNS, "head": further_heads(options)}
+    names = [(name, kind, extra) for kind in kinds() for name, extra in runs.get(kind, {kind: []}).items()]
     unknown = set(options.only or ()) - {name for name, *_ in names}
     if unknown:
         parser.error(f"--only: no report {sorted(unknown)[0]!r}; there are {', '.join(name for name, *_ in names)}")
@@ -69,6 +73,19 @@ def kinds() -> dict[str, argparse.ArgumentParser]:
     return dict(subparsers.choices)
 
 
+def further_heads(options: argparse.Namespace) -> dict[str, list[str]]:
+    """
+    Runs of the heads of the checkpoint that have no kind of their own and whose faces lie in `validation/HEAD.parquet`: name of
+    the report → further options.
+    """
+    heads = GPTFaceConfig.from_pretrained(options.model or DEFAULT_CHECKPOINT).heads
+    return {
+        f"{FURTHER_HEAD}{name}": ["--head", name]
+        for name in heads
+        if name not in kinds() and (options.data / HEAD_DATA.format(name)).is_file()
+    }
+
+
 def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[str, dict]:
     """
     Runs one kind in this process.
@@ -76,7 +93,7 @@ def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[s
     Returns:
         The command as others can call it (DATA_DIR and the like in place of the folders here), and its report.
     """
-    data = DATA.get(kind, DEFAULT_DATA)
+    data = HEAD_DATA.format(extra[1]) if kind == "head" else DATA.get(kind, DEFAULT_DATA)
     # (option, its value here, its value in the card)
     wanted = [("--data", str(options.data / data), f"DATA_DIR/{data}")]
     wanted += [(extra[index], extra[index + 1], extra[index + 1]) for index in range(0, len(extra), 2)]

@@ -9,7 +9,10 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-READERS = ("attention", "convolution")
+from .quantization import QUANTIZERS
+
+#: Kind of a classification head that names none, see `CLASSIFIERS`.
+DEFAULT_READER = "attention"
 INPUTS = ("codes", "pixels")
 #: Pixels along one side of a token of the pixel reader.
 PIXEL_READER_STRIDE = 16
@@ -227,8 +230,8 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
             self.refiner_config = GPTFaceRefinerConfig(**self.refiner_config)
         if self.backbone not in ("compact", "vqgan"):
             raise ValueError(f"backbone must be 'compact' or 'vqgan', got {self.backbone!r}")
-        if self.quantizer not in ("fsq", "codebook", "gumbel"):
-            raise ValueError(f"quantizer must be 'fsq', 'codebook' or 'gumbel', got {self.quantizer!r}")
+        if self.quantizer not in QUANTIZERS:
+            raise ValueError(f"quantizer must be one of {tuple(QUANTIZERS)}, got {self.quantizer!r}")
         self.fsq_levels = list(self.fsq_levels)
         self.block_out_channels = list(self.block_out_channels)
         self.attention_resolutions = list(self.attention_resolutions)
@@ -274,9 +277,7 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
     @property
     def num_codes(self) -> int:
         """Number of different codes K; a code lies in 0…K−1."""
-        if self.quantizer != "fsq":
-            return self.codebook_size
-        return math.prod(self.fsq_levels)
+        return QUANTIZERS[self.quantizer].codes_of(self)
 
     @property
     def plan_grid_size(self) -> int:
@@ -461,7 +462,6 @@ class GPTFaceConfig(NetworkConfig):
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))
         self._check_choice("code_embedding", ("free", "levels"))
         self._check_choice("position_init", ("normal", "sine"))
-        self._check_choice("match_head", ("cls", "cross"))
         if self.code_embedding == "levels" and self.image_tokenizer_config.quantizer != "fsq":
             raise ValueError("code_embedding='levels' needs an image tokenizer with quantizer='fsq'")
         if self.attention_pattern == "prefix" and self.grid_convolution:
@@ -483,8 +483,6 @@ class GPTFaceConfig(NetworkConfig):
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
-            if head.get("reader", READERS[0]) not in READERS:
-                raise ValueError(f"heads[{name!r}]['reader'] must be one of {READERS}, got {head['reader']!r}")
             if head.get("input", INPUTS[0]) not in INPUTS:
                 raise ValueError(f"heads[{name!r}]['input'] must be one of {INPUTS}, got {head['input']!r}")
             if self.reads_pixels(name) and self.image_reader is None:

@@ -15,7 +15,6 @@ from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_dive
 from .heads_gptface import GPTFaceForPreTraining
 from .layers import GPTFaceQueries
 from .modeling_gptface import GPTFaceKeptStates
-from .output_heads import GPTFaceMatchHead
 
 #: Called with (model, step, timestep, {"codes": [B, N], "mask": [B, N]}) after each step; `timestep` counts down to 0. Codes or masks in the
 #: mapping that it gives back, if any, are those with which decoding goes on.
@@ -131,7 +130,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         Vectors of a grid [B, N, H], and the states kept of it → its score [B] under the first caption, the prompt; with a second
         one, that of the source, the difference to that caption's. `plan_codes` [B, P] stand above the grid.
         """
-        if isinstance(self.match_head, GPTFaceMatchHead):
+        if self.match_head.reads_pairs:
             together = self._stack(captions).arguments()
 
             def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
@@ -149,7 +148,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 outputs = self.gptface(image_embeds=grid, plan_codes=plan_codes, kept_states=kept)
                 states = self.split_states(outputs)[1]
                 return tuple(
-                    log_odds(self.match_head(text, states, caption.attention_mask))
+                    log_odds(self.match_head(states, text, caption.attention_mask))
                     for text, caption in zip(words, captions, strict=True)
                 )
 
@@ -266,7 +265,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         score = self._match_score(judged, plan_codes) if guidance.iterations else None
         image_logits = self._image_logits(read, table, plan_codes)
         # captions read apart from the picture share one reading of it
-        joint = len(judged) if isinstance(self.match_head, GPTFaceMatchHead) else 1
+        joint = len(judged) if self.match_head.reads_pairs else 1
         predicting = _StateRefresh(initial.repeat(len(read), 1), state_refresh)
         judging = _StateRefresh(initial.repeat(joint, 1), state_refresh)
 

@@ -15,7 +15,6 @@ from .caption_contrast import caption_contrast_loss
 from .configuration_gptface import GPTFaceConfig
 from .layers import take_positions
 from .modeling_gptface import GPTFaceModelOutput
-from .output_heads import GPTFaceCrossMatchHead, GPTFaceMatchHead
 from .task_model import GPTFaceTaskModel, masked_mean_cross_entropy
 
 #: The terms of the pre-training loss, in the order of `loss_weights`.
@@ -128,7 +127,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             ValueError: labels that the configuration has no head for.
         """
         state_positions = None
-        apart = labels is None and contrast is None and isinstance(self.match_head, GPTFaceMatchHead)
+        apart = labels is None and contrast is None and self.match_head.reads_pairs
         if apart and not self._is_recorded(kwargs):
             # no term reads other states than those of [CLS] and of what is predicted
             state_positions = self._state_positions(text_positions, image_positions, input_ids, inputs_embeds)
@@ -231,7 +230,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         States of the captions that are read apart from the pictures, all in one pass: those of the pictures themselves [B, T, H],
         where a head asks for them, those of `match` and of `contrast`.
         """
-        single = match is None and isinstance(self.match_head, GPTFaceCrossMatchHead)
+        single = match is None and not self.match_head.reads_pairs
         own = (self.lm_head.caption_reader is not None and has_image) or single
         if inputs_embeds is None and input_ids is None:
             input_ids = self.gptface.empty_caption(batch)
@@ -293,18 +292,11 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         match: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
         """Logits [B, 2] of each picture with its caption, or [B, P, 2] with each caption of `match`."""
-        if isinstance(self.match_head, GPTFaceMatchHead):
-            if match is not None:
-                raise ValueError(
-                    "match compares every picture with every caption: this needs match_head='cross' in the configuration"
-                )
-            assert outputs.pooler_output is not None
-            return self.match_head(outputs.pooler_output)
         if match is not None:
             assert match_words is not None
-            return self.match_head.all_pairs(match_words, image_states, match.get("attention_mask"))
-        assert words is not None
-        return self.match_head(words, image_states, attention_mask)
+            return self.match_head.all_pairs(image_states, match_words, match.get("attention_mask"))
+        states = outputs.pooler_output if self.match_head.reads_pairs else image_states
+        return self.match_head(states, words, attention_mask)
 
 
 class GPTFaceForImageTextMatching(GPTFaceTaskModel):
@@ -353,8 +345,23 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     Named classification heads over the states of the picture.
 
     `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these labels,
-    and makes one named `"labels"` where they are nobody's; without them it takes the first head. The subclasses take the head of
-    their name, with new labels where others were asked for (which needs `ignore_mismatched_sizes=True` in `from_pretrained`).
+    and makes one named `"labels"` where they are nobody's; without them it takes the first head. With `head`, as with the
+    subclasses, it takes the head of that name, with new labels where others were asked for (which needs
+    `ignore_mismatched_sizes=True` in `from_pretrained`).
+
+    Args:
+        head: name of the head, of `config.heads` or a new one.
+
+    Example:
+
+    ```python
+    >>> from gptface import DEFAULT_CHECKPOINT, GPTFaceForImageClassification
+
+    >>> model = GPTFaceForImageClassification.from_pretrained(DEFAULT_CHECKPOINT, head="expression")
+    >>> model.config.num_labels
+    7
+
+    ```
     """
 
     trained_heads = ("classifiers",)
@@ -362,13 +369,14 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     head_name: str = ""
     default_problem_type = "single_label_classification"
 
-    def __init__(self, config: GPTFaceConfig):
+    def __init__(self, config: GPTFaceConfig, head: str | None = None):
+        self.head_name = head or self.head_name
         id2label: dict[Any, str] = config.id2label or {}
         labels = [id2label[index] for index in sorted(id2label)]
         known = [
             name
-            for name, head in config.heads.items()
-            if list(head["labels"]) == labels and config.problem_type in (None, head["problem_type"])
+            for name, entry in config.heads.items()
+            if list(entry["labels"]) == labels and config.problem_type in (None, entry["problem_type"])
         ]
         asked = bool(labels) and not known
         if self.head_name:
@@ -381,10 +389,10 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
             labels = labels or ["LABEL_0", "LABEL_1"]  # the default of transformers
             problem_type = config.problem_type or self.default_problem_type
             config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
-        head = config.heads[name]
-        config.id2label = dict(enumerate(head["labels"]))
+        entry = config.heads[name]
+        config.id2label = dict(enumerate(entry["labels"]))
         config.label2id = {label: index for index, label in config.id2label.items()}
-        config.problem_type = head["problem_type"]
+        config.problem_type = entry["problem_type"]
         self.head_name = name
         super().__init__(config)
 

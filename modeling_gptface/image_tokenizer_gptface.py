@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
 from .plan_gptface import PlanTokenizer
-from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
+from .quantization import QUANTIZERS
 from .refiner_gptface import GPTFaceRefiner
 from .weight_loading import SafetensorsModel
 
@@ -97,14 +97,7 @@ class GPTFaceImageTokenizer(SafetensorsModel):
             self.decoder = compact_decoder(config.hidden_channels, config.latent_channels, config.num_channels)
         else:
             self.encoder, self.decoder = vqgan_backbone(config)
-        if config.quantizer == "fsq":
-            self.quantizer: FiniteScalarQuantizer | CodebookQuantizer = FiniteScalarQuantizer(
-                config.fsq_levels, config.latent_channels
-            )
-        else:
-            learned = CodebookQuantizer if config.quantizer == "codebook" else GumbelQuantizer
-            dimension = config.codebook_dim or config.latent_channels
-            self.quantizer = learned(config.codebook_size, dimension, config.latent_channels)
+        self.quantizer = QUANTIZERS[config.quantizer].from_config(config)
         self.plan: PlanTokenizer | None = None
         if config.plan_levels is not None:
             self.plan = PlanTokenizer(config.plan_levels, config.latent_channels, config.plan_channels)

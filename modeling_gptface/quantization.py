@@ -1,7 +1,9 @@
 """Quantizers of the image tokenizer: finite scalar quantization and learned codebooks, behind one interface."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +23,16 @@ class Quantizer(nn.Module, ABC):
 
     down: PointwiseConvolution
     up: PointwiseConvolution
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Any) -> "Quantizer":
+        """The quantizer of a [`GPTFaceImageTokenizerConfig`], with random weights."""
+
+    @staticmethod
+    @abstractmethod
+    def codes_of(config: Any) -> int:
+        """Number of different codes K that the quantizer of a [`GPTFaceImageTokenizerConfig`] has."""
 
     @property
     @abstractmethod
@@ -57,9 +69,17 @@ class FiniteScalarQuantizer(Quantizer):
         self.down = PointwiseConvolution(latent_channels, len(levels))
         self.up = PointwiseConvolution(len(levels), latent_channels)
 
+    @classmethod
+    def from_config(cls, config: Any) -> "FiniteScalarQuantizer":
+        return cls(config.fsq_levels, config.latent_channels)
+
+    @staticmethod
+    def codes_of(config: Any) -> int:
+        return math.prod(config.fsq_levels)
+
     @property
     def num_codes(self) -> int:
-        return int(torch.tensor(self.levels).prod())
+        return math.prod(self.levels)
 
     def _column(self, values: list[float], like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
@@ -112,6 +132,14 @@ class CodebookQuantizer(Quantizer):
         self.codebook = nn.Embedding(codebook_size, codebook_dim)
         self.up = PointwiseConvolution(codebook_dim, latent_channels)
 
+    @classmethod
+    def from_config(cls, config: Any) -> "CodebookQuantizer":
+        return cls(config.codebook_size, config.codebook_dim or config.latent_channels, config.latent_channels)
+
+    @staticmethod
+    def codes_of(config: Any) -> int:
+        return config.codebook_size
+
     @property
     def num_codes(self) -> int:
         return self.codebook.num_embeddings
@@ -160,6 +188,14 @@ class GumbelQuantizer(CodebookQuantizer):
     def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
         """None: the classifier picks the codes, and gradients reach the vectors through its softmax."""
         return {}
+
+
+#: Kinds of quantizers, by the name that `config.quantizer` gives.
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    "fsq": FiniteScalarQuantizer,
+    "codebook": CodebookQuantizer,
+    "gumbel": GumbelQuantizer,
+}
 
 
 def code_levels(codes: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:

@@ -14,13 +14,7 @@ from .configuration_gptface import GPTFaceConfig
 from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
-from .output_heads import (
-    GPTFaceClosedLinear,
-    GPTFaceCrossMatchHead,
-    GPTFaceLMHead,
-    GPTFaceMatchHead,
-    make_classifier,
-)
+from .output_heads import GPTFaceLMHead, GPTFaceZeroLinear, make_classifier, make_match_head
 
 
 def masked_mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -43,7 +37,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         super().__init__(config)
         self.gptface = GPTFaceModel(config)
         self.lm_head = GPTFaceLMHead(config)
-        self.match_head = (GPTFaceMatchHead if config.match_head == "cls" else GPTFaceCrossMatchHead)(config)
+        self.match_head = make_match_head(config)
         self.classifiers = nn.ModuleDict({name: make_classifier(config, name) for name in config.heads})
         self.post_init()
         self.freeze_unused_parts()
@@ -94,7 +88,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
             for bias in (module.image_bias, module.plan_bias):
                 if bias is not None:
                     init.zeros_(bias)
-        elif isinstance(module, GPTFaceClosedLinear):
+        elif isinstance(module, GPTFaceZeroLinear):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
 
@@ -141,9 +135,9 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
     ) -> tuple[torch.Tensor, GPTFaceModelOutput]:
         """
         Caption and picture (see [`GPTFaceModel.forward`]) → logits [B, 2], class 1 = they match, and the model's output: that of
-        the pair, or with `match_head="cross"`, which reads the two apart, that of the picture.
+        the pair, or of the picture where the head has the two read apart.
         """
-        if isinstance(self.match_head, GPTFaceMatchHead):
+        if self.match_head.reads_pairs:
             # the state of [CLS] and no other
             none = torch.zeros(1, 1, dtype=torch.bool, device=self.device)
             outputs = self.gptface(
@@ -153,7 +147,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         outputs = self.gptface(**inputs)
         states = self.split_states(outputs)[1]
         words = self.caption_states(len(states), input_ids, attention_mask, inputs_embeds)
-        return self.match_head(words, states, attention_mask), outputs
+        return self.match_head(states, words, attention_mask), outputs
 
     def read_for(
         self,

@@ -1,4 +1,4 @@
-"""`pipeline("face-attribute-classification")` and `pipeline("facial-expression")`."""
+"""`pipeline("face-classification")`, and by its heads `pipeline("face-attribute-classification")` and `pipeline("facial-expression")`."""
 
 from typing import Any
 
@@ -11,13 +11,24 @@ from .face_pipeline import FacePipeline
 
 
 class FaceClassificationPipeline(FacePipeline):
-    """Common part of the two classifiers: one list of scores for each face."""
+    """
+    Scores of any classification head: one list for each face.
+
+    ```python
+    classify = pipeline("face-classification", head="expression")
+    classify("portrait.jpg", top_k=1)  # [{"label": "neutral", "score": …, "box": …}]
+    ```
+
+    Args:
+        head: name of the head, as in `model.config.heads`; the first one by default.
+    """
 
     model: GPTFaceTaskModel
-    head_name: str
+    head_name: str = ""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, head: str | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.head_name = head or self.head_name or next(iter(self.model.config.heads), "")
         self.require_head(self.head_name)
 
     def _sanitize_parameters(

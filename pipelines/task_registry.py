@@ -19,7 +19,11 @@ from gptface.modeling_gptface.heads_gptface import (
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 
 from .face_captioning import FaceCaptioningPipeline
-from .face_classification import FaceAttributeClassificationPipeline, FacialExpressionPipeline
+from .face_classification import (
+    FaceAttributeClassificationPipeline,
+    FaceClassificationPipeline,
+    FacialExpressionPipeline,
+)
 from .face_parsing_pipeline import FaceParsingPipeline
 from .guided_face_editing import GuidedFaceEditingPipeline
 from .text_to_face import TextToFacePipeline
@@ -38,6 +42,7 @@ PIPELINES = {
     "text-to-face": (TextToFacePipeline, GPTFaceForGuidedGeneration),
     "face-captioning": (FaceCaptioningPipeline, GPTFaceForGuidedGeneration),
     "face-parsing": (FaceParsingPipeline, GPTFaceForGuidedGeneration),
+    "face-classification": (FaceClassificationPipeline, GPTFaceForImageClassification),
     "face-attribute-classification": (
         FaceAttributeClassificationPipeline,
         GPTFaceForFaceAttributeClassification,

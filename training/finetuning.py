@@ -16,12 +16,13 @@ from gptface.data.encode import pixels_from_images
 from gptface.data.epochs import EpochDataset, EpochSetter
 from gptface.data.masking import sample_generator
 from gptface.metrics.calibration import choose_thresholds, fit_temperature
-from gptface.modeling_gptface.configuration_gptface import INPUTS, READERS
+from gptface.modeling_gptface.configuration_gptface import DEFAULT_READER, INPUTS, GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
 )
+from gptface.modeling_gptface.output_heads import CLASSIFIERS
 from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
@@ -33,7 +34,11 @@ from .release import save_release
 
 logger = logging.getLogger(__name__)
 
-MODELS = {"attributes": GPTFaceForFaceAttributeClassification, "expression": GPTFaceForFacialExpression}
+#: Heads that have a class of their own.
+MODELS: dict[str, type[GPTFaceForImageClassification]] = {
+    "attributes": GPTFaceForFaceAttributeClassification,
+    "expression": GPTFaceForFacialExpression,
+}
 
 
 @dataclass
@@ -45,8 +50,9 @@ class FineTuningConfig(Recipe):
         output_dir: where checkpoints, codes and the final model go.
         train: parquet files with an `image` column, tars, folders with a subfolder a class (see
             [`~gptface.data.sources.read_samples`]), or (without augmentation) folders that `gptface encode` wrote.
-        labels: 0/1 columns (attributes) or the column of the class (expression); by default those of the checkpoint's head
-            where the data have them, else all 0/1 columns, or the class column that is there.
+        labels: 0/1 columns (independent labels) or the column of the class; by default those of the checkpoint's head where the
+            data have them, else all 0/1 columns, or the class column that is there. A head that the checkpoint does not have
+            gets independent labels by a list of columns, and classes by one column or none.
         start_from: folder or Hub name of the checkpoint to start from; the embedded one by default.
         layout: of the pictures, as in `gptface encode`; guessed from their size by default.
         leave_out_every: n never trains on the rows whose number in their file is a multiple of n.
@@ -96,8 +102,8 @@ class FineTuningConfig(Recipe):
             )
         if self.input not in (None, *INPUTS):
             raise ValueError(f"input must be one of {INPUTS}, got {self.input!r}")
-        if self.reader not in (None, *READERS):
-            raise ValueError(f"reader must be one of {READERS}, got {self.reader!r}")
+        if self.reader not in (None, *CLASSIFIERS):
+            raise ValueError(f"reader must be one of {tuple(CLASSIFIERS)}, got {self.reader!r}")
         if self.mixup < 0:
             raise ValueError(f"mixup must be at least 0, got {self.mixup}")
 
@@ -253,20 +259,26 @@ def freeze_parameters(model: GPTFaceForImageClassification, freeze: str | int | 
 
 
 def prepare_model(
-    kind: str, config: FineTuningConfig, seed: int
+    name: str, config: FineTuningConfig, seed: int
 ) -> tuple[GPTFaceForImageClassification, ClassificationData, GPTFaceProcessor]:
-    """The checkpoint with a head for the labels of the data (its own where they are the same), the data, the processor."""
+    """
+    The checkpoint with the head `name` for the labels of the data (its own where they are the same), the data, the processor.
+    """
     source = config.start_from or DEFAULT_CHECKPOINT
-    model = MODELS[kind].from_pretrained(source)
-    head = model.config.heads[kind]
+    known = GPTFaceConfig.from_pretrained(source).heads.get(name)
+    model = MODELS.get(name, GPTFaceForImageClassification).from_pretrained(source, head=name)
+    head = model.config.heads[name]
+    problem_type = head["problem_type"]
+    if known is None and name not in MODELS and isinstance(config.labels, list):
+        problem_type = "multi_label_classification"
     read = config.input or ("codes" if model.config.image_reader is None else "pixels")
     if read == "pixels" and model.config.image_reader is None:
         raise ValueError(f"input: pixels, but {source} has no pixel reader")
     data = load_classification_data(
         config.train,
-        kind == "attributes",
+        problem_type == "multi_label_classification",
         config.labels,
-        head["labels"],
+        () if known is None else known["labels"],
         config.layout,
         tokenizer=model.image_tokenizer if config.augmentation is None and read == "codes" else None,
         codes_folder=Path(config.output_dir) / "codes",
@@ -275,16 +287,16 @@ def prepare_model(
     entry: dict[str, Any] = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
     goes_on = head.get("trained") and all(list(head[key]) == list(entry[key]) for key in ("labels", "problem_type"))
     goes_on = goes_on and head.get("input", INPUTS[0]) == read
-    reader = config.reader or (head.get("reader", READERS[0]) if goes_on else READERS[0])
-    model.config.heads = {**model.config.heads, kind: {**entry, "reader": reader, "input": read}}
+    reader = config.reader or (head.get("reader", DEFAULT_READER) if goes_on else DEFAULT_READER)
+    model.config.heads = {**model.config.heads, name: {**entry, "reader": reader, "input": read}}
     model.freeze_unused_parts()
-    if not goes_on or reader != head.get("reader", READERS[0]):
+    if not goes_on or reader != head.get("reader", DEFAULT_READER):
         generator = torch.Generator().manual_seed(seed)
-        model.classifiers[kind] = fresh_classifier(model.config, kind, torch.from_numpy(data.targets), generator)
+        model.classifiers[name] = fresh_classifier(model.config, name, torch.from_numpy(data.targets), generator)
         logger.info("a fresh head for %d labels", len(data.names))
     model.config.problem_type = data.problem_type
     model.config.id2label = dict(enumerate(data.names))
-    model.config.label2id = {name: index for index, name in enumerate(data.names)}
+    model.config.label2id = {label: index for index, label in enumerate(data.names)}
     return model, data, GPTFaceProcessor.from_pretrained(source)
 
 
@@ -305,9 +317,10 @@ def calibrate(
     head["trained"] = True
 
 
-def finetune(kind: str, config: FineTuningConfig) -> Path:
+def finetune(name: str, config: FineTuningConfig) -> Path:
     """
-    Fine-tunes the head `kind` ("attributes" or "expression") by a recipe and returns the folder of the result.
+    Fine-tunes the head `name` ("attributes", "expression", another one of the checkpoint or a new one) by a recipe and returns the
+    folder of the result.
 
     It resumes from the last checkpoint in `output_dir`. The other heads stay as they are.
 
@@ -322,7 +335,7 @@ def finetune(kind: str, config: FineTuningConfig) -> Path:
         **{"report_to": "none", **config.arguments},
     )
     set_seed(arguments.seed)
-    model, data, processor = prepare_model(kind, config, arguments.seed)
+    model, data, processor = prepare_model(name, config, arguments.seed)
     freeze_parameters(model, config.freeze)
     rows = np.arange(len(data))
     if config.leave_out_every:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.output_heads import GPTFaceClassifier, GPTFaceConvolutionClassifier, make_classifier
+from gptface.modeling_gptface.output_heads import GPTFaceClassifier, make_classifier
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 
 from .classification_loss import ClassificationLoss
@@ -64,7 +64,7 @@ def torch_seed(generator: torch.Generator) -> Iterator[None]:
 
 def fresh_classifier(
     config: GPTFaceConfig, name: str, targets: torch.Tensor, generator: torch.Generator
-) -> GPTFaceClassifier | GPTFaceConvolutionClassifier:
+) -> GPTFaceClassifier:
     """
     The head `name` of the configuration with small random weights. Independent labels start at their share of the known targets
     [rows, labels]: most are rare, and learning so first would cost many steps.

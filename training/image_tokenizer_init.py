@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
-from gptface.modeling_gptface.quantization import CodebookQuantizer, FiniteScalarQuantizer
+from gptface.modeling_gptface.quantization import FiniteScalarQuantizer, Quantizer
 
 # Standard deviations of a latent direction that the outer levels of an FSQ dimension lie at.
 SPREAD = 1.3
@@ -108,8 +108,8 @@ def adapt_quantizer(tokenizer: GPTFaceImageTokenizer, source: GPTFaceImageTokeni
     """
     new, old = tokenizer.quantizer, source.quantizer
     shapes = [{key: tensor.shape for key, tensor in part.state_dict().items()} for part in (new, old)]
-    fsq = isinstance(new, FiniteScalarQuantizer) and isinstance(old, FiniteScalarQuantizer)
-    if type(new) is type(old) and shapes[0] == shapes[1] and not (fsq and new.levels != old.levels):
+    levels = [part.levels if isinstance(part, FiniteScalarQuantizer) else None for part in (new, old)]
+    if type(new) is type(old) and shapes[0] == shapes[1] and levels[0] == levels[1]:
         new.load_state_dict(old.state_dict())
         return
     latents = latents_of(source, pixels)
@@ -132,14 +132,14 @@ def adapt_quantizer(tokenizer: GPTFaceImageTokenizer, source: GPTFaceImageTokeni
 
 
 @torch.no_grad()
-def fit_quantizer(quantizer: FiniteScalarQuantizer | CodebookQuantizer, latents: torch.Tensor) -> None:
+def fit_quantizer(quantizer: Quantizer, latents: torch.Tensor) -> None:
     """Sets a quantizer's 1×1 convolutions by the principal components of the latents [B, C, h, w] that it will quantize."""
     if isinstance(quantizer, FiniteScalarQuantizer):
         quantizer.up.bias.copy_(rows_of(latents).mean(0))
         _add_dimensions(quantizer, latents, 0)
         return
     rows = rows_of(latents)
-    directions = principal_directions(rows, quantizer.codebook.embedding_dim)
+    directions = principal_directions(rows, quantizer.down.out_channels)
     quantizer.down.weight.copy_(directions.t()[:, :, None, None])
     quantizer.down.bias.copy_(-directions.t() @ rows.mean(0))
     quantizer.up.weight.copy_(directions[:, :, None, None])
