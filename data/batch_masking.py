@@ -226,10 +226,10 @@ def image_masks(cells: int, mixture: Sequence[MaskLaw], noise: SampleNoise) -> n
     drawn = noise.stream(LAW).uniform(2)
     chosen = np.minimum((edges / edges[-1]).searchsorted(drawn[:, 0], side="right"), len(mixture) - 1)
     masks = np.zeros((len(noise.keys), cells), bool)
-    for number, law in enumerate(mixture):
+    for number, part in enumerate(mixture):
         rows = np.flatnonzero(chosen == number)
         if rows.size:
-            ratios = RATIO_LAWS[law.law](law.low, law.high, drawn[rows, 1])
+            ratios = RATIO_LAWS[part.law](part.low, part.high, drawn[rows, 1])
             budgets = mask_budgets(np.full(rows.size, cells), ratios)
-            masks[rows] = IMAGE_MODES[law.mode](cells, budgets, noise.rows(rows).stream(CELLS))
+            masks[rows] = IMAGE_MODES[part.mode](cells, budgets, noise.rows(rows).stream(CELLS))
     return masks

@@ -37,7 +37,7 @@ def grow_model(
         raise ValueError("only a model with norm_position='pre' grows: behind a sum a norm changes what passes")
     if image_tokenizer is not None:
         if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
-            raise ValueError("the image tokenizer makes other codes than the model's: see `carry_over`")
+            raise ValueError("the image tokenizer makes other codes than the model's: see `swap_image_tokenizer`")
         config.image_tokenizer_config = copy.deepcopy(image_tokenizer.config)
     last = f"gptface.layers.{config.num_hidden_layers - 1}."
     config.num_hidden_layers = count

@@ -355,11 +355,10 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     Example:
 
     ```python
-    >>> from gptface import DEFAULT_CHECKPOINT, GPTFaceForImageClassification
-
-    >>> model = GPTFaceForImageClassification.from_pretrained(DEFAULT_CHECKPOINT, head="expression")
-    >>> model.config.num_labels
-    7
+    >>> heads = {"mood": {"labels": ["merry", "sad"], "problem_type": "single_label_classification"}}
+    >>> model = GPTFaceForImageClassification(GPTFaceConfig(heads=heads), head="mood")  # with random weights
+    >>> model.config.id2label
+    {0: 'merry', 1: 'sad'}
 
     ```
     """

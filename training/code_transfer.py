@@ -30,7 +30,7 @@ def paired_codes(
 
 
 @torch.no_grad()
-def carry_over(
+def swap_image_tokenizer(
     model: GPTFaceForPreTraining, tokenizer: GPTFaceImageTokenizer, codes: np.ndarray
 ) -> GPTFaceForPreTraining:
     """

@@ -92,7 +92,7 @@ def learning_rate_factor(progress: float, warmup: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def busy_seconds() -> float:
+def cpu_seconds_per_thread() -> float:
     """Time that this process has worked, a thread: what a clock shows on an idle machine, also where others use it."""
     return time.process_time() / torch.get_num_threads()
 
@@ -115,7 +115,7 @@ def fit_classifier(
         inputs: [rows, …], the batches are rows of it.
         targets: class indices [rows] (−100 = unknown) or 0/1 [rows, labels] (−1 = unknown).
         generator: decides the order of the rows.
-        seconds: train for so long instead of `options.epochs` (see [`busy_seconds`]), so that methods whose steps cost more get no
+        seconds: train for so long instead of `options.epochs` (see [`cpu_seconds_per_thread`]), so that methods whose steps cost more get no
             more time than others.
     """
     loss = ClassificationLoss(class_balance=options.balance if targets.ndim == 1 else 0)
@@ -125,11 +125,11 @@ def fit_classifier(
     steps = options.epochs * -(-len(inputs) // options.batch_size)
     weights: torch.Tensor | None = None
     history: list[float] = []
-    step, start = 0, busy_seconds()
+    step, start = 0, cpu_seconds_per_thread()
     while True:
         total = 0.0
         for rows in torch.randperm(len(inputs), generator=generator).split(options.batch_size):
-            progress = step / steps if seconds is None else (busy_seconds() - start) / seconds
+            progress = step / steps if seconds is None else (cpu_seconds_per_thread() - start) / seconds
             if progress >= 1:
                 return history
             for group in optimizer.param_groups:

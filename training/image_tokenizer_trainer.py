@@ -87,7 +87,7 @@ class ImageTokenizerTrainer(Trainer):
             self.updater.load_state_dict(extra_state["codebook"])
 
     @property
-    def adversary_speaks(self) -> bool:
+    def discriminator_is_active(self) -> bool:
         """Whether the discriminator has started."""
         return self.adversary is not None and self.state.global_step >= self.adversary.start
 
@@ -101,7 +101,7 @@ class ImageTokenizerTrainer(Trainer):
             terms["lpips"] = self.perceptual(reconstruction, pixels).mean()
             loss = loss + self.lpips_weight * terms["lpips"]
         tokenizer = self.accelerator.unwrap_model(model)
-        if self.adversary is not None and self.adversary_speaks and model.training:
+        if self.adversary is not None and self.discriminator_is_active and model.training:
             terms["adversarial"] = self._adversarial_loss(reconstruction)
             balance = adaptive_weight(loss, terms["adversarial"], last_convolution(tokenizer.decoder))
             terms["adaptive_weight"] = balance
@@ -133,7 +133,7 @@ class ImageTokenizerTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         assert self._last is not None
         (pixels, outputs), self._last = self._last, None
-        if self.adversary_speaks:
+        if self.discriminator_is_active:
             assert outputs.reconstruction is not None
             self._count(
                 {"discriminator_loss": self._discriminator_step(pixels, outputs.reconstruction.detach().float())}

@@ -27,7 +27,7 @@ from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .checkpoints import last_whole_checkpoint
-from .code_transfer import carry_over
+from .code_transfer import swap_image_tokenizer
 from .image_tokenizer_init import load_image_tokenizer
 from .pretraining_collator import PreTrainingCollator, ScalesCollator, TextMaskLaw
 from .pretraining_trainer import BUDGET_STATE, PreTrainer, term_weights
@@ -53,7 +53,7 @@ class PreTrainingConfig(Recipe):
         evaluation: folders that `gptface encode` wrote.
         layout: of pictures without codes, see [`gptface.data.encode.project_crop`].
         image_tokenizer: folder of the image tokenizer that made the codes, or of a model that has it; with `start_from` it is not
-            needed, and given it takes the place of the model's: see [`carry_over`].
+            needed, and given it takes the place of the model's: see [`swap_image_tokenizer`].
         start_from: folder of a model to continue from instead of random weights.
         repeat: attribute → how often a face that has it counts as a row: of what is rare the model sees too little to draw it.
         model: fields of [`GPTFaceConfig`]; with `start_from`, those that replace the model's.
@@ -170,7 +170,7 @@ def build_model(
         codes = [(each.fingerprint(), each.config.num_codes) for each in (image_tokenizer, model.image_tokenizer)]
         if codes[0] != codes[1]:
             seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
-            model = carry_over(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
+            model = swap_image_tokenizer(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
         return model, GPTFaceTokenizer.from_pretrained(source), rows
     if not config.image_tokenizer:
         raise ValueError("a recipe needs image_tokenizer (a folder) or start_from (a model)")
