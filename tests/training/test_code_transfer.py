@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gptface import GPTFaceImageTokenizer
-from gptface.training.code_transfer import swap_image_tokenizer, split_by_levels
+from gptface.training.code_transfer import split_by_levels, swap_image_tokenizer
 
 
 def codes_of(config, faces=40):
