@@ -50,9 +50,9 @@ def export_hub(
     source: str | Path, output: str | Path, card: str | Path | None = None, onnx: bool = False
 ) -> list[str]:
     """
-    Writes a repository that `pipeline(task, model=…, trust_remote_code=True)` and the Auto classes open without this package:
-    the checkpoint in the folder `source`, its processor, the code of the package flattened, licences, and the model card as
-    README.md.
+    Writes a repository that `pipeline(task, model=…, trust_remote_code=True)` and the Auto classes open without this
+    package: the checkpoint in the folder `source`, its processor, the code of the package flattened, licences, and the
+    model card as README.md.
 
     Args:
         card: the model card; without it README.md or model_card.md of `source`, else a short one.
@@ -63,8 +63,8 @@ def export_hub(
 
     Raises:
         OSError: a file is missing, or `output` exists and is not empty.
-        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing, is a link, or is not of the
-            configuration. Or where an ONNX file gives other numbers than torch.
+        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing, is a link, or is
+            not of the configuration. Or where an ONNX file gives other numbers than torch.
         ImportError: where `onnx` needs packages that are missing.
     """
     source = Path(source)

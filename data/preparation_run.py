@@ -1,7 +1,8 @@
-"""A collection of raw pairs → a folder of face shards: reading, the stages in processes or on Ray, duplicates, writing.
+"""A collection of raw pairs → a folder of face shards: reading, the stages in processes or on Ray, duplicates,
+writing.
 
-Pairs are taken apart in any order but put together in that of the input, in one place: of duplicates the first stays, and neither
-the number of workers nor Ray changes a byte of the shards.
+Pairs are taken apart in any order but put together in that of the input, in one place: of duplicates the first stays,
+and neither the number of workers nor Ray changes a byte of the shards.
 """
 
 import functools
@@ -51,7 +52,8 @@ def run_preparation(
     detector: Detector | None = None,
 ) -> dict[str, Any]:
     """
-    Makes face shards of what [`read_samples`] reads; returns the statistics, which are also written to `statistics.json`.
+    Makes face shards of what [`read_samples`] reads; returns the statistics, which are also written to
+    `statistics.json`.
 
     A run that was stopped goes on behind its last finished shard.
 
@@ -64,7 +66,8 @@ def run_preparation(
 
     Raises:
         FileNotFoundError: there is no such input.
-        ValueError: `output` was made from another input or with other options, holds something else, or a file of it is damaged.
+        ValueError: `output` was made from another input or with other options, holds something else, or a file of it
+            is damaged.
         ImportError: a library of the extra `prepare` (or `ray`) is missing.
         OSError: a worker process died, or another run is writing into `output`.
     """
@@ -154,8 +157,9 @@ def _prepare_in_processes(
 
 def _process_context() -> multiprocessing.context.BaseContext:
     """
-    Not forked from here: a child of a process with threads, such as PyTorch's, can wait for ever. Forked from a fresh process
-    that has imported the package once, where there is such a thing: that saves each worker seconds and the memory of the imports.
+    Not forked from here: a child of a process with threads, such as PyTorch's, can wait for ever. Forked from a fresh
+    process that has imported the package once, where there is such a thing: that saves each worker seconds and the
+    memory of the imports.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

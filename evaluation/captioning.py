@@ -40,8 +40,8 @@ def run_caption(options: argparse.Namespace) -> dict[str, Any]:
 
 def caption_figures(captions: Sequence[str], faces: Sequence[LabelledCrop]) -> dict[str, Any]:
     """
-    `precision`, `recall`, `f1` of what the captions state (see [`attribute_f1`]), the same F1 for captions that were moved on to
-    the next face (`f1_moved`: what can be had without looking), and the mean number of `statements`.
+    `precision`, `recall`, `f1` of what the captions state (see [`attribute_f1`]), the same F1 for captions that were
+    moved on to the next face (`f1_moved`: what can be had without looking), and the mean number of `statements`.
     """
     stated = [stated_attributes(caption) for caption in captions]
     labels = [face.labels for face in faces]
@@ -55,8 +55,9 @@ def caption_figures(captions: Sequence[str], faces: Sequence[LabelledCrop]) -> d
 
 def attribute_f1(stated: Sequence[set[tuple[str, int]]], labels: Sequence[Mapping[str, int]]) -> dict[str, float]:
     """
-    Pooled over faces. Precision: share of the statements, absences included, that are true. Recall: share of the attributes that
-    a face has (label 1, with a phrase) that are stated. F1: their harmonic mean. 0 where there is nothing to count.
+    Pooled over faces. Precision: share of the statements, absences included, that are true. Recall: share of the
+    attributes that a face has (label 1, with a phrase) that are stated. F1: their harmonic mean. 0 where there is
+    nothing to count.
     """
     true = named = said = present = 0
     for pairs, known in zip(stated, labels, strict=True):

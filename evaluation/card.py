@@ -48,13 +48,14 @@ def model_card(folder: str | Path, model: str | Path | None = None) -> str:
     The card of a checkpoint.
 
     Args:
-        folder: of the reports, see [`read_reports`]. A section whose report is missing is left out, and the card says so.
-            `training.json` holds the facts of `card_training.md`, in the same form.
+        folder: of the reports, see [`read_reports`]. A section whose report is missing is left out, and the card says
+            so. `training.json` holds the facts of `card_training.md`, in the same form.
         model: folder of the checkpoint; the embedded one by default.
 
     Raises:
         OSError: a folder or file is missing.
-        ValueError: a file that is no report, reports of different checkpoints, or one without a figure that the card names.
+        ValueError: a file that is no report, reports of different checkpoints, or one without a figure that the card
+            names.
     """
     reports = read_reports(folder)
     training = reports.pop("training", None)

@@ -1,7 +1,7 @@
 """`gptface evaluate sharpness`, `seam` and `area`: what the eye sees of an edit and a judge of attributes does not.
 
-Photos are edited whole, at their own resolution, with the pipeline's defaults and seed 0: the first in file order that are not known to show
-already what the edit is to bring about.
+Photos are edited whole, at their own resolution, with the pipeline's defaults and seed 0: the first in file order that
+are not known to show already what the edit is to bring about.
 """
 
 import argparse
@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: Pixels of the ring in which an edit meets the photo.
 RING = 8
-#: Of [0, 255], the mean of the channels: what differs by more has changed; what a codec or an interpolation leaves is below.
+#: Of [0, 255], the mean of the channels: what differs by more has changed; what a codec or an interpolation leaves is
+#: below.
 VISIBLE = 4
 #: What no edit of a face is about: its name in the report → classes of the parser.
 ELSEWHERE = {"ears": ("ears", "jewellery"), "background": ("background",), "clothes": ("cloth",)}
@@ -147,7 +148,10 @@ def first_photos(
 
 
 def changes_by(pipeline: Any, edit: Edit, photos: Iterable[Photo], aligned: bool = False) -> list[Change]:
-    """An edit of all photos that are not known to show already what it is to bring about; without those where no pixel changed."""
+    """
+    An edit of all photos that are not known to show already what it is to bring about; without those where no pixel
+    changed.
+    """
     changes = []
     for photo in photos:
         if edit.target is not None and photo.labels.get(edit.target.label) == edit.target.value:
@@ -174,7 +178,8 @@ def sharpness_figures(changes: Sequence[Change]) -> dict[str, float | None]:
 
 def seam_figures(changes: Sequence[Change], distance: PerceptualDistance) -> dict[str, float | None]:
     """
-    How the edit meets the photo: differences between them in the outermost `RING` pixels of the edited area. Small ones make no seam.
+    How the edit meets the photo: differences between them in the outermost `RING` pixels of the edited area. Small
+    ones make no seam.
 
     Returns:
         `delta_e`: mean ΔE (CIE 1976) there; `lpips`: mean LPIPS there, None without its weights.
@@ -197,7 +202,8 @@ def area_figures(changes: Sequence[Change], hair_colour: bool = False) -> dict[s
         hair_colour: whether hair, and all of it, is what the edit is about.
 
     Returns:
-        the keys of `ELSEWHERE`: mean share of all change that lies there; `hair_iou`: of what changed visibly with the hair, mean
+        the keys of `ELSEWHERE`: mean share of all change that lies there; `hair_iou`: of what changed visibly with the
+            hair, mean
         intersection over union, None unless `hair_colour`.
     """
     shares: dict[str, list[float | None]] = {name: [] for name in ELSEWHERE}

@@ -107,7 +107,9 @@ class PerceptualDistance:
 
     @torch.no_grad()
     def within(self, picture: Image.Image, target: Image.Image, area: np.ndarray) -> float | None:
-        """Distance of two pictures of one size in a part of them, bool [H, W]; None where they are too small for LPIPS."""
+        """
+        Distance of two pictures of one size in a part of them, bool [H, W]; None where they are too small for LPIPS.
+        """
         if self.network is None or min(picture.size) < LEAST_SIDE:
             return None
         rows, columns = (np.flatnonzero(area.any(axis)) for axis in (1, 0))

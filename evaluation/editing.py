@@ -1,7 +1,8 @@
 """`gptface evaluate editing`: does an edit reach its aim by an independent judge, and what else does it change?
 
-The first faces in file order that lack the attribute are edited with the pipeline's default parameters, one candidate, seed 0,
-in four arms: without guidance, with classifier-free guidance (CFG), with guidance by image-text matching (ITM), with both.
+The first faces in file order that lack the attribute are edited with the pipeline's default parameters, one candidate,
+seed 0, in four arms: without guidance, with classifier-free guidance (CFG), with guidance by image-text matching
+(ITM), with both.
 """
 
 import argparse
@@ -54,7 +55,8 @@ def run_editing(options: argparse.Namespace) -> dict[str, Any]:
 
 def arm_parameters(name: str) -> dict[str, Any]:
     """
-    Parameters of the pipeline for an arm: a name out of [`ARMS`], or `"itm=0.5"` for another step size than the default.
+    Parameters of the pipeline for an arm: a name out of [`ARMS`], or `"itm=0.5"` for another step size than the
+    default.
 
     Raises:
         ValueError: an unknown arm, or a step size for one that has none.
@@ -150,7 +152,10 @@ class EditingProtocol:
         )
 
     def successes(self, probabilities: np.ndarray) -> np.ndarray:
-        """Which faces [faces] bool lacked the attribute before (p < 0.5 of the wanted value, decoded) and have it now (> 0.5)."""
+        """
+        Which faces [faces] bool lacked the attribute before (p < 0.5 of the wanted value, decoded) and have it now (>
+        0.5).
+        """
         before, after = self._wanted(self.before), self._wanted(probabilities)
         return (before < 0.5) & (after > 0.5)
 
@@ -166,10 +171,11 @@ class EditingProtocol:
         """
         `images`; `lacking`: faces that the judge, too, finds to lack the attribute (the others cannot succeed);
         `photo_difference`: the side effect that the photos themselves would have (what encoding and decoding changes);
-        `arms`: name → `success` (share of all faces), `probability` (mean of the wanted value), `side_effect`, `lpips` to the
-        photo, `changed_outside`, `match_score`, `guidance_kl`, `forward_passes` and `seconds` of an edit; and, for each arm
-        but "none", `differs_from_none`: share of the faces whose picture is another one (0: the guidance ran and moved nothing),
-        and `gain_over_none`: difference in success with its 95 % interval (paired bootstrap over faces).
+        `arms`: name → `success` (share of all faces), `probability` (mean of the wanted value), `side_effect`, `lpips`
+        to the photo, `changed_outside`, `match_score`, `guidance_kl`, `forward_passes` and `seconds` of an edit; and,
+        for each arm but "none", `differs_from_none`: share of the faces whose picture is another one (0: the guidance
+        ran and moved nothing), and `gain_over_none`: difference in success with its 95 % interval (paired bootstrap
+        over faces).
         """
         photos = [face.image for face in self.faces]
         figures: dict[str, Any] = {}

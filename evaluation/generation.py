@@ -59,8 +59,8 @@ def agreement_figures(
     judge: AttributeJudge, images: Sequence[Image.Image], mentions: Sequence[Mapping[str, int]]
 ) -> dict[str, float]:
     """
-    `agreement`: share of the mentioned attributes whose value the judge sees; `agreement_moved`: with the mentions of the next
-    face, what can be had by any face; `attributes`: how many mentions were counted.
+    `agreement`: share of the mentioned attributes whose value the judge sees; `agreement_moved`: with the mentions of
+    the next face, what can be had by any face; `attributes`: how many mentions were counted.
     """
     probabilities = judge.probabilities(images)
 

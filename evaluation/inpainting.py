@@ -1,7 +1,9 @@
-"""`gptface evaluate inpaint` and `gptface evaluate unmask`: what fills a hole, beside OpenCV's inpainting and the mean face.
+"""`gptface evaluate inpaint` and `gptface evaluate unmask`: what fills a hole, beside OpenCV's inpainting and the mean
+face.
 
-The hole is painted over before the model sees the face. All figures compare with the untouched face: PSNR inside the hole; LPIPS
-of the whole crop, where everything outside the hole is the same for all, so that the hole alone makes the difference.
+The hole is painted over before the model sees the face. All figures compare with the untouched face: PSNR inside the
+hole; LPIPS of the whole crop, where everything outside the hole is the same for all, so that the hole alone makes the
+difference.
 """
 
 import argparse
@@ -51,8 +53,8 @@ def fill_holes(
         name: key of `HOLES`.
 
     Returns:
-        way (`model`, `opencv`, `mean_face`) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and the
-        pictures of each way and of the covered faces.
+        way (`model`, `opencv`, `mean_face`) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and
+        the pictures of each way and of the covered faces.
     """
     make_hole, colour = HOLES[name]
     holes = [make_hole(face.width, row, 0) for row, face in enumerate(faces)]

@@ -68,10 +68,11 @@ class MatchingEvaluation:
 
     def matching(self, per_attribute: int = 20) -> dict[str, Any]:
         """
-        - `auc`: true captions against those of other faces; `auc_counterfactual`: against the same with one attribute flipped.
+        - `auc`: true captions against those of other faces; `auc_counterfactual`: against the same with one attribute
+          flipped.
         - `words_only_auc`, `words_only_auc_counterfactual`: what the words alone reach, see [`words_only_auc`].
-        - `auc_by_attribute`: mean over the attributes of the AUC of their single committed phrase between faces that have
-          the attribute and faces that do not, at most `per_attribute` of each, drawn from the seed;
+        - `auc_by_attribute`: mean over the attributes of the AUC of their single committed phrase between faces that
+          have the attribute and faces that do not, at most `per_attribute` of each, drawn from the seed;
           `auc_per_attribute`: attribute → its AUC.
         """
         rows = np.arange(len(self.codes))
@@ -96,7 +97,9 @@ class MatchingEvaluation:
         }
 
     def faces_by_value(self, name: str, values: tuple[int, int], most: int, *stream: int) -> list[np.ndarray]:
-        """Row numbers of at most `most` faces for each of the values of an attribute, drawn from the seed and `stream`."""
+        """
+        Row numbers of at most `most` faces for each of the values of an attribute, drawn from the seed and `stream`.
+        """
         known = np.array([row.get(name, -1) for row in self.faces.labels])
         generator = sample_generator(self.seed, *stream)
         return [generator.permutation(np.flatnonzero(known == value))[:most] for value in values]
@@ -104,8 +107,8 @@ class MatchingEvaluation:
     def masked(self) -> dict[str, float]:
         """
         `code_loss_R`, `code_accuracy_R`: of R % masked cells anywhere, with the whole true caption; `word_loss_R`,
-        `word_accuracy_R`: of R % of the true caption's tokens masked in spans, with the whole picture. Means over what is
-        masked, all of it shown as `[MASK]`.
+        `word_accuracy_R`: of R % of the true caption's tokens masked in spans, with the whole picture. Means over what
+        is masked, all of it shown as `[MASK]`.
         """
         cells = self.codes.shape[1]
         report: dict[str, float] = {}

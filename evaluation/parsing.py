@@ -42,8 +42,9 @@ def evaluate_parsing(parser: GPTFaceParser, faces: ParsedFaces) -> dict[str, Any
     Figures of a parser on faces with masks.
 
     Returns:
-        `iou` of each class over all pixels (None where there is nothing of it), `mean_iou` over the classes that are there,
-        `common_mean_iou` over `COMMON_CLASSES`, `pixel_accuracy`, `milliseconds_per_face` (median) and `images`.
+        `iou` of each class over all pixels (None where there is nothing of it), `mean_iou` over the classes that are
+        there, `common_mean_iou` over `COMMON_CLASSES`, `pixel_accuracy`, `milliseconds_per_face` (median) and
+        `images`.
     """
     parser = parser.eval().to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     counts = parsing_confusion(parser, faces.images, faces.masks)

@@ -1,4 +1,6 @@
-"""`gptface evaluate attributes`, `gptface evaluate expression` and `gptface evaluate groups`: recognition as the field measures it."""
+"""`gptface evaluate attributes`, `gptface evaluate expression` and `gptface evaluate groups`: recognition as the field
+measures it.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -53,7 +55,9 @@ def run_recognition(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def trained_head(model: GPTFaceForImageClassification) -> dict[str, Any]:
-    """Configuration of the model's head. Raises `ValueError` where it is not trained: random weights measure nothing."""
+    """
+    Configuration of the model's head. Raises `ValueError` where it is not trained: random weights measure nothing.
+    """
     head = model.config.heads[model.head_name]
     if not head.get("trained"):
         raise ValueError(f"the head {model.head_name!r} of this checkpoint is not trained: fine-tune it first")
@@ -66,9 +70,10 @@ def recognition_report(
     """
     Figures of the model's head on labelled faces.
 
-    `accuracy`, `f1` and the like are of the scores as the pipelines give them, with the head's own thresholds; `ece_as_stored`
-    is their calibration error. `ece` is that of logits whose temperature was fitted on the other half of the people (of the
-    rows where the data name no people): what calibration can reach, the same for heads with and without a temperature.
+    `accuracy`, `f1` and the like are of the scores as the pipelines give them, with the head's own thresholds;
+    `ece_as_stored` is their calibration error. `ece` is that of logits whose temperature was fitted on the other half
+    of the people (of the rows where the data name no people): what calibration can reach, the same for heads with and
+    without a temperature.
 
     Returns:
         What [`attribute_scores`] or [`expression_scores`] returns, with `ece`, `ece_as_stored` and `temperatures`.

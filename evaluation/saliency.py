@@ -1,7 +1,8 @@
 """`gptface evaluate saliency`: does region="auto" look where the prompt is about?
 
-For each prompt the share of the gradient of the match (norms of the cells) that falls into the expected region, averaged over
-faces, beside the share of the grid that the region takes: a gradient that knows nothing of the prompt reaches no more.
+For each prompt the share of the gradient of the match (norms of the cells) that falls into the expected region,
+averaged over faces, beside the share of the grid that the region takes: a gradient that knows nothing of the prompt
+reaches no more.
 """
 
 import argparse

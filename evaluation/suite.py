@@ -1,8 +1,8 @@
 """
 All of `gptface evaluate` in one go: `python -m gptface.evaluation.suite DATA_DIR OUT`.
 
-Each kind that evaluation/cli.py lists is run on its data file; its figures become OUT/NAME.json, from which `gptface card` makes
-the model card. A kind that fails is reported, and the others go on.
+Each kind that evaluation/cli.py lists is run on its data file; its figures become OUT/NAME.json, from which `gptface
+card` makes the model card. A kind that fails is reported, and the others go on.
 """
 
 import argparse
@@ -75,8 +75,8 @@ def kinds() -> dict[str, argparse.ArgumentParser]:
 
 def further_heads(options: argparse.Namespace) -> dict[str, list[str]]:
     """
-    Runs of the heads of the checkpoint that have no kind of their own and whose faces lie in `validation/HEAD.parquet`: name of
-    the report → further options.
+    Runs of the heads of the checkpoint that have no kind of their own and whose faces lie in
+    `validation/HEAD.parquet`: name of the report → further options.
     """
     heads = GPTFaceConfig.from_pretrained(options.model or DEFAULT_CHECKPOINT).heads
     return {

@@ -41,8 +41,9 @@ def evaluate_tokenizer(
         perceptual: LPIPS, (pictures, targets) → [B].
 
     Returns:
-        `psnr` (dB), `l1` (both on the [0, 1] scale) and `lpips`, means of the values of each picture; `codes_used`, `num_codes`
-        and `perplexity` of all codes; `milliseconds_per_face`, the median time to encode and decode one face; `images`.
+        `psnr` (dB), `l1` (both on the [0, 1] scale) and `lpips`, means of the values of each picture; `codes_used`,
+        `num_codes` and `perplexity` of all codes; `milliseconds_per_face`, the median time to encode and decode one
+        face; `images`.
     """
     tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)
     distances, codes = [], []

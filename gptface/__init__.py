@@ -1,8 +1,8 @@
 """GPTFace: one transformer for faces and language.
 
-With this package imported, the Auto classes of transformers know the GPTFace classes, and `transformers.pipeline` knows its tasks,
-whose default model is the checkpoint in `gptface/assets`. The import itself is light: a public name is imported when it is first
-asked for.
+With this package imported, the Auto classes of transformers know the GPTFace classes, and `transformers.pipeline`
+knows its tasks, whose default model is the checkpoint in `gptface/assets`. The import itself is light: a public name
+is imported when it is first asked for.
 
 Example:
 

@@ -1,4 +1,6 @@
-"""Registration with transformers at the moment when it is needed: `import gptface` loads neither transformers nor torch."""
+"""Registration with transformers at the moment when it is needed: `import gptface` loads neither transformers nor
+torch.
+"""
 
 import importlib.abc
 import sys
@@ -17,8 +19,8 @@ class AutoClassesHook(importlib.abc.MetaPathFinder):
     """
     Calls `register` once the Auto classes of transformers are imported; nobody can look for GPTFace in them before.
 
-    Not at once, but behind the outermost import of a module of either package: to register, models are imported, and these need
-    modules that may be half executed at that moment.
+    Not at once, but behind the outermost import of a module of either package: to register, models are imported, and
+    these need modules that may be half executed at that moment.
 
     Args:
         register: makes the Auto classes and `pipeline` know GPTFace.

@@ -1,8 +1,9 @@
-"""How many files a prompt passes on its way to the picture: python lab/trace_prompt.py "smiling" [--photo FILE] [--model DIR].
+"""How many files a prompt passes on its way to the picture: python lab/trace_prompt.py "smiling" [--photo FILE]
+[--model DIR].
 
-One edit runs under `sys.setprofile`. A function counts once, however often it is called, and what it defines within itself is part of
-it. A move is a call out of one of our files into another, and counts once for each two files; what transformers or torch call in
-between is passed over.
+One edit runs under `sys.setprofile`. A function counts once, however often it is called, and what it defines within
+itself is part of it. A move is a call out of one of our files into another, and counts once for each two files; what
+transformers or torch call in between is passed over.
 """
 
 import argparse
@@ -50,7 +51,10 @@ class Trace:
 
 
 def own_function(frame: FrameType) -> Function | None:
-    """File in the checkout and name of a frame's function; None of modules of others, of this one and of bodies of modules."""
+    """
+    File in the checkout and name of a frame's function; None of modules of others, of this one and of bodies of
+    modules.
+    """
     path = Path(frame.f_code.co_filename)
     if path == Path(__file__).resolve() or not path.is_relative_to(ROOT) or frame.f_code.co_name == "<module>":
         return None

@@ -13,8 +13,8 @@ from .configuration_gptface import DEFAULT_READER, GPTFaceConfig
 
 class GPTFaceLMHead(nn.Module):
     """
-    States → logits over words or over codes: linear, activation, norm (these three unless `lm_head_transform` is off), then
-    each modality's vectors and bias.
+    States → logits over words or over codes: linear, activation, norm (these three unless `lm_head_transform` is off),
+    then each modality's vectors and bias.
     """
 
     def __init__(self, config: GPTFaceConfig):
@@ -40,7 +40,10 @@ class GPTFaceLMHead(nn.Module):
         return self.text_decoder(self.transform(states))
 
     def image(self, states: torch.Tensor, code_table: torch.Tensor, plan: bool = False) -> torch.Tensor:
-        """States […, H] → logits over codes […, K], or over those of the plan; a tied head reads the vectors of the codes [K, H]."""
+        """
+        States […, H] → logits over codes […, K], or over those of the plan; a tied head reads the vectors of the codes
+        [K, H].
+        """
         states = self.transform(states)
         if plan:
             return nn.functional.linear(states, code_table, self.plan_bias)
@@ -53,8 +56,8 @@ class MatchHead(nn.Module, ABC):
     """
     Does a caption describe a picture? Two logits, class 1 = it does.
 
-    `reads_pairs` says what the transformer reads for the head: caption and picture as one sequence, whose `[CLS]` the head looks
-    at; or each by itself, so that one reading of a picture serves many captions.
+    `reads_pairs` says what the transformer reads for the head: caption and picture as one sequence, whose `[CLS]` the
+    head looks at; or each by itself, so that one reading of a picture serves many captions.
     """
 
     reads_pairs: ClassVar[bool]
@@ -76,7 +79,8 @@ class MatchHead(nn.Module, ABC):
         self, states: torch.Tensor, words: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
-        States of the cells of B pictures [B, N, H] and of P captions [P, T, H] → logits [B, P, 2] of each picture with each caption.
+        States of the cells of B pictures [B, N, H] and of P captions [P, T, H] → logits [B, P, 2] of each picture with
+        each caption.
 
         Raises:
             ValueError: a head that reads pairs: it would have to read B·P of them.
@@ -118,8 +122,8 @@ class GPTFaceCrossReading(nn.Module):
 
     def compare(self, readers: torch.Tensor, read: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """
-        Normalised vectors [B, Q, H] that look at others [B, R, H], those where `mask` [B, R] is 1 → [B, Q, H]. Readers that are the
-        same for all of the batch may be [1, Q, H].
+        Normalised vectors [B, Q, H] that look at others [B, R, H], those where `mask` [B, R] is 1 → [B, Q, H]. Readers
+        that are the same for all of the batch may be [1, Q, H].
         """
         query, key, value = (
             states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -136,10 +140,12 @@ class GPTFaceCrossReading(nn.Module):
 
 class GPTFaceCrossMatchHead(GPTFaceCrossReading, MatchHead):
     """
-    Each word looks at the cells and says how well what it finds fits; the sum over the words is the log-odds of a match.
+    Each word looks at the cells and says how well what it finds fits; the sum over the words is the log-odds of a
+    match.
 
-    Caption and picture are read apart (late interaction, as ColBERT, Khattab and Zaharia 2020), so that a batch of pictures can
-    be compared with many captions for the price of a few words: a pair at a time, few pairs teach nothing.
+    Caption and picture are read apart (late interaction, as ColBERT, Khattab and Zaharia 2020), so that a batch of
+    pictures can be compared with many captions for the price of a few words: a pair at a time, few pairs teach
+    nothing.
     """
 
     reads_pairs = False
@@ -191,8 +197,8 @@ class GPTFaceCaptionReader(GPTFaceCrossReading):
     """
     Each cell looks at the words of the caption, read apart from the picture, before its code is predicted.
 
-    Among 256 cells a few words are hardly heard: through the layers alone the loss of the codes came out the same under a true
-    caption and a false one. This is the short way. It begins as no change.
+    Among 256 cells a few words are hardly heard: through the layers alone the loss of the codes came out the same
+    under a true caption and a false one. This is the short way. It begins as no change.
     """
 
     def __init__(self, config: GPTFaceConfig):
@@ -228,7 +234,8 @@ class GPTFaceAttentionClassifier(GPTFaceClassifier):
     """
     One query a label attends over the image states; its pooled state gives the label's logit.
 
-    A label looks at its own place (glasses at the eyes, a beard at the chin), which a mean over all cells would dilute.
+    A label looks at its own place (glasses at the eyes, a beard at the chin), which a mean over all cells would
+    dilute.
     """
 
     def __init__(self, config: GPTFaceConfig, name: str):
@@ -249,8 +256,9 @@ class GPTFaceConvolutionClassifier(GPTFaceClassifier):
     """
     Convolutions over the grid of cells, on their states and, beside these, on the vectors that the cells were read as.
 
-    An expression is told by shapes of a few cells, which pooling single cells loses and which the states, made to predict masked
-    codes, hold less sharply than the codes themselves. It has some 300,000 parameters: for labels with thousands of faces.
+    An expression is told by shapes of a few cells, which pooling single cells loses and which the states, made to
+    predict masked codes, hold less sharply than the codes themselves. It has some 300,000 parameters: for labels with
+    thousands of faces.
     """
 
     def __init__(self, config: GPTFaceConfig, name: str, channels: int = 64):

@@ -19,7 +19,10 @@ class PointwiseConvolution(nn.Conv2d):
 
 
 class Quantizer(nn.Module, ABC):
-    """Latents [B, C, h, w] → quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents."""
+    """
+    Latents [B, C, h, w] → quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to
+    latents.
+    """
 
     down: PointwiseConvolution
     up: PointwiseConvolution
@@ -49,8 +52,8 @@ class Quantizer(nn.Module, ABC):
 
     def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
         """
-        Loss terms by name, besides those of the pixels, for latents [B, C, h, w] and the codes [B, h, w] that they were given;
-        none unless a quantizer has its own.
+        Loss terms by name, besides those of the pixels, for latents [B, C, h, w] and the codes [B, h, w] that they
+        were given; none unless a quantizer has its own.
         """
         return {}
 
@@ -59,8 +62,8 @@ class FiniteScalarQuantizer(Quantizer):
     """
     Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505) between 1×1 convolutions.
 
-    Dimension j is squashed to `levels[j]` values and rounded to integers q_j; code = Σ_j (q_j + L_j//2)·∏_{i<j} L_i. The
-    integers divided by L_j//2 go through `up`. Gradients pass the rounding straight through.
+    Dimension j is squashed to `levels[j]` values and rounded to integers q_j; code = Σ_j (q_j + L_j//2)·∏_{i<j} L_i.
+    The integers divided by L_j//2 go through `up`. Gradients pass the rounding straight through.
     """
 
     def __init__(self, levels: Sequence[int], latent_channels: int):
@@ -158,7 +161,10 @@ class CodebookQuantizer(Quantizer):
         return self.up(self.codebook(codes).movedim(-1, 1))
 
     def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`commitment_loss` draws latents to their vectors, `codebook_loss` vectors to their latents (mean squared distances)."""
+        """
+        `commitment_loss` draws latents to their vectors, `codebook_loss` vectors to their latents (mean squared
+        distances).
+        """
         vectors, chosen = self.down(latents).movedim(1, -1), self.codebook(codes)
         return {
             "commitment_loss": nn.functional.mse_loss(vectors, chosen.detach()),
@@ -170,8 +176,8 @@ class GumbelQuantizer(CodebookQuantizer):
     """
     Learned codebook whose codes a linear classifier picks (Jang et al. 2017, as in taming-transformers' `GumbelVQ`).
 
-    `proj` scores the codes; the likeliest one is taken, without the Gumbel noise of taming's training, so that encoding is
-    repeatable. Gradients pass straight through to the softmax.
+    `proj` scores the codes; the likeliest one is taken, without the Gumbel noise of taming's training, so that
+    encoding is repeatable. Gradients pass straight through to the softmax.
     """
 
     def __init__(self, codebook_size: int, codebook_dim: int, latent_channels: int):

@@ -1,7 +1,7 @@
 """The base of the task models: the transformer with all of its heads.
 
-Every task model holds all heads (they are small), so that one folder serves every class and saving one keeps the others. The
-parts that a class does not train are frozen.
+Every task model holds all heads (they are small), so that one folder serves every class and saving one keeps the
+others. The parts that a class does not train are frozen.
 """
 
 from typing import Any, ClassVar
@@ -67,8 +67,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
 
     def freeze_unused_parts(self) -> None:
         """
-        Freezes the image tokenizer, the face parser and the heads that this class does not train: they get no gradient from its
-        loss.
+        Freezes the image tokenizer, the face parser and the heads that this class does not train: they get no gradient
+        from its loss.
         """
         self.image_tokenizer.requires_grad_(False)
         if self.gptface.pixel_reader is not None:
@@ -121,7 +121,9 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """States [B, T, H] of captions that are read apart from any picture; without words those of the empty caption."""
+        """
+        States [B, T, H] of captions that are read apart from any picture; without words those of the empty caption.
+        """
         if input_ids is None and inputs_embeds is None:
             input_ids = self.gptface.empty_caption(batch)
         return self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds).last_hidden_state
@@ -134,8 +136,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         **inputs: Any,
     ) -> tuple[torch.Tensor, GPTFaceModelOutput]:
         """
-        Caption and picture (see [`GPTFaceModel.forward`]) → logits [B, 2], class 1 = they match, and the model's output: that of
-        the pair, or of the picture where the head has the two read apart.
+        Caption and picture (see [`GPTFaceModel.forward`]) → logits [B, 2], class 1 = they match, and the model's
+        output: that of the pair, or of the picture where the head has the two read apart.
         """
         if self.match_head.reads_pairs:
             # the state of [CLS] and no other
@@ -157,8 +159,9 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         **inputs: Any,
     ) -> GPTFaceModelOutput:
         """
-        Pixels [B, 3, H, W] or codes [B, N], and other inputs of [`GPTFaceModel.forward`] → what the transformer makes of them for a
-        head: the input that the head was trained on is read, the codes of the pixels or the pixels themselves.
+        Pixels [B, 3, H, W] or codes [B, N], and other inputs of [`GPTFaceModel.forward`] → what the transformer makes
+        of them for a head: the input that the head was trained on is read, the codes of the pixels or the pixels
+        themselves.
 
         Raises:
             ValueError: codes for a head that reads pixels.
@@ -175,8 +178,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """
-        Loss of a head by its problem type; labels that are negative or NaN do not count (in a regression only NaN: there are
-        negative values).
+        Loss of a head by its problem type; labels that are negative or NaN do not count (in a regression only NaN:
+        there are negative values).
         """
         problem_type = self.config.heads[head]["problem_type"]
         if problem_type == "single_label_classification":

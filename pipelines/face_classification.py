@@ -1,4 +1,6 @@
-"""`pipeline("face-classification")`, and by its heads `pipeline("face-attribute-classification")` and `pipeline("facial-expression")`."""
+"""`pipeline("face-classification")`, and by its heads `pipeline("face-attribute-classification")` and
+`pipeline("facial-expression")`.
+"""
 
 from typing import Any
 
@@ -75,13 +77,13 @@ class FaceClassificationPipeline(FacePipeline):
         face: Any = "largest",
     ) -> list[Any]:
         """
-        For each face a list of {"label", "score"} (and "box" where it was detected), best first; with `face="all"` a list
-        of such lists. Scores are calibrated by the head's temperature.
+        For each face a list of {"label", "score"} (and "box" where it was detected), best first; with `face="all"` a
+        list of such lists. Scores are calibrated by the head's temperature.
 
         Args:
             top_k: at most so many labels, the best; all by default.
-            threshold: labels with at least this score; `"auto"`: at least the label's own threshold, which fine-tuning chose
-                (0.5 where it did not); None: all.
+            threshold: labels with at least this score; `"auto"`: at least the label's own threshold, which fine-tuning
+                chose (0.5 where it did not); None: all.
 
         Raises:
             ValueError: `"auto"` where the labels exclude each other: the best one is the answer (`top_k=1`).

@@ -32,7 +32,8 @@ class TextToFacePipeline(PictureGeneration):
         prompt: what the face should be: a string, a list of strings, a stream of them or of rows `{"prompt": …}`.
         negative_prompt: what to move away from, one or one for each prompt; acts through `guidance_scale`.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
-        seed or generator: the same seed gives the same picture; a list of generators has one for each candidate of each prompt.
+        seed or generator: the same seed gives the same picture; a list of generators has one for each candidate of
+            each prompt.
         num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
         guidance_scale: classifier-free guidance, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
@@ -40,8 +41,8 @@ class TextToFacePipeline(PictureGeneration):
         callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
         batch_size: prompts that go through the model at once.
 
-    Returns for one prompt a list of dicts, best first, whose pictures are its `.images`: `image` (the model's size), `match_score`,
-    `guidance_kl`, `seed`; for a list of prompts a list of lists.
+    Returns for one prompt a list of dicts, best first, whose pictures are its `.images`: `image` (the model's size),
+    `match_score`, `guidance_kl`, `seed`; for a list of prompts a list of lists.
     """
 
     input_name = "prompt"

@@ -1,4 +1,6 @@
-"""Edited and generated pictures say so: what made them, as fields of the IPTC Photo Metadata Standard 2025.1 in an XMP packet."""
+"""Edited and generated pictures say so: what made them, as fields of the IPTC Photo Metadata Standard 2025.1 in an XMP
+packet.
+"""
 
 import hashlib
 import os
@@ -43,8 +45,8 @@ def describe(model: Any, prompt: str, source_type: str) -> dict[str, Any]:
     What makes a picture; [`mark`] adds the seed.
 
     Args:
-        model: a GPTFace model. Its Hub name, or the name of its folder (without the path, which is nobody's business), and the
-            hash of its weights (as fp16) go into the record.
+        model: a GPTFace model. Its Hub name, or the name of its folder (without the path, which is nobody's business),
+            and the hash of its weights (as fp16) go into the record.
         source_type: [`EDITED`] or [`GENERATED`].
     """
     name = str(model.name_or_path or "")
@@ -91,7 +93,8 @@ def weights_hash(model: Any) -> str:
     """
     Of the fp16 values, so that a checkpoint has one hash whatever the dtype it was opened in.
 
-    It is computed once, and again where weights are others than they were. Their norms tell that, at a fraction of the time.
+    It is computed once, and again where weights are others than they were. Their norms tell that, at a fraction of the
+    time.
     """
     state = sorted(model.state_dict().items())
     floats = [tensor.detach() for _, tensor in state if tensor.is_floating_point()]

@@ -1,4 +1,6 @@
-"""Fine-tuning of a classification head, with as much of the transformer as wanted, on labelled faces: `gptface finetune`."""
+"""Fine-tuning of a classification head, with as much of the transformer as wanted, on labelled faces: `gptface
+finetune`.
+"""
 
 import logging
 from dataclasses import dataclass, field
@@ -50,27 +52,29 @@ class FineTuningConfig(Recipe):
         output_dir: where checkpoints, codes and the final model go.
         train: parquet files with an `image` column, tars, folders with a subfolder a class (see
             [`~gptface.data.sources.read_samples`]), or (without augmentation) folders that `gptface encode` wrote.
-        labels: 0/1 columns (independent labels) or the column of the class; by default those of the checkpoint's head where the
-            data have them, else all 0/1 columns, or the class column that is there. A head that the checkpoint does not have
-            gets independent labels by a list of columns, and classes by one column or none.
+        labels: 0/1 columns (independent labels) or the column of the class; by default those of the checkpoint's head
+            where the data have them, else all 0/1 columns, or the class column that is there. A head that the
+            checkpoint does not have gets independent labels by a list of columns, and classes by one column or none.
         start_from: folder or Hub name of the checkpoint to start from; the embedded one by default.
         layout: of the pictures, as in `gptface encode`; guessed from their size by default.
         leave_out_every: n never trains on the rows whose number in their file is a multiple of n.
-        holdout: share of the people (rows where the data name none) that is not trained on, for temperature and thresholds.
+        holdout: share of the people (rows where the data name none) that is not trained on, for temperature and
+            thresholds.
         threshold_balance: see [`choose_thresholds`].
-        reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head for these labels is, and
-            `"attention"` for others.
-        input: what a head reads, `"codes"` or `"pixels"`; by default pixels where the checkpoint has a pixel reader. The other heads
-            that read pixels read them by the same reader: their weights stay, what they are given changes with it.
-        freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all but the
-            head and, where it reads pixels, the pixel reader). By default the backbone of a head that reads pixels, so that editing
-            and matching stay as they are, and nothing for codes.
+        reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head for these
+            labels is, and `"attention"` for others.
+        input: what a head reads, `"codes"` or `"pixels"`; by default pixels where the checkpoint has a pixel reader.
+            The other heads that read pixels read them by the same reader: their weights stay, what they are given
+            changes with it.
+        freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all
+            but the head and, where it reads pixels, the pixel reader). By default the backbone of a head that reads
+            pixels, so that editing and matching stay as they are, and nothing for codes.
         layer_decay: the learning rate of a layer is this to the power of its distance from the head.
         loss: fields of [`ClassificationLoss`].
         mixup: α of the Beta distribution by which two faces and their labels are mixed (Zhang et al. 2018); 0 = off.
-        augmentation: fields of [`FaceAugmentation`] ({} = its defaults): pictures are changed and encoded in every step. None:
-            they are as they are; for a head that reads codes they are encoded once, with their mirror images, which is many times
-            faster on a CPU.
+        augmentation: fields of [`FaceAugmentation`] ({} = its defaults): pictures are changed and encoded in every
+            step. None: they are as they are; for a head that reads codes they are encoded once, with their mirror
+            images, which is many times faster on a CPU.
         arguments: `TrainingArguments` by name.
     """
 
@@ -130,11 +134,11 @@ class RowDataset(EpochDataset):
 @dataclass
 class FineTuningCollator:
     """
-    Rows and epoch → `pixel_values` [B, 3, H, W] or `image_codes` [B, N], `labels`, and with mixup `mix` [B]: how much of a face
-    is its own, the rest is the next one's in the batch.
+    Rows and epoch → `pixel_values` [B, 3, H, W] or `image_codes` [B, N], `labels`, and with mixup `mix` [B]: how much
+    of a face is its own, the rest is the next one's in the batch.
 
-    What is random derives from (seed, epoch, row): workers and resumed runs draw the same. Rows whose picture cannot be read
-    are left out of the batch.
+    What is random derives from (seed, epoch, row): workers and resumed runs draw the same. Rows whose picture cannot
+    be read are left out of the batch.
     """
 
     data: ClassificationData
@@ -232,7 +236,9 @@ def mixed_faces(
 
 
 def distance_from_head(name: str, layers: int) -> int:
-    """Layers between a parameter and the head: 0 for the head and the last norm, `layers` + 1 for what reads the picture."""
+    """
+    Layers between a parameter and the head: 0 for the head and the last norm, `layers` + 1 for what reads the picture.
+    """
     if name.startswith("gptface.layers."):
         return layers - int(name.split(".")[2])
     if name.startswith("gptface.pixel_reader.adapters."):
@@ -241,7 +247,9 @@ def distance_from_head(name: str, layers: int) -> int:
 
 
 def freeze_parameters(model: GPTFaceForImageClassification, freeze: str | int | None) -> None:
-    """Freezes parts of the transformer; see [`FineTuningConfig`]. Raises `ValueError` for more layers than there are."""
+    """
+    Freezes parts of the transformer; see [`FineTuningConfig`]. Raises `ValueError` for more layers than there are.
+    """
     layers = model.gptface.layers
     reads_pixels = model.config.reads_pixels(model.head_name)
     if freeze is None:
@@ -262,7 +270,8 @@ def prepare_model(
     name: str, config: FineTuningConfig, seed: int
 ) -> tuple[GPTFaceForImageClassification, ClassificationData, GPTFaceProcessor]:
     """
-    The checkpoint with the head `name` for the labels of the data (its own where they are the same), the data, the processor.
+    The checkpoint with the head `name` for the labels of the data (its own where they are the same), the data, the
+    processor.
     """
     source = config.start_from or DEFAULT_CHECKPOINT
     known = GPTFaceConfig.from_pretrained(source).heads.get(name)
@@ -307,7 +316,9 @@ def calibrate(
     threshold_balance: float,
     batch_size: int = 32,
 ) -> None:
-    """Puts the thresholds that suit the data, and a temperature fitted on rows that were not trained on, into the head."""
+    """
+    Puts the thresholds that suit the data, and a temperature fitted on rows that were not trained on, into the head.
+    """
     head = model.config.heads[model.head_name]
     if len(held_out):
         logits, held_out = face_logits(model, data, held_out, batch_size)
@@ -319,8 +330,8 @@ def calibrate(
 
 def finetune(name: str, config: FineTuningConfig) -> Path:
     """
-    Fine-tunes the head `name` ("attributes", "expression", another one of the checkpoint or a new one) by a recipe and returns the
-    folder of the result.
+    Fine-tunes the head `name` ("attributes", "expression", another one of the checkpoint or a new one) by a recipe and
+    returns the folder of the result.
 
     It resumes from the last checkpoint in `output_dir`. The other heads stay as they are.
 

@@ -1,4 +1,6 @@
-"""What an image tokenizer's training starts from: nothing, an autoencoder, or an older tokenizer with another quantizer."""
+"""What an image tokenizer's training starts from: nothing, an autoencoder, or an older tokenizer with another
+quantizer.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,8 +41,8 @@ def initial_image_tokenizer(
     The tokenizer that training starts from.
 
     Args:
-        init: folder of an image tokenizer or a whole model; or the safetensors files of an encoder and a decoder of the
-            compact backbone; or nothing for random weights around a quantizer that fits them.
+        init: folder of an image tokenizer or a whole model; or the safetensors files of an encoder and a decoder of
+            the compact backbone; or nothing for random weights around a quantizer that fits them.
         fields: of [`GPTFaceImageTokenizerConfig`]; those that replace the config's of the folder.
         pixels: training pictures [B, 3, H, W] in [-1, 1], from which a new quantizer, or what is new in it, is set.
 
@@ -103,8 +105,9 @@ def rows_of(latents: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def adapt_quantizer(tokenizer: GPTFaceImageTokenizer, source: GPTFaceImageTokenizer, pixels: torch.Tensor) -> None:
     """
-    Sets the new tokenizer's quantizer so that it says what the source's says. FSQ dimensions are kept, rescaled to their new
-    levels, and what they leave over gives further dimensions; another kind of quantizer is fitted to the latents anew.
+    Sets the new tokenizer's quantizer so that it says what the source's says. FSQ dimensions are kept, rescaled to
+    their new levels, and what they leave over gives further dimensions; another kind of quantizer is fitted to the
+    latents anew.
     """
     new, old = tokenizer.quantizer, source.quantizer
     shapes = [{key: tensor.shape for key, tensor in part.state_dict().items()} for part in (new, old)]
@@ -133,7 +136,9 @@ def adapt_quantizer(tokenizer: GPTFaceImageTokenizer, source: GPTFaceImageTokeni
 
 @torch.no_grad()
 def fit_quantizer(quantizer: Quantizer, latents: torch.Tensor) -> None:
-    """Sets a quantizer's 1×1 convolutions by the principal components of the latents [B, C, h, w] that it will quantize."""
+    """
+    Sets a quantizer's 1×1 convolutions by the principal components of the latents [B, C, h, w] that it will quantize.
+    """
     if isinstance(quantizer, FiniteScalarQuantizer):
         quantizer.up.bias.copy_(rows_of(latents).mean(0))
         _add_dimensions(quantizer, latents, 0)
@@ -147,7 +152,9 @@ def fit_quantizer(quantizer: Quantizer, latents: torch.Tensor) -> None:
 
 
 def principal_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """Vectors [N, C] → unit directions of most variance [C, count], the strongest first; zeros where `count` is above C."""
+    """
+    Vectors [N, C] → unit directions of most variance [C, count], the strongest first; zeros where `count` is above C.
+    """
     centred = rows - rows.mean(0)
     directions = torch.linalg.eigh(centred.t() @ centred / len(rows))[1].flip(1)[:, :count]
     return nn.functional.pad(directions, (0, count - directions.shape[1]))
@@ -179,7 +186,9 @@ def _values(quantizer: FiniteScalarQuantizer, latents: torch.Tensor) -> torch.Te
 
 
 def _line(given: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slope and offset of the least-squares line from `given` [N] to `wanted` [N]; the offset alone where all are equal."""
+    """
+    Slope and offset of the least-squares line from `given` [N] to `wanted` [N]; the offset alone where all are equal.
+    """
     variance = given.var().clamp(min=1e-12)
     slope = ((given - given.mean()) * (wanted - wanted.mean())).mean() / variance
     return slope, wanted.mean() - slope * given.mean()

@@ -20,7 +20,8 @@ from .codebook import CodebookConfig, CodebookUpdater, latent_vectors
 from .discriminator import DiscriminatorConfig, PatchDiscriminator, adaptive_weight, hinge_loss, last_convolution
 from .weight_average import WeightAverage
 
-# What a checkpoint holds besides the Trainer's files: discriminator, its optimizer, averages of the codebook and of the weights.
+# What a checkpoint holds besides the Trainer's files: discriminator, its optimizer, averages of the codebook and of
+# the weights.
 EXTRA_STATE = "tokenizer_training.pt"
 FIGURES = ("psnr", "lpips", "l1")
 
@@ -36,7 +37,8 @@ class ImageTokenizerTrainer(Trainer):
         lpips_weight: factor of the perceptual distance in the loss.
         codebook: how a learned codebook is trained.
         discriminator: settings of the discriminator, none = without one.
-        weight_average: decay of the average of the weights that is evaluated and kept, see [`WeightAverage`]; none = the weights.
+        weight_average: decay of the average of the weights that is evaluated and kept, see [`WeightAverage`]; none =
+            the weights.
         extra_state: what a checkpoint holds in `EXTRA_STATE`, to resume.
     """
 
@@ -181,7 +183,9 @@ class ImageTokenizerTrainer(Trainer):
         return self.average.in_place(self.accelerator.unwrap_model(self.model))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Figures of each picture [B, 3] in the order of `FIGURES` in place of logits, its codes in place of labels."""
+        """
+        Figures of each picture [B, 3] in the order of `FIGURES` in place of logits, its codes in place of labels.
+        """
         with torch.no_grad():
             inputs = self._prepare_inputs(inputs)
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)

@@ -16,8 +16,8 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """
     Matrices [B, M, N] → about their nearest semi-orthogonal ones, in fp32, by a Newton-Schulz iteration.
 
-    It works in bfloat16, as `torch.optim.Muon` does, where the hardware multiplies such matrices, and in fp32 elsewhere: CPUs
-    without the instructions emulate them hundreds of times more slowly.
+    It works in bfloat16, as `torch.optim.Muon` does, where the hardware multiplies such matrices, and in fp32
+    elsewhere: CPUs without the instructions emulate them hundreds of times more slowly.
     """
     a, b, c = NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
@@ -43,8 +43,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """
     Momentum orthogonalised by [`orthogonalize`] for groups with `muon=True`, AdamW for the others.
 
-    A Muon update is scaled by 0.2·sqrt(max(M, N)), so that it has about the RMS of an AdamW update and both share learning
-    rate and weight decay (Liu et al. 2025, arXiv 2502.16982).
+    A Muon update is scaled by 0.2·sqrt(max(M, N)), so that it has about the RMS of an AdamW update and both share
+    learning rate and weight decay (Liu et al. 2025, arXiv 2502.16982).
 
     One optimizer of torch's for each half would be two for schedulers, checkpoints and the Trainer to look after; and
     `torch.optim.Muon` multiplies one matrix at a time, and in bfloat16 everywhere.
@@ -145,8 +145,8 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """
-    Trained parameters in three groups: matrices of the transformer's layers (Muon), other matrices and filters (AdamW with
-    decay), embeddings, norms and biases (AdamW without).
+    Trained parameters in three groups: matrices of the transformer's layers (Muon), other matrices and filters (AdamW
+    with decay), embeddings, norms and biases (AdamW without).
     """
     layer_matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():

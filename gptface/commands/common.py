@@ -35,7 +35,9 @@ def face_index(value: str) -> str | int:
 
 
 def report_error(photo: str, result: Any, as_json: bool) -> bool:
-    """Prints the error that a pipeline put in the place of a photo's result, if it is one: a JSON line, or one on stderr."""
+    """
+    Prints the error that a pipeline put in the place of a photo's result, if it is one: a JSON line, or one on stderr.
+    """
     error = result.get("error") if isinstance(result, dict) else None
     if error is None:
         return False

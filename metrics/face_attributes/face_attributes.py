@@ -1,4 +1,6 @@
-"""Face attributes, several independent labels a face: accuracy, balanced accuracy, F1, average precision, calibration, groups."""
+"""Face attributes, several independent labels a face: accuracy, balanced accuracy, F1, average precision, calibration,
+groups.
+"""
 
 import datasets
 import evaluate

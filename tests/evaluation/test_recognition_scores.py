@@ -1,4 +1,6 @@
-"""Figures of recognition against scikit-learn and cases made by hand; temperatures and thresholds that do what they promise."""
+"""Figures of recognition against scikit-learn and cases made by hand; temperatures and thresholds that do what they
+promise.
+"""
 
 import numpy as np
 import pytest

@@ -254,7 +254,10 @@ def test_links_are_not_exported(tiny_checkpoint, tmp_path, name):
 
 
 def test_configurations_tell_of_the_network_alone(tiny_checkpoint, tmp_path):
-    """Folders and names of a machine, or how somebody ran the network there, are nobody's business, and stop others from opening it."""
+    """
+    Folders and names of a machine, or how somebody ran the network there, are nobody's business, and stop others from
+    opening it.
+    """
     source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
     private = {
         "_name_or_path": "/home/somebody/secret",

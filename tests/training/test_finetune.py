@@ -101,7 +101,8 @@ def test_a_recipe_says_what_a_fresh_head_is(recipe, expressions, tmp_path):
     model = GPTFaceForFacialExpression.from_pretrained(folder)
     assert model.config.heads["expression"]["reader"] == "convolution"
     assert model.config.heads["expression"]["trained"] and hasattr(model.classifiers["expression"], "blocks")
-    # labels of their own with a few faces do not inherit its hundreds of thousands of parameters, the same labels go on
+    # labels of their own with a few faces do not inherit its hundreds of thousands of parameters, the same labels go
+    # on
     moods = {"mood": [("calm", "loud")[row % 2] for row in range(ROWS)]}
     others = write(tmp_path / "moods.parquet", moods, size=48, mode="L")
     for data, labels, expected in ((expressions, None, "convolution"), (others, "mood", "attention")):
@@ -286,7 +287,9 @@ def test_class_label_columns_are_read_by_name(tmp_path):
 
 
 def test_classes_from_subfolders_and_from_their_codes(tmp_path, tiny_checkpoint):
-    """Who has sorted photos into folders can fine-tune on them; a damaged first one must not decide how all of them lie."""
+    """
+    Who has sorted photos into folders can fine-tune on them; a damaged first one must not decide how all of them lie.
+    """
     for row in range(4):
         folder = tmp_path / "faces" / ("calm", "loud")[row % 2]
         folder.mkdir(parents=True, exist_ok=True)
