@@ -63,7 +63,7 @@ from gptface.cli import main
 try:
     main({arguments!r})
 except SystemExit:
-    print("loaded", [name for name in ("torch", "transformers", "numpy") if name in sys.modules])
+    print("loaded", [name for name in ("torch", "transformers", "PIL") if name in sys.modules])
 """
     assert run_here(code).endswith("loaded []")
 
