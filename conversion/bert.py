@@ -1,4 +1,6 @@
-"""A BERT-shaped encoder (Devlin et al. 2018, arXiv 1810.04805) as the start of a GPTFace model: transformer and vocabulary."""
+"""A BERT-shaped encoder (Devlin et al. 2018, arXiv 1810.04805) as the start of a GPTFace model: transformer and
+vocabulary.
+"""
 
 import json
 import string
@@ -42,7 +44,8 @@ BERT_SETTINGS = [
     "type_vocab_size",
     "max_position_embeddings",
 ]
-# Letters, digits and signs, at the start of a word and within one: with these a word outside the list can still be spelled.
+# Letters, digits and signs, at the start of a word and within one: with these a word outside the list can still be
+# spelled.
 SPELLING = {
     prefix + sign for sign in string.ascii_lowercase + string.digits + string.punctuation for prefix in ("", "##")
 }
@@ -66,14 +69,14 @@ def convert_bert(
     max_text_length: int = 64,
 ) -> ConversionReport:
     """
-    Writes the GPTFace folder `output`, ready for pre-training: on text alone it gives the encoder's states; code vectors, image
-    positions and the heads that the encoder has not start fresh.
+    Writes the GPTFace folder `output`, ready for pre-training: on text alone it gives the encoder's states; code
+    vectors, image positions and the heads that the encoder has not start fresh.
 
     Args:
         encoder: folder of a BERT-shaped encoder with its lower-cased WordPiece vocabulary.
         image_tokenizer: folder of a GPTFace image tokenizer, or of a model whose image tokenizer is taken.
-        words: keeps of the vocabulary only what these words and phrases need, letters, digits and signs, and the special
-            tokens; the whole vocabulary where it is not given.
+        words: keeps of the vocabulary only what these words and phrases need, letters, digits and signs, and the
+            special tokens; the whole vocabulary where it is not given.
         max_text_length: most text tokens; at most the encoder's positions.
 
     Raises:
@@ -177,7 +180,8 @@ def read_wordpiece_vocabulary(folder: str | Path) -> dict[str, int]:
 
 def pruned_vocabulary(vocabulary: dict[str, int], words: Iterable[str]) -> dict[str, int]:
     """
-    The entries that `words` need, with their ids in `vocabulary`. A word in the list is split as before; any other can be spelled.
+    The entries that `words` need, with their ids in `vocabulary`. A word in the list is split as before; any other can
+    be spelled.
 
     Raises:
         ConversionError: lists words that the vocabulary cannot write.

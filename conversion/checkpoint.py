@@ -25,8 +25,8 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 def read_state_dict(path: str | Path) -> StateDict:
     """
-    Tensors by name out of a `torch.save` or safetensors file; a Lightning checkpoint's `state_dict` is unwrapped. The tensors
-    are mapped from the file, not read into memory, unless it is in torch's old format.
+    Tensors by name out of a `torch.save` or safetensors file; a Lightning checkpoint's `state_dict` is unwrapped. The
+    tensors are mapped from the file, not read into memory, unless it is in torch's old format.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -97,7 +97,8 @@ def read_model_folder(folder: str | Path) -> StateDict:
 
 def weight_files(folder: Path) -> list[str]:
     """
-    Names of the safetensors files that transformers would open in a folder, whether they are there or not: one, or those of an index.
+    Names of the safetensors files that transformers would open in a folder, whether they are there or not: one, or
+    those of an index.
 
     Raises:
         ValueError: the index is none, or names other files than safetensors beside it.

@@ -14,8 +14,8 @@ from .links import Link, Plan, Tensors, same
 from .model_folder import image_tokenizer_shapes, module_shapes, read_image_tokenizer
 from .report import ConversionError, ConversionReport
 
-# The vectors of a GumbelVQ's codebook are shrunk beside the classifier's, so that they cost the distances no precision; a power
-# of two is exact.
+# The vectors of a GumbelVQ's codebook are shrunk beside the classifier's, so that they cost the distances no
+# precision; a power of two is exact.
 SHRINK = 2.0**-8
 
 
@@ -88,8 +88,8 @@ def _gumbel_links(width: int) -> list[Link]:
     A classifier argmax_c w_c·z + b_c over codes with vectors e_c, written as a nearest-neighbour codebook.
 
     The codebook holds (w_c, r_c, e_c) and the latents become (z, 0, 0). Their squared distance is
-    ‖z‖² − 2 w_c·z + ‖w_c‖² + r_c² + ‖e_c‖², so with r_c² = R − 2 b_c − ‖w_c‖² − ‖e_c‖² it is smallest where the classifier is
-    largest; R is the least constant that keeps every r_c² ≥ 0. The decoder reads e_c alone.
+    ‖z‖² − 2 w_c·z + ‖w_c‖² + r_c² + ‖e_c‖², so with r_c² = R − 2 b_c − ‖w_c‖² − ‖e_c‖² it is smallest where the
+    classifier is largest; R is the least constant that keeps every r_c² ≥ 0. The decoder reads e_c alone.
     """
     fill = width + 1
 

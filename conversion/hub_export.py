@@ -7,13 +7,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import gptface
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.pipelines.task_registry import AUTO_MODELS, PIPELINES
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import SPECIAL_TOKENS, GPTFaceTokenizer
 from gptface.processing.whole_files import whole_folder
-from gptface.registration import AUTO_MODELS, PIPELINES
 
 from .checkpoint import read_json, weight_files
 from .model_folder import read_config
@@ -43,16 +43,16 @@ IMAGE_PROCESSOR_KEYS = frozenset(GPTFaceImageProcessor.valid_kwargs.__annotation
     "image_processor_type"
 }
 #: Top of a checkout, where licences and the card of the embedded checkpoint stand.
-CHECKOUT = Path(gptface.__file__).resolve().parent.parent
+CHECKOUT = Path(DEFAULT_CHECKPOINT).resolve().parent.parent
 
 
 def export_hub(
     source: str | Path, output: str | Path, card: str | Path | None = None, onnx: bool = False
 ) -> list[str]:
     """
-    Writes a repository that `pipeline(task, model=…, trust_remote_code=True)` and the Auto classes open without this package:
-    the checkpoint in the folder `source`, its processor, the code of the package flattened, licences, and the model card as
-    README.md.
+    Writes a repository that `pipeline(task, model=…, trust_remote_code=True)` and the Auto classes open without this
+    package: the checkpoint in the folder `source`, its processor, the code of the package flattened, licences, and the
+    model card as README.md.
 
     Args:
         card: the model card; without it README.md or model_card.md of `source`, else a short one.
@@ -63,8 +63,8 @@ def export_hub(
 
     Raises:
         OSError: a file is missing, or `output` exists and is not empty.
-        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing, is a link, or is not of the
-            configuration. Or where an ONNX file gives other numbers than torch.
+        ConversionError: where `source` holds no complete GPTFace checkpoint; lists what is missing, is a link, or is
+            not of the configuration. Or where an ONNX file gives other numbers than torch.
         ImportError: where `onnx` needs packages that are missing.
     """
     source = Path(source)
@@ -161,7 +161,7 @@ def _known(config: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
 def _card_text(source: Path, card: str | Path | None) -> str:
     if card is not None:
         return Path(card).read_text(encoding="utf-8")
-    for folder in (source, CHECKOUT) if source.resolve() == Path(gptface.DEFAULT_CHECKPOINT).resolve() else (source,):
+    for folder in (source, CHECKOUT) if source.resolve() == Path(DEFAULT_CHECKPOINT).resolve() else (source,):
         for name in ("model_card.md", "README.md"):
             if (folder / name).is_file():
                 refuse_links(folder, (name,))

@@ -32,8 +32,8 @@ def push_folder(
     api: HfApi | None = None,
 ) -> Push:
     """
-    Uploads a folder in one commit, which is all there or not at all; what was uploaded before a connection dropped is not
-    uploaded again. Files whose name starts with a dot stay here, and those on the Hub stay there.
+    Uploads a folder in one commit, which is all there or not at all; what was uploaded before a connection dropped is
+    not uploaded again. Files whose name starts with a dot stay here, and those on the Hub stay there.
 
     Args:
         repository: "user/name"; made where it does not exist.

@@ -22,8 +22,8 @@ class Link:
     """
     Tensors of a source layout and the tensors of a target layout that hold the same numbers.
 
-    `forward` maps the sources to the targets, `backward` the targets to the sources. Both also take meta tensors, which is how
-    the shapes that one side must have follow from the other side.
+    `forward` maps the sources to the targets, `backward` the targets to the sources. Both also take meta tensors,
+    which is how the shapes that one side must have follow from the other side.
     """
 
     sources: tuple[str, ...]

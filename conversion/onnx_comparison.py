@@ -49,10 +49,11 @@ def differences(expected: Outputs, found: Outputs, quantizer: Quantizer | None =
 
 def tied(quantizer: Quantizer, latents: torch.Tensor, codes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """
-    Whether two codes fit the latents equally well, up to `TOLERANCE`: [B, N] of latents [B, C, h, w] and codes [B, N] each.
+    Whether two codes fit the latents equally well, up to `TOLERANCE`: [B, N] of latents [B, C, h, w] and codes [B, N]
+    each.
 
-    FSQ: where their levels differ, they are neighbours and the bounded latent lies on the border of rounding between them.
-    Learned codebooks: their distances, or their scores, are the same.
+    FSQ: where their levels differ, they are neighbours and the bounded latent lies on the border of rounding between
+    them. Learned codebooks: their distances, or their scores, are the same.
     """
     if isinstance(quantizer, FiniteScalarQuantizer):
         bounded = quantizer.integers(latents, rounded=False).flatten(2).movedim(1, -1)

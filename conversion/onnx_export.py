@@ -29,7 +29,8 @@ from .report import ConversionError
 
 logger = logging.getLogger(__name__)
 
-#: Version of the ONNX operators: the one in which the exporter of torch thinks, so that nothing is translated a second time.
+#: Version of the ONNX operators: the one in which the exporter of torch thinks, so that nothing is translated a second
+#: time.
 OPSET = 18
 #: Codes that are compared at least: among fewer, a code that happens to lie between two would weigh too much.
 COMPARED_CODES = 1024
@@ -37,25 +38,26 @@ COMPARED_CODES = 1024
 
 def export_onnx(source: str | Path, output: str | Path) -> list[str]:
     """
-    Writes the image tokenizer in the folder `source` (alone or inside a GPTFace model) and each trained classification head as
-    ONNX files of opset 18 with a free batch axis. Every file is compared with torch on random input, with batches of 1 and more.
+    Writes the image tokenizer in the folder `source` (alone or inside a GPTFace model) and each trained classification
+    head as ONNX files of opset 18 with a free batch axis. Every file is compared with torch on random input, with
+    batches of 1 and more.
 
     - image_tokenizer_encoder.onnx: `pixel_values` [B, 3, H, W] in [-1, 1] → `image_codes` [B, N] (int64) and `latents`
       [B, C, h, w], the continuous ones before the quantizer.
     - image_tokenizer_decoder.onnx: `image_codes` [B, N] → `pixel_values` [B, 3, H, W], clipped to [-1, 1].
-    - HEAD.onnx, such as attributes.onnx: `image_codes` [B, N], or of a head that reads them `pixel_values`, → `logits` [B, L], before
-      temperature and sigmoid or softmax.
+    - HEAD.onnx, such as attributes.onnx: `image_codes` [B, N], or of a head that reads them `pixel_values`, → `logits`
+      [B, L], before temperature and sigmoid or softmax.
 
-    Each file's metadata says how pictures are prepared and to which image tokenizer (by fingerprint) its codes belong; that of
-    a head its labels, problem type, temperature and thresholds. Numbers and lists are written as JSON.
+    Each file's metadata says how pictures are prepared and to which image tokenizer (by fingerprint) its codes belong;
+    that of a head its labels, problem type, temperature and thresholds. Numbers and lists are written as JSON.
 
     Returns:
         The names of the files in `output`, sorted.
 
     Raises:
         OSError: `source` is missing, or `output` exists and is not empty.
-        ConversionError: `source` holds something else or lacks weights, or a file gives other numbers than torch; nothing is
-            left then.
+        ConversionError: `source` holds something else or lacks weights, or a file gives other numbers than torch;
+            nothing is left then.
         ImportError: where onnx, onnxscript or onnxruntime is missing.
     """
     _require_packages()
@@ -115,8 +117,8 @@ class ImageTokenizerDecoder(nn.Module):
 
 class ClassificationHead(nn.Module):
     """
-    Codes [B, N] → logits [B, L]. The vectors of the empty caption and of the codes are constants, so that a file holds neither
-    the vocabulary nor sums that are always the same.
+    Codes [B, N] → logits [B, L]. The vectors of the empty caption and of the codes are constants, so that a file holds
+    neither the vocabulary nor sums that are always the same.
     """
 
     caption: torch.Tensor
@@ -139,7 +141,10 @@ class ClassificationHead(nn.Module):
 
 
 class PixelClassificationHead(nn.Module):
-    """Aligned pixels [B, 3, H, W] in [-1, 1] → logits [B, L], by the pixel reader; the vectors of the empty caption are a constant."""
+    """
+    Aligned pixels [B, 3, H, W] in [-1, 1] → logits [B, L], by the pixel reader; the vectors of the empty caption are a
+    constant.
+    """
 
     caption: torch.Tensor
 

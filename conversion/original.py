@@ -45,8 +45,8 @@ def convert_original(
     max_text_length: int | None = None,
 ) -> ConversionReport:
     """
-    Writes the GPTFace folder `output` from a checkpoint of the original stack. Hidden states, logits, codes and pixels (in
-    [-1, 1]) are those of the source for sequences of a text part of `max_text_length` ids, padded, and the codes.
+    Writes the GPTFace folder `output` from a checkpoint of the original stack. Hidden states, logits, codes and pixels
+    (in [-1, 1]) are those of the source for sequences of a text part of `max_text_length` ids, padded, and the codes.
 
     Args:
         transformer: state dict of the transformer.
@@ -126,8 +126,8 @@ def read_vocabulary(path: str | Path) -> dict[str, int]:
 def export_original(source: str | Path, output: str | Path) -> ConversionReport:
     """
     Writes a GPTFace folder as files of the original stack: `transformer.bin`, `transformer_config.json`, `vqgan.ckpt`,
-    `vqgan.yaml`, and `vocab.txt` where the folder has a tokenizer. What [`convert_original`] made comes back as it was, layer
-    norm scales up to rounding.
+    `vqgan.yaml`, and `vocab.txt` where the folder has a tokenizer. What [`convert_original`] made comes back as it
+    was, layer norm scales up to rounding.
 
     Raises:
         OSError: `source` is missing, or `output` exists and is not empty.
@@ -172,7 +172,9 @@ def _spare_positions(source: Path, config: GPTFaceConfig) -> torch.Tensor:
 
 
 def _has_decoder_bias(state: StateDict) -> bool:
-    """Whether a decoder's bias says anything: the autoregressive sibling may have none, which is a bias of zeros here."""
+    """
+    Whether a decoder's bias says anything: the autoregressive sibling may have none, which is a bias of zeros here.
+    """
     return any(bool(state[name].any()) for name in DECODER_BIASES if name in state)
 
 

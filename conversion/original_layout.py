@@ -14,7 +14,8 @@ from .report import ConversionError
 POSITIONS = "embedding.pos.embedding.weight"
 MATCH_TARGET, MASKED_TARGET, AUTOREGRESSIVE_TARGET = "sp", "mlm", "lm"
 
-# GPTFace names a mask by what it lets attend, an activation by transformers' name (the reverse takes the first that fits).
+# GPTFace names a mask by what it lets attend, an activation by transformers' name (the reverse takes the first that
+# fits).
 MASKS = {"fully_visible": "bidirectional", "prefix": "prefix"}
 ACTIVATIONS = {"gelu": ("gelu",), "gelu_fast": ("gelu_pytorch_tanh", "gelu_fast", "gelu_new"), "relu": ("relu",)}
 
@@ -27,8 +28,9 @@ REQUIRED_KEYS: dict[str, type] = {
     "image_tokenizer": dict,
 }
 
-# The stack adds its eps of 1e-6 to the standard deviation s, torch to the variance: sqrt(s² + e) is s + 1e-6 for e = 2e-6·s. The
-# difference only shows where s is small, as in the sum of embeddings of a model that has just been initialised (0.02).
+# The stack adds its eps of 1e-6 to the standard deviation s, torch to the variance: sqrt(s² + e) is s + 1e-6 for e =
+# 2e-6·s. The difference only shows where s is small, as in the sum of embeddings of a model that has just been
+# initialised (0.02).
 LAYER_NORM_EPS = 4e-8
 
 # Options of the stack that change what is computed, and the values of those that a GPTFace model computes.
@@ -191,8 +193,8 @@ def original_links(config: GPTFaceConfig, spare_positions: torch.Tensor, lm_bias
     Links from the stack's tensors to those of [`GPTFaceForPreTraining`], the image tokenizer aside.
 
     Args:
-        spare_positions: rows of the position table [rows, hidden_size] behind the last one that the model uses; a meta tensor
-            where only the shape matters.
+        spare_positions: rows of the position table [rows, hidden_size] behind the last one that the model uses; a meta
+            tensor where only the shape matters.
         lm_bias: whether `target.lm.output_layer` has a bias.
     """
     # The stack divides by the unbiased standard deviation, torch's layer norm by the biased one.

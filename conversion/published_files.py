@@ -37,8 +37,8 @@ NETWORKS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
     """
-    Raises `ConversionError` where one of the files `names` of a folder, or a folder on the way to it, is a link: what it leads to was
-    never meant to be published.
+    Raises `ConversionError` where one of the files `names` of a folder, or a folder on the way to it, is a link: what
+    it leads to was never meant to be published.
     """
     links = {part for name in names for part in (folder / name, *(folder / name).parents) if part.is_symlink()}
     links = {link for link in links if folder in link.parents}
@@ -51,7 +51,8 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
 
 def files_to_publish(folder: Path) -> list[str]:
     """
-    Paths of the files of a folder, relative to it, sorted; without those whose name, or the name of whose folder, starts with a dot.
+    Paths of the files of a folder, relative to it, sorted; without those whose name, or the name of whose folder,
+    starts with a dot.
 
     Raises:
         ConversionError: lists the links and what else is no regular file.
@@ -67,8 +68,8 @@ def files_to_publish(folder: Path) -> list[str]:
 
 def check_weights(folder: Path) -> list[str]:
     """
-    Names of the weight files of a folder, and of their index where there are several, after comparing the names and shapes of the
-    tensors with the configuration, and their numbers with numbers.
+    Names of the weight files of a folder, and of their index where there are several, after comparing the names and
+    shapes of the tensors with the configuration, and their numbers with numbers.
 
     Raises:
         FileNotFoundError: a file is missing.

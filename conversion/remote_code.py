@@ -1,9 +1,10 @@
 """
-The package's modules → flat remote code, which transformers loads with `trust_remote_code=True` where the package is missing.
+The package's modules → flat remote code, which transformers loads with `trust_remote_code=True` where the package is
+missing.
 
-transformers copies an entry module and what it and its siblings name in `from .x import …` into one folder, and for a local
-repository into one folder for each entry module. So every class is reached through one entry module: classes that came from
-two folders would not recognise each other.
+transformers copies an entry module and what it and its siblings name in `from .x import …` into one folder, and for a
+local repository into one folder for each entry module. So every class is reached through one entry module: classes
+that came from two folders would not recognise each other.
 """
 
 import ast
@@ -71,13 +72,13 @@ def _entry_source(classes: list[type]) -> str:
 
 def flatten_module(module: str) -> tuple[str, set[str]]:
     """
-    Source of a module of the package with `from .sibling import …` for every import from the package, and the names of the
-    modules that these meant. An `if TYPE_CHECKING:` at the top level is left out: transformers would take its imports for
-    requirements.
+    Source of a module of the package with `from .sibling import …` for every import from the package, and the names of
+    the modules that these meant. An `if TYPE_CHECKING:` at the top level is left out: transformers would take its
+    imports for requirements.
 
     Raises:
-        ConversionError: lists the imports that cannot be written that way, and those of packages that a user of the remote code
-            need not have.
+        ConversionError: lists the imports that cannot be written that way, and those of packages that a user of the
+            remote code need not have.
     """
     source = _read_source(module)
     tree = ast.parse(source)

@@ -1,4 +1,6 @@
-"""taming-transformers' VQGAN (Esser et al. 2021, arXiv 2012.09841) ↔ the GPTFace image tokenizer with `backbone="vqgan"`."""
+"""taming-transformers' VQGAN (Esser et al. 2021, arXiv 2012.09841) ↔ the GPTFace image tokenizer with
+`backbone="vqgan"`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -210,8 +212,8 @@ def convert_vqgan(
     vqgan: str | Path, vqgan_config: str | Path, output: str | Path, image_size: int | None = None
 ) -> ConversionReport:
     """
-    Writes the image tokenizer folder `output` ([`GPTFaceImageTokenizer.from_pretrained`] opens it) from a taming checkpoint.
-    Pixels are in [-1, 1] on both sides.
+    Writes the image tokenizer folder `output` ([`GPTFaceImageTokenizer.from_pretrained`] opens it) from a taming
+    checkpoint. Pixels are in [-1, 1] on both sides.
 
     Args:
         vqgan: checkpoint of a VQModel, a GumbelVQ or a Net2NetTransformer.

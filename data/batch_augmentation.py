@@ -52,7 +52,9 @@ def _uniform(count: int, spread: float, generator: torch.Generator) -> torch.Ten
 
 
 def _placements(count: int, settings: FaceAugmentation, generator: torch.Generator) -> torch.Tensor:
-    """Similarities [count, 2, 3] from changed copy to face, in the coordinates of `affine_grid` (-1…1 over the picture)."""
+    """
+    Similarities [count, 2, 3] from changed copy to face, in the coordinates of `affine_grid` (-1…1 over the picture).
+    """
     moved = (torch.rand(count, generator=generator, device=generator.device) < MOVED).float()
     angle = _uniform(count, math.radians(settings.rotation), generator) * moved
     factor = 1 + _uniform(count, settings.scale, generator) * moved
@@ -82,12 +84,14 @@ def degrade_faces(
     pixels: torch.Tensor, side: int, generator: torch.Generator, coarse: float = 0.3, erased: float = 0.3
 ) -> torch.Tensor:
     """
-    Copies of pixels [B, 3, H, W] in [-1, 1] as poor photos show them: some are of low resolution, of some a rectangle is grey.
+    Copies of pixels [B, 3, H, W] in [-1, 1] as poor photos show them: some are of low resolution, of some a rectangle
+    is grey.
 
     Args:
         side: pixels along a side of those of low resolution.
         coarse: share of the faces of low resolution.
-        erased: share of the faces with a rectangle, of a tenth to four tenths of the side each way (Zhong et al. 2020).
+        erased: share of the faces with a rectangle, of a tenth to four tenths of the side each way (Zhong et al.
+            2020).
         generator: on the device of the pixels.
     """
     batch, _, height, width = pixels.shape

@@ -1,9 +1,10 @@
 """
 Masks of a whole batch at once, for captions and code grids. Pure numpy: lengths and noise in, arrays out.
 
-The laws are those of the literature (spans: SpanBERT, blocks: BEiT, ratios: MaskGIT); a sample at a time, drawing them takes
-as long as deciding every token in a loop. All noise comes from [`SampleNoise`], which is a function of the seed, the epoch and
-the sample alone, so that a mask depends neither on workers, nor on the batch, nor on what was drawn before.
+The laws are those of the literature (spans: SpanBERT, blocks: BEiT, ratios: MaskGIT); a sample at a time, drawing them
+takes as long as deciding every token in a loop. All noise comes from [`SampleNoise`], which is a function of the seed,
+the epoch and the sample alone, so that a mask depends neither on workers, nor on the batch, nor on what was drawn
+before.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +32,8 @@ def _scramble(values: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class SampleNoise:
     """
-    Uniform noise for B samples. Entry j of a sample's stream is a hash (SplitMix64) of its key and j, so that any part of it
-    can be had for all samples at once.
+    Uniform noise for B samples. Entry j of a sample's stream is a hash (SplitMix64) of its key and j, so that any part
+    of it can be had for all samples at once.
 
     Args:
         keys: [B] uint64; see [`SampleNoise.of`].
@@ -72,8 +73,8 @@ def span_masks(counts: np.ndarray, budgets: np.ndarray, noise: SampleNoise) -> n
     """
     Span number of each position [B, longest], −1 = unmasked or behind the row's end.
 
-    Span lengths are those of [`gptface.data.masking.span_lengths`]; spans keep a gap between them where there is room, and all
-    ways to share the free positions among the gaps are equally likely.
+    Span lengths are those of [`gptface.data.masking.span_lengths`]; spans keep a gap between them where there is room,
+    and all ways to share the free positions among the gaps are equally likely.
 
     Args:
         counts: positions of each row [B].
@@ -106,8 +107,8 @@ def span_masks(counts: np.ndarray, budgets: np.ndarray, noise: SampleNoise) -> n
 
 def distinct_numbers(limits: np.ndarray, counts: np.ndarray, noise: SampleNoise) -> np.ndarray:
     """
-    For each row `counts` different numbers below `limits`, any set of them equally likely, in order, [B, most]; behind a row's
-    count stands a number larger than all others.
+    For each row `counts` different numbers below `limits`, any set of them equally likely, in order, [B, most]; behind
+    a row's count stands a number larger than all others.
     """
     most = int(counts.max(initial=0))
     behind = np.arange(most) >= counts[:, None]
@@ -148,7 +149,10 @@ def random_masks(cells: int, budgets: np.ndarray, noise: SampleNoise) -> np.ndar
 
 
 def block_masks(cells: int, budgets: np.ndarray, noise: SampleNoise) -> np.ndarray:
-    """Rectangles on the square grid (BEiT, Bao et al. 2021), see [`draw_blocks`], until the budget is met, [B, cells] bool."""
+    """
+    Rectangles on the square grid (BEiT, Bao et al. 2021), see [`draw_blocks`], until the budget is met, [B, cells]
+    bool.
+    """
     side = round(cells**0.5)
     masks = np.zeros((len(budgets), side, side), bool)
     left, number = budgets.copy(), 0
@@ -166,8 +170,8 @@ def block_masks(cells: int, budgets: np.ndarray, noise: SampleNoise) -> np.ndarr
 
 def draw_blocks(side: int, left: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, ...]:
     """
-    Top, bottom, start and end [B] of a rectangle on a grid of `side` × `side`: at most `left` [B] cells, sides in a ratio of
-    about 0.3 to 1/0.3. `uniform` is noise [B, 4].
+    Top, bottom, start and end [B] of a rectangle on a grid of `side` × `side`: at most `left` [B] cells, sides in a
+    ratio of about 0.3 to 1/0.3. `uniform` is noise [B, 4].
     """
     least = np.minimum(left, side * side // 16)
     area = least + (left - least) * uniform[:, 0]
@@ -201,8 +205,8 @@ RATIO_LAWS: dict[str, Callable[[float, float, np.ndarray], np.ndarray]] = {
 @dataclass(frozen=True)
 class MaskLaw:
     """
-    One part of a mixture: `mode` (`"random"`, `"block"`, `"raster"`), `law` of the ratio (`"fixed"` at `low`, `"uniform"` or
-    `"cosine"` between `low` and `high`) and its `weight` among the others.
+    One part of a mixture: `mode` (`"random"`, `"block"`, `"raster"`), `law` of the ratio (`"fixed"` at `low`,
+    `"uniform"` or `"cosine"` between `low` and `high`) and its `weight` among the others.
     """
 
     mode: str = "raster"
@@ -226,10 +230,10 @@ def image_masks(cells: int, mixture: Sequence[MaskLaw], noise: SampleNoise) -> n
     drawn = noise.stream(LAW).uniform(2)
     chosen = np.minimum((edges / edges[-1]).searchsorted(drawn[:, 0], side="right"), len(mixture) - 1)
     masks = np.zeros((len(noise.keys), cells), bool)
-    for number, law in enumerate(mixture):
+    for number, part in enumerate(mixture):
         rows = np.flatnonzero(chosen == number)
         if rows.size:
-            ratios = RATIO_LAWS[law.law](law.low, law.high, drawn[rows, 1])
+            ratios = RATIO_LAWS[part.law](part.low, part.high, drawn[rows, 1])
             budgets = mask_budgets(np.full(rows.size, cells), ratios)
-            masks[rows] = IMAGE_MODES[law.mode](cells, budgets, noise.rows(rows).stream(CELLS))
+            masks[rows] = IMAGE_MODES[part.mode](cells, budgets, noise.rows(rows).stream(CELLS))
     return masks

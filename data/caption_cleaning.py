@@ -59,8 +59,9 @@ class CaptionRules:
 
 def clean_caption(text: str, rules: CaptionRules | None = None) -> str:
     """
-    Takes out HTML tags and entities, scripts, URLs, domains, e-mail addresses, picture file names, @names, runs of hashtags (of a
-    single one the word stays), control characters and surplus space; composes accents (NFC); cuts what is too long.
+    Takes out HTML tags and entities, scripts, URLs, domains, e-mail addresses, picture file names, @names, runs of
+    hashtags (of a single one the word stays), control characters and surplus space; composes accents (NFC); cuts what
+    is too long.
 
     Raises:
         CaptionError: less than `rules.min_letters` letters are left.
@@ -119,7 +120,9 @@ def _printable(character: str) -> str:
 
 
 def _shorten(text: str, limit: int) -> str:
-    """At most `limit` characters: up to the last end of a sentence in the second half, else of a word, else a plain cut."""
+    """
+    At most `limit` characters: up to the last end of a sentence in the second half, else of a word, else a plain cut.
+    """
     if len(text) <= limit:
         return text
     head = text[: limit + 1]

@@ -42,7 +42,7 @@ _ANY_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(map(re.escape, _PHRASES), key=
 
 def stated_attributes(caption: str) -> set[tuple[str, int]]:
     """
-    (attribute, value) pairs of the phrases in a caption, the longest phrase first: "no beard" is not a beard. Case, articles and
-    punctuation do not matter.
+    (attribute, value) pairs of the phrases in a caption, the longest phrase first: "no beard" is not a beard. Case,
+    articles and punctuation do not matter.
     """
     return {_PHRASES[match] for match in _ANY_PHRASE.findall(_words(_bare(caption.lower())))}

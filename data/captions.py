@@ -117,15 +117,15 @@ def sample_mentions(labels: Mapping[str, int], rng: np.random.Generator, max_men
     """Draws what a caption says out of what is true.
 
     Args:
-        labels: name of an attribute, "sunglasses" or "emotion:NAME" → 0 or 1; unknown names are ignored, missing ones are never
-            mentioned.
+        labels: name of an attribute, "sunglasses" or "emotion:NAME" → 0 or 1; unknown names are ignored, missing ones
+            are never mentioned.
         rng: source of all randomness.
         max_mentions: the most attributes to mention, at least 1; small numbers are more frequent.
 
     Returns:
         Between 1 and `max_mentions` mentions that are all true of `labels` and do not clash with each other, in the
-        order in which they were drawn; empty only if nothing in `labels` can be said. An emotion brings the smile that it
-        implies as a further one, which needs no words.
+        order in which they were drawn; empty only if nothing in `labels` can be said. An emotion brings the smile that
+        it implies as a further one, which needs no words.
 
     Raises:
         ValueError: if `max_mentions` is below 1.
@@ -207,7 +207,8 @@ def counterfactual(caption_mentions: Mapping[str, int], rng: np.random.Generator
 def mentions_of_other(mentions: Mapping[str, int], labels: Mapping[str, int]) -> dict[str, int]:
     """What a caption with these mentions would have to say of another face: the same attributes by that face's labels.
 
-    A hair colour that the other face has not becomes the one it has. What cannot be said of the other face is left out.
+    A hair colour that the other face has not becomes the one it has. What cannot be said of the other face is left
+    out.
     """
     values: dict[str, int] = {}
     for attribute in mentions:

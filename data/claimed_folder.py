@@ -1,4 +1,6 @@
-"""Folders that a long run fills and a stopped run goes on with: what they are made of is written down, and one run at a time writes."""
+"""Folders that a long run fills and a stopped run goes on with: what they are made of is written down, and one run at
+a time writes.
+"""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -14,10 +16,12 @@ MANIFEST = "manifest.json"
 @contextmanager
 def claimed_folder(folder: Path, made_of: Mapping[str, Any], writer: int = 0) -> Iterator[None]:
     """
-    Makes a folder, or goes on with one that was made of the same, and keeps other runs out of it while the block lasts.
+    Makes a folder, or goes on with one that was made of the same, and keeps other runs out of it while the block
+    lasts.
 
     Args:
-        made_of: name of an option → its value, as JSON can hold it; `"input"`: [name, hash] of each file. Written to `manifest.json`.
+        made_of: name of an option → its value, as JSON can hold it; `"input"`: [name, hash] of each file. Written to
+            `manifest.json`.
         writer: of several processes that fill the folder together, each has its number.
 
     Raises:

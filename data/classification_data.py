@@ -1,7 +1,7 @@
 """Faces with labels for classification: any collection of pictures, or their codes, and any set of label columns.
 
-Independent labels are 0/1 columns (a file that lacks one leaves it unknown); classes that exclude each other are one column of
-strings, of integers, or of a `ClassLabel` of datasets.
+Independent labels are 0/1 columns (a file that lacks one leaves it unknown); classes that exclude each other are one
+column of strings, of integers, or of a `ClassLabel` of datasets.
 """
 
 import logging
@@ -49,8 +49,8 @@ class ClassificationData:
         codes: [rows, 2, cells] uint16 of each face and its mirror image; None where there are pictures.
         row_numbers: of each row in its own source.
         columns: the tables' other columns by name, for groups.
-        search: whether pictures of tight sets are searched for the face, as the pipelines do it, and cut by the landmarks that are usual
-            in their set only where none is found.
+        search: whether pictures of tight sets are searched for the face, as the pipelines do it, and cut by the
+            landmarks that are usual in their set only where none is found.
     """
 
     targets: np.ndarray
@@ -97,8 +97,8 @@ class ClassificationData:
 
 def guess_layout(pictures: Iterable[bytes]) -> str:
     """
-    The layout of encoded pictures by the size of the first that can be read: CelebA's alignment, FER2013's 48×48, RAF-DB's 100×100, or
-    an aligned crop.
+    The layout of encoded pictures by the size of the first that can be read: CelebA's alignment, FER2013's 48×48,
+    RAF-DB's 100×100, or an aligned crop.
     """
     for data in pictures:
         try:
@@ -123,15 +123,16 @@ def load_classification_data(
     Reads and joins labelled faces. What cannot be read is named in a warning and left out.
 
     Args:
-        sources: what [`~gptface.data.sources.read_samples`] reads (parquet files, tars, folders, rows of `datasets`), or folders that
-            `gptface encode` wrote.
+        sources: what [`~gptface.data.sources.read_samples`] reads (parquet files, tars, folders, rows of `datasets`),
+            or folders that `gptface encode` wrote.
         multi_label: independent labels, or classes that exclude each other.
-        labels: the 0/1 columns, or the column of the class. By default the columns `names`, if all are there, else every 0/1
-            column; for classes the first of `CLASS_COLUMNS`.
+        labels: the 0/1 columns, or the column of the class. By default the columns `names`, if all are there, else
+            every 0/1 column; for classes the first of `CLASS_COLUMNS`.
         names: labels of a head that there is already; they come in its order where the data have no others.
         layout: of the pictures; by default each source's is guessed from its first picture.
         require_all: whether a column of `labels` that no source has is an error, else it is unknown everywhere.
-        tokenizer: read codes instead of pictures: folders must hold this tokenizer's codes, pictures are encoded with it.
+        tokenizer: read codes instead of pictures: folders must hold this tokenizer's codes, pictures are encoded with
+            it.
         codes_folder: where the codes of pictures go, by default beside their file; a stopped run goes on there.
         search: see [`ClassificationData`].
 
@@ -273,7 +274,10 @@ def _class_targets(
 
 
 def _known_as(value: str, names: Sequence[str]) -> str | None:
-    """A class as a head with these names calls it: FER+ has other names for the seven expressions, and three more, which are None."""
+    """
+    A class as a head with these names calls it: FER+ has other names for the seven expressions, and three more, which
+    are None.
+    """
     return VOTES[value] if value not in names and VOTES.get("happiness") in names and value in VOTES else value
 
 
@@ -282,8 +286,8 @@ def face_logits(
     model: GPTFaceForImageClassification, data: ClassificationData, rows: np.ndarray, batch_size: int = 32
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Logits [rows, labels] of the model's head, and the rows that they belong to: those whose picture cannot be read are left
-    out with a warning.
+    Logits [rows, labels] of the model's head, and the rows that they belong to: those whose picture cannot be read are
+    left out with a warning.
     """
     from tqdm import tqdm
 

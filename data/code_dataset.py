@@ -38,11 +38,13 @@ def spread_rows(count: int, limit: int | None) -> np.ndarray:
 class CodeTable:
     """
     Args:
-        codes: codes of each face and of its mirror image, [rows, 2, cells] uint16, `ABSENT` where a picture has no pixels; without
-            mirror images the same twice.
-        labels: what is known of each face (attribute or mention → 0/1, see [`labels_of`]), for captions and their contradictions.
+        codes: codes of each face and of its mirror image, [rows, 2, cells] uint16, `ABSENT` where a picture has no
+            pixels; without mirror images the same twice.
+        labels: what is known of each face (attribute or mention → 0/1, see [`labels_of`]), for captions and their
+            contradictions.
         emotions: emotion of each face or None; the labels hold it, too.
-        texts: what was written beside each picture, or None: a weak caption that takes the place of one from the labels.
+        texts: what was written beside each picture, or None: a weak caption that takes the place of one from the
+            labels.
         plan_codes: plan codes of the same, [rows, 2, plan tokens] uint16, of an image tokenizer that has a plan.
     """
 
@@ -68,7 +70,8 @@ class CodeTable:
 
     def repeat(self, times: Mapping[str, int]) -> "CodeTable":
         """
-        A table in which faces that have an attribute count that many times (the largest number of those that they have).
+        A table in which faces that have an attribute count that many times (the largest number of those that they
+        have).
 
         Raises:
             ValueError: an attribute that no face has.
@@ -96,8 +99,8 @@ class CodeTable:
 
     def caption(self, row: int, generator: np.random.Generator, max_mentions: int = 5, plain: float = 0.0) -> Caption:
         """
-        A caption of a row: its text if it has one, else a true one with at most `max_mentions` attributes, drawn anew for each
-        generator; a share `plain` are lists of committed phrases.
+        A caption of a row: its text if it has one, else a true one with at most `max_mentions` attributes, drawn anew
+        for each generator; a share `plain` are lists of committed phrases.
         """
         text = self.texts[row]
         return (
@@ -106,8 +109,8 @@ class CodeTable:
 
     def contradictions(self, caption: Caption, row: int) -> int:
         """
-        How much of a caption is false of a row: its mentions that differ from the labels. Of two weak captions all that can
-        be said is whether they are equal: another one than the row's own counts as one contradiction.
+        How much of a caption is false of a row: its mentions that differ from the labels. Of two weak captions all
+        that can be said is whether they are equal: another one than the row's own counts as one contradiction.
         """
         own = self.texts[row]
         if own is not None and not caption.mentions:
@@ -146,10 +149,11 @@ def repeated_rows(count: int, weight: float) -> np.ndarray:
 
 def read_part(part: Path, fingerprint: str) -> CodeTable:
     """
-    One part of an encoded data set. `text` or `caption` is a weak caption; the columns that [`labels_of`] reads are labels; all others
-    are left aside.
+    One part of an encoded data set. `text` or `caption` is a weak caption; the columns that [`labels_of`] reads are
+    labels; all others are left aside.
 
-    A row whose labels are none (an emotion that is none of the seven, a negative age) is named in a warning and has none.
+    A row whose labels are none (an emotion that is none of the seven, a negative age) is named in a warning and has
+    none.
 
     Raises:
         ValueError: a damaged part, or codes of another image tokenizer.
@@ -187,7 +191,10 @@ def _known_labels(rows: list[dict[str, Any]], part: Path) -> tuple[list[dict[str
 
 
 def both_sides(table: Any, names: Sequence[str]) -> np.ndarray | None:
-    """Columns of codes of faces and their mirror images → [rows, 2, cells]; the same twice where there are no mirror images."""
+    """
+    Columns of codes of faces and their mirror images → [rows, 2, cells]; the same twice where there are no mirror
+    images.
+    """
     columns = [table[name] for name in names if name in table.column_names]
     if not columns:
         return None

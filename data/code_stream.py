@@ -17,15 +17,16 @@ _ORDER = 2**62
 
 class CodeStream(IterableDataset):
     """
-    Epoch after epoch of encoded parts: the parts in a random order, and the rows of each `window` parts that follow each other
-    shuffled together.
+    Epoch after epoch of encoded parts: the parts in a random order, and the rows of each `window` parts that follow
+    each other shuffled together.
 
-    The order is a function of seed and epoch alone. Every rank and worker takes its own positions of it, so that a step sees the
-    same samples on one rank with a batch of 2·B as on two with B, however many workers read, and that a run goes on at any
-    position without reading what came before. Each reader reads all parts (an encoded face is about a kilobyte).
+    The order is a function of seed and epoch alone. Every rank and worker takes its own positions of it, so that a
+    step sees the same samples on one rank with a batch of 2·B as on two with B, however many workers read, and that a
+    run goes on at any position without reading what came before. Each reader reads all parts (an encoded face is about
+    a kilobyte).
 
-    Samples are as those of [`CodeDataset`]: `id` is the row's number in the table that [`load_code_table`] would make of the
-    folders, `table` the rows in the window (false captions come from these), `row` its number there.
+    Samples are as those of [`CodeDataset`]: `id` is the row's number in the table that [`load_code_table`] would make
+    of the folders, `table` the rows in the window (false captions come from these), `row` its number there.
 
     Args:
         folders, fingerprint: see [`load_code_table`].

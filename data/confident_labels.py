@@ -1,8 +1,9 @@
 """Weak labels by a model's attribute head, only where it is sure and has been shown to be right when it is.
 
-What is sure and right stands in `confident_labels.json`, measured by `python lab/measure_confident_labels.py DATA_DIR`: wrong words hurt more
-than missing ones, so an answer is never used that was wrong in more than one of twenty sure cases, that was sure too seldom to tell, or that
-was given of too many faces of which the opposite is true: "not bald" is right nearly always, but not where it matters.
+What is sure and right stands in `confident_labels.json`, measured by `python lab/measure_confident_labels.py
+DATA_DIR`: wrong words hurt more than missing ones, so an answer is never used that was wrong in more than one of
+twenty sure cases, that was sure too seldom to tell, or that was given of too many faces of which the opposite is true:
+"not bald" is right nearly always, but not where it matters.
 """
 
 import json
@@ -26,8 +27,8 @@ LEAST_PRECISION, LEAST_CASES = 0.95, 5
 MOST_MISTAKEN = 0.15
 #: A word about a place counts only where the picture has at least this share of that place's cells.
 LEAST_SEEN = 0.75
-#: All that counts of pictures that have less than that of the whole crop. Without the hair the head is sure of the wrong gender in a
-#: tenth of the cases, and sees make-up on children; these words hold.
+#: All that counts of pictures that have less than that of the whole crop. Without the hair the head is sure of the
+#: wrong gender in a tenth of the cases, and sees make-up on children; these words hold.
 SAID_OF_TIGHT = frozenset({"Eyeglasses", "Mouth_Slightly_Open", "No_Beard", "Smiling"})
 HEAD = "attributes"
 
@@ -75,8 +76,8 @@ def confident_labels(
 
 def seen_labels(labels: Mapping[str, int], covered: np.ndarray) -> dict[str, int]:
     """
-    Without the words about places that a tight picture does not show (hair above its edge is neither there nor absent), and those that
-    cannot be told without them.
+    Without the words about places that a tight picture does not show (hair above its edge is neither there nor
+    absent), and those that cannot be told without them.
 
     Args:
         labels: attribute → 0/1, as [`confident_labels`] gives them.
@@ -97,8 +98,8 @@ def weak_labels(
     probabilities: np.ndarray, labels: Sequence[str], covered: np.ndarray, brightness: Sequence[float]
 ) -> list[dict[str, int]]:
     """
-    All three at once: what is sure ([`confident_labels`]), is seen ([`seen_labels`]), and of glasses whether they are dark
-    ([`~gptface.data.lenses.glasses_labels`]).
+    All three at once: what is sure ([`confident_labels`]), is seen ([`seen_labels`]), and of glasses whether they are
+    dark ([`~gptface.data.lenses.glasses_labels`]).
 
     Args:
         probabilities: [B, L].

@@ -1,4 +1,6 @@
-"""The project's crop of pictures that have another alignment, and which of its cells have pixels of the picture at all."""
+"""The project's crop of pictures that have another alignment, and which of its cells have pixels of the picture at
+all.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,8 +21,8 @@ from gptface.processing.alignment import (
 from gptface.processing.detection import DetectedFace, FaceNotFoundError
 from gptface.processing.image_loading import to_rgb
 
-# Pictures without a result are searched again with a margin of this share of their side: the detector knows faces with something around
-# them.
+# Pictures without a result are searched again with a margin of this share of their side: the detector knows faces with
+# something around them.
 _MARGIN = 0.25
 # A found face is another one, or none, where it is so much larger, smaller or farther away than the expected one.
 _LARGEST_RATIO = 1.4
@@ -35,8 +37,8 @@ class Detector(Protocol):
 
 def find_landmarks(image: Image.Image, detector: Detector, expected: ArrayLike | None = None) -> np.ndarray:
     """
-    Landmarks [5, 2] of a picture's face, in its pixels: the largest, or the one like `expected`, the landmarks [5, 2] that pictures
-    of its set usually have.
+    Landmarks [5, 2] of a picture's face, in its pixels: the largest, or the one like `expected`, the landmarks [5, 2]
+    that pictures of its set usually have.
 
     Raises:
         FaceNotFoundError: no face, or none that is like the expected one.
@@ -55,7 +57,10 @@ def find_landmarks(image: Image.Image, detector: Detector, expected: ArrayLike |
 
 
 def is_alike(landmarks: ArrayLike, expected: ArrayLike, size: tuple[int, int]) -> bool:
-    """Whether landmarks [5, 2] in a picture of `size` (width, height) may be those of the face that is expected at others."""
+    """
+    Whether landmarks [5, 2] in a picture of `size` (width, height) may be those of the face that is expected at
+    others.
+    """
     matrix = similarity_transform(expected, landmarks)
     centre = np.asarray(expected, dtype=np.float64).mean(axis=0)
     shift = np.abs(apply(matrix, centre) - centre).max() / min(size)
@@ -66,8 +71,8 @@ def crop_by_landmarks(
     image: Image.Image, landmarks: ArrayLike, size: int = CROP_SIZE, grid: int = 16
 ) -> tuple[Image.Image, np.ndarray]:
     """
-    The aligned crop, RGB, `size` × `size`, and which of its `grid` × `grid` cells lie wholly inside of the picture, boolean
-    [grid, grid]. Elsewhere the outermost pixels of the picture are repeated.
+    The aligned crop, RGB, `size` × `size`, and which of its `grid` × `grid` cells lie wholly inside of the picture,
+    boolean [grid, grid]. Elsewhere the outermost pixels of the picture are repeated.
 
     Raises:
         ValueError: landmarks that give no face, or no face of this picture.

@@ -1,11 +1,12 @@
 """Data sets of aligned faces → image codes, once, so that pre-training reads codes instead of pixels.
 
-The output is a folder of parquet parts that keep the order of the input. Each row holds the input's text, key and columns with plain
-values, `source_row` (its number in its file), `codes` (uint16, raster order; `ABSENT` where a tight picture has no pixels), unless turned
-off `codes_flipped` (those of the mirrored picture), of a tokenizer with a plan also `plan_codes` and `plan_codes_flipped`, `grey` (whether
-the picture has no colour) and `lens_brightness` (which tells dark glasses). The schema's metadata holds the fingerprints of the tokenizer
-and of its plan; readers refuse codes of another, and pages that are not what was written. `manifest.json` says what the folder was made
-of: a run that was stopped goes on behind the last whole part, one on other data or with other options does not.
+The output is a folder of parquet parts that keep the order of the input. Each row holds the input's text, key and
+columns with plain values, `source_row` (its number in its file), `codes` (uint16, raster order; `ABSENT` where a tight
+picture has no pixels), unless turned off `codes_flipped` (those of the mirrored picture), of a tokenizer with a plan
+also `plan_codes` and `plan_codes_flipped`, `grey` (whether the picture has no colour) and `lens_brightness` (which
+tells dark glasses). The schema's metadata holds the fingerprints of the tokenizer and of its plan; readers refuse
+codes of another, and pages that are not what was written. `manifest.json` says what the folder was made of: a run that
+was stopped goes on behind the last whole part, one on other data or with other options does not.
 """
 
 import json
@@ -52,8 +53,8 @@ ABSENT = 65535
 LEAST_COLOUR = 3.0
 
 
-# Median landmarks that the face detector finds in these sets, in their pixels: eyes, nose, mouth corners. Their pictures are
-# aligned only roughly and too small to be searched one by one.
+# Median landmarks that the face detector finds in these sets, in their pixels: eyes, nose, mouth corners. Their
+# pictures are aligned only roughly and too small to be searched one by one.
 LAYOUT_LANDMARKS = {
     "fer48": [(15.2, 18.4), (32.9, 18.4), (23.9, 28.0), (16.8, 35.4), (31.5, 35.6)],
     "rafdb100": [(27.5, 30.5), (70.1, 30.3), (48.3, 57.0), (31.6, 74.4), (66.0, 74.3)],
@@ -73,9 +74,9 @@ def project_crop(image: Image.Image, layout: str, size: int = 128) -> Image.Imag
     A row's picture → the aligned crop, RGB, `size` × `size`.
 
     Args:
-        layout: `"celeba"` (178×218, or 89×109 at half size), `"aligned"` (a square crop already), `"fer48"`, `"rafdb100"` or
-            `"utkface128"` (brought to the crop by the set's median landmarks), or `"detected"` (any photo; its largest face is found
-            by the detector).
+        layout: `"celeba"` (178×218, or 89×109 at half size), `"aligned"` (a square crop already), `"fer48"`,
+            `"rafdb100"` or `"utkface128"` (brought to the crop by the set's median landmarks), or `"detected"` (any
+            photo; its largest face is found by the detector).
 
     Raises:
         ValueError: where the picture has not the layout's shape, or no face is found.
@@ -95,7 +96,10 @@ def project_crop(image: Image.Image, layout: str, size: int = 128) -> Image.Imag
 
 
 def read_crop(data: bytes, layout: str, size: int = 128) -> Image.Image:
-    """Encoded picture of a row → aligned crop; see [`project_crop`]. Raises `ValueError` where it is damaged or too large."""
+    """
+    Encoded picture of a row → aligned crop; see [`project_crop`]. Raises `ValueError` where it is damaged or too
+    large.
+    """
     if not isinstance(data, bytes):  # a string would be taken for a path or an address
         raise ValueError("the picture is missing: expected its encoded bytes")
     return project_crop(load_image(data), layout, size)
@@ -103,8 +107,8 @@ def read_crop(data: bytes, layout: str, size: int = 128) -> Image.Image:
 
 def covered_crop(data: bytes, layout: str, size: int, grid: int) -> tuple[Image.Image, np.ndarray]:
     """
-    Encoded picture of a row → aligned crop, and which of its cells have pixels of the picture, boolean [grid, grid]: all, but of faces
-    that were found in tight pictures. See [`read_crop`].
+    Encoded picture of a row → aligned crop, and which of its cells have pixels of the picture, boolean [grid, grid]:
+    all, but of faces that were found in tight pictures. See [`read_crop`].
     """
     if layout != "detected":
         return read_crop(data, layout, size), np.ones((grid, grid), bool)
@@ -117,7 +121,9 @@ def covered_crop(data: bytes, layout: str, size: int, grid: int) -> tuple[Image.
 def face_crops(
     samples: Iterable[Sample], layout: str, size: int, refused: Counter[str], grid: int = 1
 ) -> Iterator[tuple[Sample, Image.Image, np.ndarray]]:
-    """Samples with their crops as [`covered_crop`] makes them. Those that are no such pictures are counted and left out."""
+    """
+    Samples with their crops as [`covered_crop`] makes them. Those that are no such pictures are counted and left out.
+    """
     for sample in samples:
         try:
             yield sample, *covered_crop(sample.image, layout, size, grid)
@@ -152,8 +158,8 @@ def encode_with_plan(
     """
     RGB pictures of the tokenizer's size → codes [B, N] and plan codes [B, M] as uint16, by one run of the encoder.
 
-    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest, which is the
-    default: their feature maps stay in the cache.
+    The encoder is all of the time, decoding a picture a hundredth of it. On a CPU few pictures at once are fastest,
+    which is the default: their feature maps stay in the cache.
     """
     codes, plans = [], []
     for latents in _latents(tokenizer, images, batch_size):
@@ -192,8 +198,8 @@ def encode_columns(
     labeller: Labeller | None = None,
 ) -> "dict[str, pa.Array]":
     """
-    The columns `codes`, `codes_flipped` (with `flips`), those of the plan, `grey` and `lens_brightness` (see [`lens_brightness`]) of
-    crops of the tokenizer's size, and those of a labeller.
+    The columns `codes`, `codes_flipped` (with `flips`), those of the plan, `grey` and `lens_brightness` (see
+    [`lens_brightness`]) of crops of the tokenizer's size, and those of a labeller.
 
     Args:
         covered: which cells of each have pixels, boolean [grid, grid]; the codes of the others are `ABSENT`.
@@ -266,13 +272,14 @@ def encode_dataset(
         every: n keeps each n-th row of a file, an even part of one that is sorted by label.
         refused: gains a count for every reason for which a picture, a value or a file was left out.
         labeller: tells what the data do not say of a face.
-        change: makes of a crop and the number of its row what is encoded in its place, such as an augmented copy; it moves nothing by a
-            whole cell. `change_name` says which change it is.
+        change: makes of a crop and the number of its row what is encoded in its place, such as an augmented copy; it
+            moves nothing by a whole cell. `change_name` says which change it is.
         rank, world_size: several processes share the parts; each reads all.
 
     Raises:
         FileNotFoundError: where there is nothing to read.
-        ValueError: unknown layout, no sample at all, or a target that was made of other data, by another tokenizer or with other options.
+        ValueError: unknown layout, no sample at all, or a target that was made of other data, by another tokenizer or
+            with other options.
         OSError: another run is writing into the target.
     """
     check_layout(layout)
@@ -401,7 +408,8 @@ def read_part_table(part: Path, fingerprint: str) -> "pa.Table":
     The columns of a part, whose checksums are verified.
 
     Raises:
-        ValueError: a damaged part, one without codes, or one of another image tokenizer than that with this fingerprint.
+        ValueError: a damaged part, one without codes, or one of another image tokenizer than that with this
+            fingerprint.
     """
     import pyarrow.parquet as pq
 

@@ -28,8 +28,8 @@ class EpochDataset(Dataset):
 
 class EpochSetter(TrainerCallback):
     """
-    Tells the training data their epoch. The data loaders of accelerate do so only where no batch sampler is wrapped: not with
-    several ranks, and not in the first epoch of a resumed run.
+    Tells the training data their epoch. The data loaders of accelerate do so only where no batch sampler is wrapped:
+    not with several ranks, and not in the first epoch of a resumed run.
     """
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:

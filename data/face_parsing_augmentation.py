@@ -13,8 +13,8 @@ IGNORED = -100
 @dataclass(frozen=True)
 class ParsingAugmentation:
     """
-    Changes of a batch of aligned faces after which it is still known what their pixels show. Parts of a picture that come from beyond
-    the crop, or are covered, do not count.
+    Changes of a batch of aligned faces after which it is still known what their pixels show. Parts of a picture that
+    come from beyond the crop, or are covered, do not count.
 
     Args:
         wide: share of the faces that are placed small in a wider frame, as in a crop with its surroundings.
@@ -60,7 +60,10 @@ class ParsingAugmentation:
     def place(
         self, pixels: torch.Tensor, masks: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mirror images and similarities; what comes from beyond the crop is made up of its edge, its mirror image, other faces and noise."""
+        """
+        Mirror images and similarities; what comes from beyond the crop is made up of its edge, its mirror image, other
+        faces and noise.
+        """
         count, device = len(pixels), pixels.device
 
         def uniform(low: float, high: float) -> torch.Tensor:

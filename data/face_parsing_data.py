@@ -20,7 +20,8 @@ from .sources import picture_bytes, read_samples
 
 logger = logging.getLogger(__name__)
 
-# The 19 classes of CelebAMask-HQ in its order (Lee et al. 2020). Left and right become one: half of the pictures may be mirrored.
+# The 19 classes of CelebAMask-HQ in its order (Lee et al. 2020). Left and right become one: half of the pictures may
+# be mirrored.
 CELEBAMASK_CLASSES = (
     "background",
     "skin",
@@ -63,7 +64,8 @@ class ParsedFaces:
         images: uint8 [N, S, S, 3], RGB.
         masks: uint8 [N, S, S], indices into `FACE_CLASSES`.
         unlabelled: uint8 [M, S, S, 3], faces whose rows have no mask.
-        priors: float32 [M, C], what is known of them: to be added to the logits of the classes, −inf where there is nothing of a class.
+        priors: float32 [M, C], what is known of them: to be added to the logits of the classes, −inf where there is
+            nothing of a class.
     """
 
     images: torch.Tensor
@@ -74,10 +76,10 @@ class ParsedFaces:
 
 def read_parsed_faces(paths: Iterable[str | Path], size: int = 256, limit: int | None = None) -> ParsedFaces:
     """
-    Reads parquet files with a column `image` and maybe a column `mask`, bytes of picture files, alone or as a Hugging Face `Image`. A mask
-    holds the classes of CelebAMask-HQ and may be null. Pictures are aligned crops, resized where their side is not `size`; of those of
-    178×218 pixels without a mask, which have CelebA's alignment, the widest square around the crop is taken. Attributes of CelebA
-    (`Eyeglasses`, `Wearing_Hat`, …; 0 or 1) become priors.
+    Reads parquet files with a column `image` and maybe a column `mask`, bytes of picture files, alone or as a Hugging
+    Face `Image`. A mask holds the classes of CelebAMask-HQ and may be null. Pictures are aligned crops, resized where
+    their side is not `size`; of those of 178×218 pixels without a mask, which have CelebA's alignment, the widest
+    square around the crop is taken. Attributes of CelebA (`Eyeglasses`, `Wearing_Hat`, …; 0 or 1) become priors.
 
     Args:
         limit: most faces with a mask, the first in file order.

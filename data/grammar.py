@@ -60,9 +60,9 @@ _ADJECTIVE_RANK = {"Young": 1, **dict.fromkeys(HAIR_COLOURS, 2), "Male": 3}
 def render(mentions: Mapping[str, int], rng: np.random.Generator) -> str:
     """Says the mentions, all of them and nothing else, as a short lower-case text.
 
-    The style is drawn: a list ("woman, blond hair, smiling"), a noun phrase ("a photo of a smiling woman with glasses"),
-    a sentence ("she has bangs and is smiling") or a noun phrase and a sentence. Gendered words occur only if "Male" is
-    mentioned.
+    The style is drawn: a list ("woman, blond hair, smiling"), a noun phrase ("a photo of a smiling woman with
+    glasses"), a sentence ("she has bangs and is smiling") or a noun phrase and a sentence. Gendered words occur only
+    if "Male" is mentioned.
 
     Args:
         mentions: attribute name → 0 or 1. Beside attributes, "emotion:NAME" and "grayscale" with value 1; a "Smiling"

@@ -1,4 +1,6 @@
-"""Faces in memory, from whatever collection: their pictures as they were found, or their codes, and all that is said of them."""
+"""Faces in memory, from whatever collection: their pictures as they were found, or their codes, and all that is said
+of them.
+"""
 
 from collections import Counter
 from collections.abc import Collection

@@ -1,8 +1,9 @@
 """What the columns of a face data set say of a face, as labels: attribute or mention → 0/1.
 
-Read are the 40 attributes of CelebA and `sunglasses` (0/1), `age` (years) and `gender` ("male" or "female") as in UTKFace, `emotion`
-(one of seven), the votes of FER+ (a column an expression), and what [`~gptface.data.encode.encode_columns`] measured: `grey` (whether
-the picture has no colour) and `lens_brightness`, by which `Eyeglasses` becomes `sunglasses` where those are dark. All else is left aside.
+Read are the 40 attributes of CelebA and `sunglasses` (0/1), `age` (years) and `gender` ("male" or "female") as in
+UTKFace, `emotion` (one of seven), the votes of FER+ (a column an expression), and what
+[`~gptface.data.encode.encode_columns`] measured: `grey` (whether the picture has no colour) and `lens_brightness`, by
+which `Eyeglasses` becomes `sunglasses` where those are dark. All else is left aside.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,4 +1,6 @@
-"""Glasses through which the eyes are seen, and dark ones: told apart by the pixels, for data sets call both eyeglasses."""
+"""Glasses through which the eyes are seen, and dark ones: told apart by the pixels, for data sets call both
+eyeglasses.
+"""
 
 from collections.abc import Mapping
 
@@ -23,8 +25,8 @@ CHEEKS = Region((ellipse(_LEFT_EYE_X - 4, _NOSE_Y + 4, 10, 8), ellipse(_RIGHT_EY
 
 def lens_brightness(faces: torch.Tensor) -> torch.Tensor:
     """
-    Crops [B, 3, S, S] in [-1, 1] → brightness [B] of the area of the lenses (its upper quartile: frames are dark, too) as a
-    share of that of the cheeks.
+    Crops [B, 3, S, S] in [-1, 1] → brightness [B] of the area of the lenses (its upper quartile: frames are dark, too)
+    as a share of that of the cheeks.
     """
     grey = faces.float().mean(1).add(1).div(2)
     lenses, cheeks = (grey[:, torch.from_numpy(area_pixels(area, faces.shape[-1]))] for area in (LENSES, CHEEKS))
@@ -33,8 +35,9 @@ def lens_brightness(faces: torch.Tensor) -> torch.Tensor:
 
 def glasses_labels(labels: Mapping[str, int], brightness: float) -> dict[str, int]:
     """
-    Labels in which `Eyeglasses` = 1 may be glasses of any kind → labels in which it means that the eyes are seen, and `sunglasses` that
-    they are not; of lenses that might be either nothing is said. Faces without a label of glasses stay as they are.
+    Labels in which `Eyeglasses` = 1 may be glasses of any kind → labels in which it means that the eyes are seen, and
+    `sunglasses` that they are not; of lenses that might be either nothing is said. Faces without a label of glasses
+    stay as they are.
 
     Args:
         labels: attribute → 0/1.

@@ -1,7 +1,8 @@
-"""Masks of one caption or code grid. Pure numpy: lengths and a generator in, arrays out; for whole batches see `batch_masking`.
+"""Masks of one caption or code grid. Pure numpy: lengths and a generator in, arrays out; for whole batches see
+`batch_masking`.
 
-A generator for a sample comes from [`sample_generator`], so that a mask depends on the seed, the epoch and the sample alone,
-never on workers, batches or what was drawn before.
+A generator for a sample comes from [`sample_generator`], so that a mask depends on the seed, the epoch and the sample
+alone, never on workers, batches or what was drawn before.
 """
 
 import numpy as np
@@ -26,8 +27,8 @@ def mask_budget(count: int, ratio: float) -> int:
 
 def span_lengths(budget: int, generator: np.random.Generator) -> np.ndarray:
     """
-    Span lengths that sum to `budget`: geometric with p = 0.2 truncated at 10 (SpanBERT, Joshi et al. 2020; mean 3.80); the
-    last one is clipped.
+    Span lengths that sum to `budget`: geometric with p = 0.2 truncated at 10 (SpanBERT, Joshi et al. 2020; mean 3.80);
+    the last one is clipped.
     """
     drawn = SPAN_LENGTHS[SPAN_LENGTHS_CDF.searchsorted(generator.random(budget), side="right")]
     total = drawn.cumsum()
@@ -38,8 +39,8 @@ def span_lengths(budget: int, generator: np.random.Generator) -> np.ndarray:
 
 def place_spans(count: int, spans: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """
-    Span number of each of `count` positions [count], −1 = unmasked. Spans keep a gap between them where there is room; all
-    ways to share the free positions among the gaps are equally likely.
+    Span number of each of `count` positions [count], −1 = unmasked. Spans keep a gap between them where there is room;
+    all ways to share the free positions among the gaps are equally likely.
     """
     free = count - int(spans.sum())
     inner = len(spans) - 1

@@ -31,8 +31,8 @@ PLACED = tuple(name for name in PHRASES if phrase_regions(name, 1))
 
 def opposite_phrases() -> list[str]:
     """
-    Of each attribute of `PLACED` the phrase for value 0, then that for value 1; where the lack of one cannot be said ("not blond"),
-    the empty caption stands for it.
+    Of each attribute of `PLACED` the phrase for value 0, then that for value 1; where the lack of one cannot be said
+    ("not blond"), the empty caption stands for it.
     """
     return [phrase_for(name, value) if value in SAYABLE[name] else "" for name in PLACED for value in (0, 1)]
 
@@ -56,8 +56,8 @@ def label_matrix(rows: Sequence[Mapping[str, int]]) -> np.ndarray:
 
 def truths(mentions: Mapping[str, int], known: np.ndarray) -> np.ndarray:
     """
-    Whether a caption that states something is true of rows of a [`label_matrix`] [B, M]: 1, 0, or `IGNORED` where the labels do not
-    say.
+    Whether a caption that states something is true of rows of a [`label_matrix`] [B, M]: 1, 0, or `IGNORED` where the
+    labels do not say.
     """
     columns = [_COLUMNS[name] for name in mentions if name in _COLUMNS]
     own, stated = known[:, columns], np.array([mentions[MENTIONS[column]] for column in columns])
@@ -77,8 +77,8 @@ def contrast_pairs(
     """
     Pairs of a picture and an attribute whose region has codes to predict.
 
-    Of each attribute as many pictures of one value are asked as of the other, so that a phrase that is rarely true does not simply
-    become unlikely; attributes are asked alike, rare ones as often as others.
+    Of each attribute as many pictures of one value are asked as of the other, so that a phrase that is rarely true
+    does not simply become unlikely; attributes are asked alike, rare ones as often as others.
 
     Args:
         known: attributes of each picture, and
@@ -89,9 +89,9 @@ def contrast_pairs(
         cells: at most so many cells of the region a pair.
 
     Returns:
-        `asked` [attributes], numbers of attributes of `PLACED`; `phrases` [pairs, 2], numbers of the phrases for 0 and 1 among the
-        two of each asked attribute; `pictures` [pairs]; `positions` [pairs, cells], −1 = none; `labels` [pairs], which phrase is
-        true, `IGNORED` where the batch has no such pair.
+        `asked` [attributes], numbers of attributes of `PLACED`; `phrases` [pairs, 2], numbers of the phrases for 0 and
+        1 among the two of each asked attribute; `pictures` [pairs]; `positions` [pairs, cells], −1 = none; `labels`
+        [pairs], which phrase is true, `IGNORED` where the batch has no such pair.
     """
     columns = [_COLUMNS[name] for name in PLACED]
     regions = placed_cells(round(labelled.shape[1] ** 0.5))

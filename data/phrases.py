@@ -386,8 +386,9 @@ EMOTION_PHRASES: dict[str, PhraseSet] = {
     ),
 }
 
-# Mentions that are no attributes: "emotion:NAME", one of seven; "sunglasses", which hide the eyes that eyeglasses leave to be seen; and
-# "grayscale", which says that the photo has no colour and is put into words by the frame ("a black and white photo of …").
+# Mentions that are no attributes: "emotion:NAME", one of seven; "sunglasses", which hide the eyes that eyeglasses
+# leave to be seen; and "grayscale", which says that the photo has no colour and is put into words by the frame ("a
+# black and white photo of …").
 EMOTION_PREFIX = "emotion:"
 SUNGLASSES = "sunglasses"
 GRAYSCALE = "grayscale"

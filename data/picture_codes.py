@@ -26,8 +26,8 @@ def encode_collections(
     """
     Folder of codes → how often its rows count, in the place of every collection (see [`read_samples`]) without codes.
 
-    Folders that `gptface encode` wrote stay as they are. Each rank encodes its share of the parts, and must wait for the others
-    before it reads. What is in the cache is not encoded again.
+    Folders that `gptface encode` wrote stay as they are. Each rank encodes its share of the parts, and must wait for
+    the others before it reads. What is in the cache is not encoded again.
 
     Args:
         cache: each collection gets a folder of its name in it.
@@ -35,7 +35,8 @@ def encode_collections(
 
     Raises:
         FileNotFoundError: where a collection does not exist.
-        ValueError: unknown layout, two collections of one name, a collection without pictures, or a cache of other data.
+        ValueError: unknown layout, two collections of one name, a collection without pictures, or a cache of other
+            data.
     """
     check_layout(layout)
     folders: dict[str, float] = {}

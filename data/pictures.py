@@ -53,9 +53,9 @@ class PictureSource:
 
 def decode_pictures(source: PictureSource, size: int, cache: Path) -> np.ndarray:
     """
-    All pictures of a source as crops [N, size, size, 3] uint8, memory-mapped from a file in `cache`, which is made the first
-    time: each picture is decoded once, several processes share the memory, and a set may be larger than it. Pictures that
-    cannot be read are left out and counted in the log.
+    All pictures of a source as crops [N, size, size, 3] uint8, memory-mapped from a file in `cache`, which is made the
+    first time: each picture is decoded once, several processes share the memory, and a set may be larger than it.
+    Pictures that cannot be read are left out and counted in the log.
 
     Raises:
         FileNotFoundError: where the source is missing.
@@ -94,8 +94,8 @@ class CropDataset(EpochDataset):
     """
     Random crops of a mixture of picture sets, uint8 [crop, crop, 3].
 
-    Item `index` of an epoch is drawn from (seed, epoch, index) alone: source by weight, picture, place of the crop, mirror
-    image. Workers, ranks and a resumed run draw the same. An epoch has as many items as there are pictures.
+    Item `index` of an epoch is drawn from (seed, epoch, index) alone: source by weight, picture, place of the crop,
+    mirror image. Workers, ranks and a resumed run draw the same. An epoch has as many items as there are pictures.
 
     Args:
         sets: arrays [N, size, size, 3] uint8.

@@ -1,14 +1,16 @@
 """From one raw pair to aligned face crops: pure stages that processes and Ray run alike.
 
-A stage that cannot go on raises [`Skip`] with one of few reasons, so that statistics add up. Nothing here knows other samples but
-[`DuplicateIndex`], which is asked in the order of the input.
+A stage that cannot go on raises [`Skip`] with one of few reasons, so that statistics add up. Nothing here knows other
+samples but [`DuplicateIndex`], which is asked in the order of the input.
 """
 
 import hashlib
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +21,8 @@ from gptface.processing.detection import DetectedFace
 from gptface.processing.image_loading import MAX_IMAGE_PIXELS, load_image
 
 from .caption_cleaning import CaptionError, CaptionRules, clean_caption
-from .sources import TEXT_COLUMNS, Sample
+from .shard_writing import Position
+from .sources import TEXT_COLUMNS, Sample, read_source
 
 FACE_CHOICES = ("largest", "all")
 IMAGE_FORMATS = ("webp", "png")
@@ -28,8 +31,9 @@ WEBP_QUALITY = 95
 # No others: Pillow hands EPS to another program, and rare decoders are where the holes are.
 _PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
-# Bits of the perceptual hash are the square of this. Of 4,479 aligned faces 8² bits cannot tell different people apart; with 12²
-# all pairs within 16 bits are one photo twice, and so are three quarters of the pairs of a photo and its half-size JPEG.
+# Bits of the perceptual hash are the square of this. Of 4,479 aligned faces 8² bits cannot tell different people
+# apart; with 12² all pairs within 16 bits are one photo twice, and so are three quarters of the pairs of a photo and
+# its half-size JPEG.
 HASH_SIDE = 12
 
 
@@ -119,6 +123,18 @@ class PreparedSample:
     skipped: str | None = None
 
 
+def read_located(
+    source: Path, number: int, start: Position, refused: Counter[str]
+) -> Iterator[tuple[Position, Sample]]:
+    """
+    The pairs of one part of the input from `start` on, with their positions. What lies before is read too, to count
+    what is refused there.
+    """
+    for row, sample in enumerate(read_source(source, refused)):
+        if (number, row) >= start:
+            yield (number, row), sample
+
+
 def prepare_sample(sample: Sample, options: PreparationOptions, detector: Detector) -> PreparedSample:
     """All stages up to the crops, the cheap ones first. Never raises for what is wrong with the sample."""
     prepared = PreparedSample()
@@ -157,7 +173,8 @@ def decode_picture(data: bytes) -> Image.Image:
     Encoded bytes → upright picture, RGB or RGBA; its size is known before a pixel is decoded.
 
     Raises:
-        Skip: "not a picture" (also of a format that does not belong on the web), "picture too large", "damaged picture".
+        Skip: "not a picture" (also of a format that does not belong on the web), "picture too large", "damaged
+            picture".
     """
     try:
         image = Image.open(io.BytesIO(data), formats=_PICTURE_FORMATS)
@@ -181,8 +198,8 @@ def crop_faces(
     The crops of the faces that are wanted and large enough.
 
     Returns:
-        The faces, the counts of those left out by reason ("face too small", "not the largest", "unusable landmarks"), and why
-        the largest is not among the first (or "no face").
+        The faces, the counts of those left out by reason ("face too small", "not the largest", "unusable landmarks"),
+        and why the largest is not among the first (or "no face").
     """
     faces: list[Face] = []
     reasons: list[str] = []
@@ -224,8 +241,8 @@ def _side(face: DetectedFace) -> float:
 def metadata_json(sample: Sample, face: DetectedFace, index: int, bits: bytes) -> bytes:
     """
     The columns of the sample but its texts (left out are values that JSON cannot hold, such as dates and bytes), and
-    `source_key`, `sha256` of the raw picture, `box` and `landmarks` in pixels of the upright photo, `score`, `face` (0 the
-    largest), `phash` in hexadecimals.
+    `source_key`, `sha256` of the raw picture, `box` and `landmarks` in pixels of the upright photo, `score`, `face` (0
+    the largest), `phash` in hexadecimals.
     """
     facts = {
         "source_key": sample.key,

@@ -1,7 +1,8 @@
-"""A collection of raw pairs → a folder of face shards: reading, the stages in processes or on Ray, duplicates, writing.
+"""A collection of raw pairs → a folder of face shards: reading, the stages in processes or on Ray, duplicates,
+writing.
 
-Pairs are taken apart in any order but put together in that of the input, in one place: of duplicates the first stays, and neither
-the number of workers nor Ray changes a byte of the shards.
+Pairs are taken apart in any order but put together in that of the input, in one place: of duplicates the first stays,
+and neither the number of workers nor Ray changes a byte of the shards.
 """
 
 import functools
@@ -23,9 +24,17 @@ from typing import Any
 from gptface.processing.detection import default_detector
 
 from .claimed_folder import claimed_folder, read_json, write_json
-from .preparation import Detector, DuplicateIndex, Face, PreparationOptions, PreparedSample, prepare_sample
+from .preparation import (
+    Detector,
+    DuplicateIndex,
+    Face,
+    PreparationOptions,
+    PreparedSample,
+    prepare_sample,
+    read_located,
+)
 from .shard_writing import Position, ShardStatistics, ShardWriter, finished_shards
-from .sources import Sample, content_hashes, list_sources, read_source
+from .sources import Sample, content_hashes, list_sources
 
 _SAMPLES_PER_TASK = 4
 _TASKS_PER_WORKER = 3  # under way: enough to keep all busy, few enough to bound memory
@@ -43,7 +52,8 @@ def run_preparation(
     detector: Detector | None = None,
 ) -> dict[str, Any]:
     """
-    Makes face shards of what [`read_samples`] reads; returns the statistics, which are also written to `statistics.json`.
+    Makes face shards of what [`read_samples`] reads; returns the statistics, which are also written to
+    `statistics.json`.
 
     A run that was stopped goes on behind its last finished shard.
 
@@ -56,7 +66,8 @@ def run_preparation(
 
     Raises:
         FileNotFoundError: there is no such input.
-        ValueError: `output` was made from another input or with other options, holds something else, or a file of it is damaged.
+        ValueError: `output` was made from another input or with other options, holds something else, or a file of it
+            is damaged.
         ImportError: a library of the extra `prepare` (or `ray`) is missing.
         OSError: a worker process died, or another run is writing into `output`.
     """
@@ -110,18 +121,6 @@ def _fill(
     return statistics
 
 
-def read_located(
-    source: Path, number: int, start: Position, refused: Counter[str]
-) -> Iterator[tuple[Position, Sample]]:
-    """
-    The pairs of one part of the input from `start` on, with their positions. What lies before is read too, to count what is
-    refused there.
-    """
-    for row, sample in enumerate(read_source(source, refused)):
-        if (number, row) >= start:
-            yield (number, row), sample
-
-
 def _located_samples(sources: list[Path], start: Position, refused: Counter[str]) -> Iterator[tuple[Position, Sample]]:
     for number, source in enumerate(sources):
         yield from read_located(source, number, start, refused)
@@ -158,8 +157,9 @@ def _prepare_in_processes(
 
 def _process_context() -> multiprocessing.context.BaseContext:
     """
-    Not forked from here: a child of a process with threads, such as PyTorch's, can wait for ever. Forked from a fresh process
-    that has imported the package once, where there is such a thing: that saves each worker seconds and the memory of the imports.
+    Not forked from here: a child of a process with threads, such as PyTorch's, can wait for ever. Forked from a fresh
+    process that has imported the package once, where there is such a thing: that saves each worker seconds and the
+    memory of the imports.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

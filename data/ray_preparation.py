@@ -1,6 +1,8 @@
-"""The stages of preparation on Ray Data: parts of the input are read, and pairs are prepared, on any machine of a cluster.
+"""The stages of preparation on Ray Data: parts of the input are read, and pairs are prepared, on any machine of a
+cluster.
 
-All machines must see the input under the same path. Duplicates and shards stay with the process that calls, see `preparation_run`.
+All machines must see the input under the same path. Duplicates and shards stay with the process that calls, see
+`preparation_run`.
 """
 
 import functools
@@ -12,8 +14,7 @@ from typing import Any
 
 from gptface.processing.detection import default_detector
 
-from .preparation import PreparationOptions, PreparedSample, prepare_sample
-from .preparation_run import read_located
+from .preparation import PreparationOptions, PreparedSample, prepare_sample, read_located
 from .shard_writing import Position
 
 # Ray's own blocks of 128 MiB hold thousands of photos: too coarse to share out among workers.
@@ -26,8 +27,8 @@ def prepare_on_ray(
     sources: list[Path], start: Position, options: PreparationOptions, refused: Counter[str]
 ) -> Iterator[tuple[Position, PreparedSample]]:
     """
-    The prepared pairs from `start` on, in the order of the input. Ray is started on this machine unless it runs already or the
-    environment names a cluster (`RAY_ADDRESS`).
+    The prepared pairs from `start` on, in the order of the input. Ray is started on this machine unless it runs
+    already or the environment names a cluster (`RAY_ADDRESS`).
 
     Raises:
         ImportError: `ray` is missing.
@@ -43,8 +44,8 @@ def prepare_on_ray(
     with DataContext.current(context):
         parts = [{"number": number, "path": os.fsencode(path.resolve())} for number, path in enumerate(sources)]
         rows: ray.data.Dataset = ray.data.from_items(parts, override_num_blocks=len(parts))
-        # Reading waits for disks. Without a CPU of its own it is not fused with the work, whose tasks are then as many as there
-        # are blocks and not as few as there are files, and it cannot keep them from the only CPU.
+        # Reading waits for disks. Without a CPU of its own it is not fused with the work, whose tasks are then as many
+        # as there are blocks and not as few as there are files, and it cannot keep them from the only CPU.
         rows = rows.flat_map(functools.partial(_read, start=start), num_cpus=0)
         rows = rows.map(functools.partial(_prepare, options=options), num_cpus=1)
     for row in rows.iter_rows():

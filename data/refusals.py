@@ -12,7 +12,9 @@ NAMED = 3
 def refuse(
     refused: Counter[str] | None, reason: str, what: str, error: BaseException | None = None, count: int = 1
 ) -> None:
-    """Adds `count` to a reason and names what was left out; without a counter nothing happens: it is said elsewhere."""
+    """
+    Adds `count` to a reason and names what was left out; without a counter nothing happens: it is said elsewhere.
+    """
     if refused is None:
         return
     level = logging.WARNING if refused[reason] < NAMED else logging.INFO
@@ -21,5 +23,7 @@ def refuse(
 
 
 def readable(text: str) -> str:
-    r"""A text that can be written as UTF-8: bytes of a file name that are none become `\udc80` and the like, spelt out."""
+    r"""
+    A text that can be written as UTF-8: bytes of a file name that are none become `\udc80` and the like, spelt out.
+    """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -86,7 +86,9 @@ class ShardWriter:
         self.faces += 1
 
     def finish(self, statistics: ShardStatistics) -> None:
-        """Closes the shard and makes it appear. A kill in between leaves a shard without statistics: it is made again."""
+        """
+        Closes the shard and makes it appear. A kill in between leaves a shard without statistics: it is made again.
+        """
         assert self._archive is not None
         self._archive.close()
         statistics.sha256 = file_hash(self._unfinished)

@@ -1,8 +1,9 @@
-"""Pictures with texts and labels from untrusted collections: parquet files, webdataset tars, folders, rows of a data set.
+"""Pictures with texts and labels from untrusted collections: parquet files, webdataset tars, folders, rows of a data
+set.
 
-[`read_samples`] is a stream in a fixed order, and the only reader of pictures in this package. What is damaged or hostile in a
-collection is counted by reason, named and left out; the rest goes on. Nothing is extracted to disk, no name from a collection is ever
-opened as a path, and no picture is decoded here.
+[`read_samples`] is a stream in a fixed order, and the only reader of pictures in this package. What is damaged or
+hostile in a collection is counted by reason, named and left out; the rest goes on. Nothing is extracted to disk, no
+name from a collection is ever opened as a path, and no picture is decoded here.
 """
 
 import glob
@@ -49,13 +50,15 @@ Source = str | os.PathLike | Iterable[Mapping[str, Any]]
 class Sample:
     """
     Args:
-        key: stable name, unique in its collection: `"STEM/ROW"` for a parquet row, `"STEM/MEMBER"` for a member of a tar (STEM is
-            the file's name without suffix), the path relative to the folder for a picture in one; never with a suffix.
+        key: stable name, unique in its collection: `"STEM/ROW"` for a parquet row, `"STEM/MEMBER"` for a member of a
+            tar (STEM is the file's name without suffix), the path relative to the folder for a picture in one; never
+            with a suffix.
         image: the encoded picture as it was found, at most `MAX_PICTURE_BYTES`; perhaps no picture at all.
         text: what was said of it, uncleaned; `None` where there is nothing.
-        columns: all else that is known: the other columns of the row, the fields of `key.json`, `label` in a folder of classes. A class
-            of `datasets` is known by its name.
-        row: its number in its file, folder or data set; those that are left out have one, too, where they can be counted.
+        columns: all else that is known: the other columns of the row, the fields of `key.json`, `label` in a folder of
+            classes. A class of `datasets` is known by its name.
+        row: its number in its file, folder or data set; those that are left out have one, too, where they can be
+            counted.
     """
 
     key: str
@@ -72,11 +75,11 @@ def read_samples(
     Streams the samples of a collection; the order is always the same.
 
     Args:
-        source: a parquet file with an `image` column ({"bytes", "path"} or bytes) and, if it has one, `text` or `caption`; a tar
-            with `key.jpg` (or .png, .webp, …), `key.txt` and `key.json` as img2dataset writes them; several of one kind, as a
-            folder, a glob pattern or braces (`"{00000..00012}.tar"`); or a folder of pictures with texts of the same name
-            (`a.jpg`, `a.txt`). A picture in a subfolder that has no text gets the subfolder's name as the column `label`. Or rows,
-            whose `image` may be a PIL picture, too.
+        source: a parquet file with an `image` column ({"bytes", "path"} or bytes) and, if it has one, `text` or
+            `caption`; a tar with `key.jpg` (or .png, .webp, …), `key.txt` and `key.json` as img2dataset writes them;
+            several of one kind, as a folder, a glob pattern or braces (`"{00000..00012}.tar"`); or a folder of
+            pictures with texts of the same name (`a.jpg`, `a.txt`). A picture in a subfolder that has no text gets the
+            subfolder's name as the column `label`. Or rows, whose `image` may be a PIL picture, too.
         refused: gains a count for every reason for which something was left out.
         columns: of a parquet file, those to read beside picture and text; by default all but times and bytes.
 
@@ -103,8 +106,8 @@ def read_samples(
 
 def list_sources(path: str | os.PathLike, refused: Counter[str] | None = None) -> list[Path]:
     """
-    The parts of a collection that can be read on their own, in order: its tars, its parquet files, or one folder of pictures. What is
-    called like one and is no regular file (a folder, a pipe, a link to nothing) is counted as such.
+    The parts of a collection that can be read on their own, in order: its tars, its parquet files, or one folder of
+    pictures. What is called like one and is no regular file (a folder, a pipe, a link to nothing) is counted as such.
 
     Raises:
         FileNotFoundError: there is no such file, or no file of a known kind.
@@ -138,7 +141,10 @@ def _regular(files: list[Path], refused: Counter[str] | None) -> list[Path]:
 def read_source(
     source: Path | Iterable[Mapping[str, Any]], refused: Counter[str], columns: Collection[str] | None = None
 ) -> Iterator[Sample]:
-    """The samples of one part that [`list_sources`] names, or of rows; see [`read_samples`]. Never raises for what is wrong in it."""
+    """
+    The samples of one part that [`list_sources`] names, or of rows; see [`read_samples`]. Never raises for what is
+    wrong in it.
+    """
     if not isinstance(source, Path):
         yield from _read_rows(source, refused)
     elif source.is_dir():
@@ -157,7 +163,10 @@ def name_of(source: Source) -> str:
 
 
 def content_hashes(source: Source) -> list[tuple[str, str]]:
-    """(name, SHA-256 of what is read of it) of every part of a collection: whether it is still what it was. See [`read_samples`]."""
+    """
+    (name, SHA-256 of what is read of it) of every part of a collection: whether it is still what it was. See
+    [`read_samples`].
+    """
     if not isinstance(source, (str, os.PathLike)):
         digest = hashlib.sha256()
         for sample in _read_rows(source, None):
@@ -253,7 +262,8 @@ def _count_names(pattern: str) -> int:
     return count
 
 
-# ------------------------------------------------------------------------------------------------------------------- rows
+# -------------------------------------------------------------------------------------------------------------------
+# rows
 
 
 def _read_rows(rows: Iterable[Mapping[str, Any]], refused: Counter[str] | None) -> Iterator[Sample]:
@@ -304,7 +314,8 @@ def _text_of(columns: dict[str, Any]) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------------------------- parquet
+# ----------------------------------------------------------------------------------------------------------------
+# parquet
 
 
 def _read_parquet(path: Path, refused: Counter[str], wanted: Collection[str] | None) -> Iterator[Sample]:
@@ -352,8 +363,8 @@ def _read_row_group(
     file: "pq.ParquetFile", path: Path, group: int, columns: list[str], refused: Counter[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """
-    (number in the group, values of the columns). A column with a damaged page is left out from there on; where it is the picture's, the
-    rest of the group is.
+    (number in the group, values of the columns). A column with a damaged page is left out from there on; where it is
+    the picture's, the rest of the group is.
     """
     import pyarrow as pa
 
@@ -436,7 +447,8 @@ def _values(column: "pa.Array", refused: Counter[str], what: str) -> list[Any]:
         return values
 
 
-# -------------------------------------------------------------------------------------------------------------------- tar
+# --------------------------------------------------------------------------------------------------------------------
+# tar
 
 
 def _read_tar(path: Path, refused: Counter[str]) -> Iterator[Sample]:
@@ -493,7 +505,8 @@ def _decode_text(data: bytes, key: str, refused: Counter[str]) -> str | None:
         return None
 
 
-# ----------------------------------------------------------------------------------------------------------------- folder
+# -----------------------------------------------------------------------------------------------------------------
+# folder
 
 
 def _walk(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:

@@ -1,8 +1,8 @@
 """Samples of a tar that may be damaged or hostile, one after another.
 
-The standard library's `tarfile` reads headers and no more; what a member may be is decided here. The `webdataset` package writes
-and reads the same format but is made for trusted data: it runs the commands of `pipe:` addresses, holds a member of any size in
-memory, and ends at a damaged archive with an exception or passes over it uncounted.
+The standard library's `tarfile` reads headers and no more; what a member may be is decided here. The `webdataset`
+package writes and reads the same format but is made for trusted data: it runs the commands of `pipe:` addresses, holds
+a member of any size in memory, and ends at a damaged archive with an exception or passes over it uncounted.
 """
 
 import io
@@ -34,15 +34,16 @@ def read_groups(
     path: Path, limit: Callable[[str], int], refused: Counter[str]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """
-    Streams the regular files of a tar that share a name as (name up to the first dot of the file name, the rest of each name in lower
-    case → bytes). The order is that in which the names begin; members of a name that do not follow each other are joined.
+    Streams the regular files of a tar that share a name as (name up to the first dot of the file name, the rest of
+    each name in lower case → bytes). The order is that in which the names begin; members of a name that do not follow
+    each other are joined.
 
     Args:
         path: an uncompressed tar.
         limit: the most bytes to read of a member with this suffix; 0 for a type that is not wanted.
-        refused: gains a count for every reason: "unsafe name" (absolute, leaves the archive, or not printable), "not a regular
-            file" (links, devices, sparse files), "unused type", "oversized member", "repeated member", "damaged file" (the rest of
-            the archive is left out).
+        refused: gains a count for every reason: "unsafe name" (absolute, leaves the archive, or not printable), "not a
+            regular file" (links, devices, sparse files), "unused type", "oversized member", "repeated member",
+            "damaged file" (the rest of the archive is left out).
 
     Raises:
         OSError: the file cannot be opened.

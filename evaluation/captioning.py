@@ -9,24 +9,16 @@ import numpy as np
 
 from gptface.data.caption_parsing import stated_attributes
 from gptface.data.captions import PHRASES
+from gptface.pipelines.pipeline_loading import load_pipeline
 
-from .common import print_report
-from .crops import LabelledCrop, add_crop_options, first_crops
+from .crops import LabelledCrop, first_crops
 
 #: Parameters of the captioning pipeline; where an arm says nothing its defaults hold.
 ARMS: dict[str, dict[str, float]] = {"unguided": {"itm_guidance": 0.0}, "guided": {}}
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser("caption", help="F1 of the attributes that captions state, guided and not")
-    add_crop_options(parser, judge=False, lpips=False)
-    parser.add_argument("--tokens", type=int, help="length of the captions")
-    parser.set_defaults(run=run_caption)
-
-
-def run_caption(options: argparse.Namespace) -> int:
-    from gptface.commands.common import load_pipeline
-
+def run_caption(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of each arm, by its name."""
     pipeline = load_pipeline("face-captioning", options.model)
     faces = first_crops(options.data, options.limit, pipeline.face_size, layout=options.layout)
     report: dict[str, Any] = {"images": len(faces)}
@@ -43,14 +35,13 @@ def run_caption(options: argparse.Namespace) -> int:
             "seconds": seconds,
             "examples": captions[:3],
         }
-    print_report(report, options.json)
-    return 0
+    return report
 
 
 def caption_figures(captions: Sequence[str], faces: Sequence[LabelledCrop]) -> dict[str, Any]:
     """
-    `precision`, `recall`, `f1` of what the captions state (see [`attribute_f1`]), the same F1 for captions that were moved on to
-    the next face (`f1_moved`: what can be had without looking), and the mean number of `statements`.
+    `precision`, `recall`, `f1` of what the captions state (see [`attribute_f1`]), the same F1 for captions that were
+    moved on to the next face (`f1_moved`: what can be had without looking), and the mean number of `statements`.
     """
     stated = [stated_attributes(caption) for caption in captions]
     labels = [face.labels for face in faces]
@@ -64,8 +55,9 @@ def caption_figures(captions: Sequence[str], faces: Sequence[LabelledCrop]) -> d
 
 def attribute_f1(stated: Sequence[set[tuple[str, int]]], labels: Sequence[Mapping[str, int]]) -> dict[str, float]:
     """
-    Pooled over faces. Precision: share of the statements, absences included, that are true. Recall: share of the attributes that
-    a face has (label 1, with a phrase) that are stated. F1: their harmonic mean. 0 where there is nothing to count.
+    Pooled over faces. Precision: share of the statements, absences included, that are true. Recall: share of the
+    attributes that a face has (label 1, with a phrase) that are stated. F1: their harmonic mean. 0 where there is
+    nothing to count.
     """
     true = named = said = present = 0
     for pairs, known in zip(stated, labels, strict=True):

@@ -10,9 +10,10 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 
 from .card_tables import SECTIONS, calibration_lines, figure, findings, group_lines
-from .reports import Report, read_reports
+from .reports import FURTHER_HEAD, Report, read_reports
 
 TAGS = (
     "face-editing",
@@ -47,19 +48,22 @@ def model_card(folder: str | Path, model: str | Path | None = None) -> str:
     The card of a checkpoint.
 
     Args:
-        folder: of the reports, see [`read_reports`]. A section whose report is missing is left out, and the card says so.
-            `training.json` holds the facts of `card_training.md`, in the same form.
+        folder: of the reports, see [`read_reports`]. A section whose report is missing is left out, and the card says
+            so. `training.json` holds the facts of `card_training.md`, in the same form.
         model: folder of the checkpoint; the embedded one by default.
 
     Raises:
         OSError: a folder or file is missing.
-        ValueError: a file that is no report, reports of different checkpoints, or one without a figure that the card names.
+        ValueError: a file that is no report, reports of different checkpoints, or one without a figure that the card
+            names.
     """
-    from gptface import DEFAULT_CHECKPOINT
-
     reports = read_reports(folder)
     training = reports.pop("training", None)
-    missing = [f"{section.title} (`{section.name}.json`)" for section in SECTIONS if not section.found(reports)]
+    missing = [
+        f"{section.title} (`{section.name}.json`)"
+        for section in SECTIONS
+        if not (section.optional or section.found(reports))
+    ]
     missing += [f"{title} (`{name}.json`)" for name, title in (("groups", "Results by group"),) if name not in reports]
     results = [line for section in SECTIONS for line in section.lines(reports)]
     if missing:
@@ -107,6 +111,9 @@ def _model_index(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
         "expression": ("image-classification", "Facial expression", ("accuracy", "balanced_accuracy", "f1")),
         "tokenizer": ("image-to-image", "Reconstruction of faces", ("psnr", "lpips")),
     }
+    for key in (key for key in reports if key.startswith(FURTHER_HEAD)):
+        name = key.removeprefix(FURTHER_HEAD).replace("_", " ").capitalize()
+        tasks[key] = ("image-classification", name, ("accuracy", "balanced_accuracy", "f1"))
     return [
         {
             "task": {"type": task, "name": name},

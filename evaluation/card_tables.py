@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .reports import Report
+from .reports import FURTHER_HEAD, Report
 
 #: How far an AUC must lie above what the words alone reach to be called better.
 MARGIN = 0.05
@@ -49,12 +49,14 @@ class Section:
     Args:
         name: of its report; reports whose names begin with it and an underscore belong to it too.
         rows: report's figures → rows of the table.
+        optional: whether it is no loss where there is no such report.
     """
 
     title: str
     name: str
     heads: tuple[str, ...]
     rows: Callable[[Mapping[str, Any]], list[list[str]]]
+    optional: bool = False
 
     def found(self, reports: Mapping[str, Report]) -> list[str]:
         """Names of its reports."""
@@ -160,6 +162,7 @@ SECTIONS = (
     ),
     Section("Face attributes", "attributes", ("figure", "value"), _list(**_RECOGNITION, ap="average precision, mean")),
     Section("Facial expression", "expression", ("figure", "value"), _list(**_RECOGNITION)),
+    Section("Further heads", "head", ("figure", "value"), _list(**_RECOGNITION), optional=True),
     Section(
         "Editing, judged by another network",
         "editing",
@@ -248,12 +251,16 @@ def group_lines(reports: Mapping[str, Report]) -> Iterator[str]:
 
 def calibration_lines(reports: Mapping[str, Report]) -> Iterator[str]:
     """Calibration errors of the heads that were measured."""
-    heads = [name for name in ("attributes", "expression") if name in reports]
+    heads = [name for name in reports if name in ("attributes", "expression") or name.startswith(FURTHER_HEAD)]
     if not heads:
         yield from ("Not measured for this checkpoint (`attributes.json`, `expression.json`).", "")
         return
     rows = [
-        [f"`{name}`", figure(reports[name].figures.get("ece_as_stored")), figure(reports[name].figures.get("ece"))]
+        [
+            f"`{name.removeprefix(FURTHER_HEAD)}`",
+            figure(reports[name].figures.get("ece_as_stored")),
+            figure(reports[name].figures.get("ece")),
+        ]
         for name in heads
     ]
     yield from ("Expected calibration error (15 bins of equal mass), by the commands above:", "")

@@ -1,7 +1,7 @@
 """`gptface evaluate sharpness`, `seam` and `area`: what the eye sees of an edit and a judge of attributes does not.
 
-Photos are edited whole, at their own resolution, with the pipeline's defaults and seed 0: the first in file order that are not known to show
-already what the edit is to bring about.
+Photos are edited whole, at their own resolution, with the pipeline's defaults and seed 0: the first in file order that
+are not known to show already what the edit is to bring about.
 """
 
 import argparse
@@ -23,67 +23,42 @@ from gptface.metrics.change_scores import (
     overlap,
     sharpness_ratio,
 )
+from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.detection import FaceNotFoundError
 from gptface.processing.edits import EDITS, Edit
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ImageInputError, load_image, to_rgb
 
-from .common import add_common_options, print_report
 from .crops import PerceptualDistance
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_EDITS = ("smiling", "not_smiling", "eyeglasses", "beard", "blond_hair")
 #: Pixels of the ring in which an edit meets the photo.
 RING = 8
-#: Of [0, 255], the mean of the channels: what differs by more has changed; what a codec or an interpolation leaves is below.
+#: Of [0, 255], the mean of the channels: what differs by more has changed; what a codec or an interpolation leaves is
+#: below.
 VISIBLE = 4
 #: What no edit of a face is about: its name in the report → classes of the parser.
 ELSEWHERE = {"ears": ("ears", "jewellery"), "background": ("background",), "clothes": ("cloth",)}
 
 
-def add_parser(kinds: Any) -> None:
-    texts = {
-        "sharpness": "how sharp edited areas are beside the photo's own",
-        "seam": "how edits meet the photo at their edge",
-        "area": "what edits change of ears, background and clothes, and how well new hair colours cover hair",
-    }
-    for kind, text in texts.items():
-        parser = kinds.add_parser(kind, help=text)
-        add_common_options(parser)
-        parser.add_argument("--limit", type=int, default=20, help="photos, the first in file order with a face")
-        parser.add_argument(
-            "--edits",
-            default=",".join(DEFAULT_EDITS),
-            help="comma-separated, of those that `gptface edits --json` names",
-        )
-        parser.add_argument("--aligned", action="store_true", help="the pictures are aligned face crops")
-        if kind == "seam":
-            parser.add_argument(
-                "--lpips-weights", type=Path, help="safetensors file of LPIPS; without it there is no LPIPS"
-            )
-        parser.set_defaults(run=run_changes, figures=kind)
-
-
-def run_changes(options: argparse.Namespace) -> int:
-    from gptface.commands.common import load_pipeline
-
+def run_changes(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the kind `options.kind` for each edit."""
     edits = [find_edit(name) for name in options.edits.split(",")]
-    distance = PerceptualDistance(options.lpips_weights) if options.figures == "seam" else None
+    distance = PerceptualDistance(options.lpips_weights) if options.kind == "seam" else None
     pipeline = load_pipeline("guided-face-editing", options.model)
-    photos = first_photos(options.data, options.limit, pipeline, options.aligned, parse=options.figures == "area")
+    photos = first_photos(options.data, options.limit, pipeline, options.aligned, parse=options.kind == "area")
     report: dict[str, Any] = {"images": len(photos)}
     for edit in edits:
         changes = changes_by(pipeline, edit, photos, options.aligned)
-        if options.figures == "sharpness":
+        if options.kind == "sharpness":
             figures = sharpness_figures(changes)
         elif distance is not None:
             figures = seam_figures(changes, distance)
         else:
             figures = area_figures(changes, hair_colour=edit.kind == "colour")
         report[edit.name] = {"edited": len(changes), **figures}
-    print_report(report, options.json)
-    return 0
+    return report
 
 
 def find_edit(name: str) -> Edit:
@@ -173,7 +148,10 @@ def first_photos(
 
 
 def changes_by(pipeline: Any, edit: Edit, photos: Iterable[Photo], aligned: bool = False) -> list[Change]:
-    """An edit of all photos that are not known to show already what it is to bring about; without those where no pixel changed."""
+    """
+    An edit of all photos that are not known to show already what it is to bring about; without those where no pixel
+    changed.
+    """
     changes = []
     for photo in photos:
         if edit.target is not None and photo.labels.get(edit.target.label) == edit.target.value:
@@ -200,7 +178,8 @@ def sharpness_figures(changes: Sequence[Change]) -> dict[str, float | None]:
 
 def seam_figures(changes: Sequence[Change], distance: PerceptualDistance) -> dict[str, float | None]:
     """
-    How the edit meets the photo: differences between them in the outermost `RING` pixels of the edited area. Small ones make no seam.
+    How the edit meets the photo: differences between them in the outermost `RING` pixels of the edited area. Small
+    ones make no seam.
 
     Returns:
         `delta_e`: mean ΔE (CIE 1976) there; `lpips`: mean LPIPS there, None without its weights.
@@ -223,7 +202,8 @@ def area_figures(changes: Sequence[Change], hair_colour: bool = False) -> dict[s
         hair_colour: whether hair, and all of it, is what the edit is about.
 
     Returns:
-        the keys of `ELSEWHERE`: mean share of all change that lies there; `hair_iou`: of what changed visibly with the hair, mean
+        the keys of `ELSEWHERE`: mean share of all change that lies there; `hair_iou`: of what changed visibly with the
+            hair, mean
         intersection over union, None unless `hair_colour`.
     """
     shares: dict[str, list[float | None]] = {name: [] for name in ELSEWHERE}

@@ -1,6 +1,5 @@
 """Aligned faces with their labels, in file order, for the protocols that look at pixels."""
 
-import argparse
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,9 +15,6 @@ from gptface.data.captions import PHRASES
 from gptface.data.encode import face_crops, pixels_from_images
 from gptface.data.sources import Source, name_of, read_samples
 from gptface.metrics.lpips_distance import load_lpips
-
-from .common import add_common_options
-from .judge import DEFAULT_JUDGE
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +32,6 @@ class LabelledCrop:
 
     image: Image.Image
     labels: dict[str, int]
-
-
-def add_crop_options(parser: argparse.ArgumentParser, judge: bool = True, lpips: bool = True) -> None:
-    """The common options, `--limit`, `--layout` and, where a protocol needs them, the files of the judge and of LPIPS."""
-    add_common_options(parser)
-    parser.add_argument("--limit", type=int, default=100, help="faces, the first in file order")
-    parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
-    if judge:
-        parser.add_argument("--judge", type=Path, default=DEFAULT_JUDGE, help="safetensors file of the judge")
-    if lpips:
-        parser.add_argument(
-            "--lpips-weights", type=Path, help="safetensors file of LPIPS; without it there is no LPIPS"
-        )
 
 
 def first_crops(
@@ -124,7 +107,9 @@ class PerceptualDistance:
 
     @torch.no_grad()
     def within(self, picture: Image.Image, target: Image.Image, area: np.ndarray) -> float | None:
-        """Distance of two pictures of one size in a part of them, bool [H, W]; None where they are too small for LPIPS."""
+        """
+        Distance of two pictures of one size in a part of them, bool [H, W]; None where they are too small for LPIPS.
+        """
         if self.network is None or min(picture.size) < LEAST_SIDE:
             return None
         rows, columns = (np.flatnonzero(area.any(axis)) for axis in (1, 0))

@@ -1,63 +1,41 @@
 """`gptface evaluate editing`: does an edit reach its aim by an independent judge, and what else does it change?
 
-The first faces in file order that lack the attribute are edited with the pipeline's default parameters, one candidate, seed 0,
-in four arms: without guidance, with classifier-free guidance (CFG), with guidance by image-text matching (ITM), with both.
+The first faces in file order that lack the attribute are edited with the pipeline's default parameters, one candidate,
+seed 0, in four arms: without guidance, with classifier-free guidance (CFG), with guidance by image-text matching
+(ITM), with both.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from .common import print_report
-from .crops import LabelledCrop, PerceptualDistance, add_crop_options, first_crops
-from .edits import EDITS, Edit
-from .judge import AttributeJudge
+from gptface.pipelines.pipeline_loading import load_pipeline
+from gptface.processing.image_saving import check_output
+
+from .crops import LabelledCrop, PerceptualDistance, first_crops
+from .judge import DEFAULT_JUDGE, AttributeJudge
+from .judged_edits import ARMS, EDITS, Edit
 from .sheet import save_sheet
 
-#: Parameters of an arm; where it says nothing the pipeline's defaults hold.
-ARMS: dict[str, dict[str, float]] = {
-    "none": {"guidance_scale": 1.0, "itm_guidance": 0.0},
-    "cfg": {"itm_guidance": 0.0},
-    "itm": {"guidance_scale": 1.0},
-    "both": {},
-}
 RESAMPLES = 10_000
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser("editing", help="success, side effects and cost of an edit, with and without guidance")
-    add_crop_options(parser)
-    parser.add_argument("--edit", required=True, choices=sorted(EDITS), metavar="NAME", help=", ".join(EDITS))
-    parser.add_argument(
-        "--arms",
-        default=",".join(ARMS),
-        help=f"comma-separated, out of {', '.join(ARMS)}; `itm=0.5` or `both=0.5` is the arm with that step size",
-    )
-    parser.add_argument(
-        "--state-refresh", type=int, default=1, help="of the pipeline: 1 = exact, more is faster and approximate"
-    )
-    parser.add_argument(
-        "--expand-prompt", action=argparse.BooleanOptionalAction, default=True, help="of the pipeline, its default"
-    )
-    parser.add_argument("--sheet", type=Path, help="picture of all faces before and after")
-    parser.set_defaults(run=run_editing)
-
-
-def run_editing(options: argparse.Namespace) -> int:
-    from gptface.commands.common import check_output, load_pipeline
-
+def run_editing(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the edit, see [`EditingProtocol.report`], and its sheet."""
     arms = {name: arm_parameters(name) for name in options.arms.split(",")}
     if options.sheet is not None:
         check_output(options.sheet)
     edit = EDITS[options.edit]
-    judge, distance = AttributeJudge.from_file(options.judge), PerceptualDistance(options.lpips_weights)
+    judge, distance = (
+        AttributeJudge.from_file(options.judge or DEFAULT_JUDGE),
+        PerceptualDistance(options.lpips_weights),
+    )
     pipeline = load_pipeline("guided-face-editing", options.model)
     faces = first_crops(
         options.data,
@@ -69,16 +47,16 @@ def run_editing(options: argparse.Namespace) -> int:
     protocol = EditingProtocol(pipeline, judge, edit, faces)
     common = {"state_refresh": options.state_refresh, "expand_prompt": options.expand_prompt}
     results = {name: protocol.run(**parameters, **common) for name, parameters in arms.items()}
-    print_report({"edit": options.edit, **common, **protocol.report(results, distance)}, options.json)
     if options.sheet is not None:
         rows = {"photo": [face.image for face in faces], "decoded": protocol.decoded}
         save_sheet({**rows, **{name: arm.images for name, arm in results.items()}}, options.sheet)
-    return 0
+    return {"edit": options.edit, **common, **protocol.report(results, distance)}
 
 
 def arm_parameters(name: str) -> dict[str, Any]:
     """
-    Parameters of the pipeline for an arm: a name out of [`ARMS`], or `"itm=0.5"` for another step size than the default.
+    Parameters of the pipeline for an arm: a name out of [`ARMS`], or `"itm=0.5"` for another step size than the
+    default.
 
     Raises:
         ValueError: an unknown arm, or a step size for one that has none.
@@ -174,7 +152,10 @@ class EditingProtocol:
         )
 
     def successes(self, probabilities: np.ndarray) -> np.ndarray:
-        """Which faces [faces] bool lacked the attribute before (p < 0.5 of the wanted value, decoded) and have it now (> 0.5)."""
+        """
+        Which faces [faces] bool lacked the attribute before (p < 0.5 of the wanted value, decoded) and have it now (>
+        0.5).
+        """
         before, after = self._wanted(self.before), self._wanted(probabilities)
         return (before < 0.5) & (after > 0.5)
 
@@ -190,10 +171,11 @@ class EditingProtocol:
         """
         `images`; `lacking`: faces that the judge, too, finds to lack the attribute (the others cannot succeed);
         `photo_difference`: the side effect that the photos themselves would have (what encoding and decoding changes);
-        `arms`: name → `success` (share of all faces), `probability` (mean of the wanted value), `side_effect`, `lpips` to the
-        photo, `changed_outside`, `match_score`, `guidance_kl`, `forward_passes` and `seconds` of an edit; and, for each arm
-        but "none", `differs_from_none`: share of the faces whose picture is another one (0: the guidance ran and moved nothing),
-        and `gain_over_none`: difference in success with its 95 % interval (paired bootstrap over faces).
+        `arms`: name → `success` (share of all faces), `probability` (mean of the wanted value), `side_effect`, `lpips`
+        to the photo, `changed_outside`, `match_score`, `guidance_kl`, `forward_passes` and `seconds` of an edit; and,
+        for each arm but "none", `differs_from_none`: share of the faces whose picture is another one (0: the guidance
+        ran and moved nothing), and `gain_over_none`: difference in success with its 95 % interval (paired bootstrap
+        over faces).
         """
         photos = [face.image for face in self.faces]
         figures: dict[str, Any] = {}

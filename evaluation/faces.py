@@ -29,7 +29,8 @@ class LabelledFaces:
 
 def load_faces(path: str | Path, tokenizer: GPTFaceImageTokenizer, layout: str = "celeba") -> LabelledFaces:
     """
-    Reads what [`~gptface.data.sources.read_samples`] reads, whose pictures are encoded now, or a folder that `gptface encode` wrote.
+    Reads what [`~gptface.data.sources.read_samples`] reads, whose pictures are encoded now, or a folder that `gptface
+    encode` wrote.
 
     Args:
         tokenizer: the image tokenizer of the model that is measured.

@@ -6,7 +6,6 @@ The prompts are captions of the first faces in file order: up to three true attr
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,29 +13,25 @@ from PIL import Image
 
 from gptface.data.captions import render_plainly, sample_mentions
 from gptface.data.masking import sample_generator
+from gptface.pipelines.pipeline_loading import load_pipeline
+from gptface.processing.image_saving import check_output
 
-from .common import print_report
-from .crops import PerceptualDistance, add_crop_options, first_crops
-from .judge import AttributeJudge
+from .crops import PerceptualDistance, first_crops
+from .judge import DEFAULT_JUDGE, AttributeJudge
 from .sheet import save_sheet
 
 SEEDS = (0, 1)
 MENTIONS = 3
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser("generation", help="judged attributes of faces made from text, and how two seeds differ")
-    add_crop_options(parser)
-    parser.add_argument("--sheet", type=Path, help="picture of all faces")
-    parser.set_defaults(run=run_generation)
-
-
-def run_generation(options: argparse.Namespace) -> int:
-    from gptface.commands.common import check_output, load_pipeline
-
+def run_generation(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the faces made from captions, and their sheet."""
     if options.sheet is not None:
         check_output(options.sheet)
-    judge, distance = AttributeJudge.from_file(options.judge), PerceptualDistance(options.lpips_weights)
+    judge, distance = (
+        AttributeJudge.from_file(options.judge or DEFAULT_JUDGE),
+        PerceptualDistance(options.lpips_weights),
+    )
     pipeline = load_pipeline("text-to-face", options.model)
     size = pipeline.model.config.image_tokenizer_config.image_size
     faces = first_crops(options.data, options.limit, size, layout=options.layout)
@@ -49,27 +44,23 @@ def run_generation(options: argparse.Namespace) -> int:
     images = {seed: [results[0]["image"] for results in pipeline(prompts, seed=seed)] for seed in SEEDS}
     seconds = (time.perf_counter() - start) / (len(SEEDS) * len(faces))
     first, second = images.values()
-    print_report(
-        {
-            "images": len(faces),
-            **agreement_figures(judge, first, mentions),
-            "lpips_between_seeds": distance.mean(first, second),
-            "seconds": seconds,
-            "prompts": prompts[:3],
-        },
-        options.json,
-    )
     if options.sheet is not None:
         save_sheet({f"seed {seed}": pictures for seed, pictures in images.items()}, options.sheet)
-    return 0
+    return {
+        "images": len(faces),
+        **agreement_figures(judge, first, mentions),
+        "lpips_between_seeds": distance.mean(first, second),
+        "seconds": seconds,
+        "prompts": prompts[:3],
+    }
 
 
 def agreement_figures(
     judge: AttributeJudge, images: Sequence[Image.Image], mentions: Sequence[Mapping[str, int]]
 ) -> dict[str, float]:
     """
-    `agreement`: share of the mentioned attributes whose value the judge sees; `agreement_moved`: with the mentions of the next
-    face, what can be had by any face; `attributes`: how many mentions were counted.
+    `agreement`: share of the mentioned attributes whose value the judge sees; `agreement_moved`: with the mentions of
+    the next face, what can be had by any face; `attributes`: how many mentions were counted.
     """
     probabilities = judge.probabilities(images)
 

@@ -1,45 +1,30 @@
-"""`gptface evaluate inpaint` and `gptface evaluate unmask`: what fills a hole, beside OpenCV's inpainting and the mean face.
+"""`gptface evaluate inpaint` and `gptface evaluate unmask`: what fills a hole, beside OpenCV's inpainting and the mean
+face.
 
-The hole is painted over before the model sees the face. All figures compare with the untouched face: PSNR inside the hole; LPIPS
-of the whole crop, where everything outside the hole is the same for all, so that the hole alone makes the difference.
+The hole is painted over before the model sees the face. All figures compare with the untouched face: PSNR inside the
+hole; LPIPS of the whole crop, where everything outside the hole is the same for all, so that the hole alone makes the
+difference.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from gptface.pipelines.pipeline_loading import load_pipeline
+from gptface.processing.image_saving import check_output
 from gptface.processing.masks import fill_from_edges
 
-from .common import print_report
-from .crops import PerceptualDistance, add_crop_options, first_crops, psnr
+from .crops import PerceptualDistance, first_crops, psnr
 from .hole_shapes import HOLES, cover, mean_face_fill
 from .sheet import save_sheet
 
-PROMPT = "a face"
-KINDS = {"inpaint": ("rectangles", "scratches"), "unmask": ("lower_face",)}
 
-
-def add_parser(kinds: Any) -> None:
-    texts = {
-        "inpaint": "fill rectangles and scratches, beside simple baselines",
-        "unmask": "redraw the lower face under a painted mask, beside simple baselines",
-    }
-    for kind, text in texts.items():
-        parser = kinds.add_parser(kind, help=text)
-        add_crop_options(parser, judge=False)
-        parser.add_argument("--prompt", default=PROMPT, help="what the face is")
-        parser.add_argument("--sheet", type=Path, help="picture of all faces and what filled their holes")
-        parser.set_defaults(run=run_holes, holes=KINDS[kind])
-
-
-def run_holes(options: argparse.Namespace) -> int:
-    from gptface.commands.common import check_output, load_pipeline
-
+def run_holes(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of each kind of hole in `options.holes`, and the sheet."""
     if options.sheet is not None:
         check_output(options.sheet)
     distance = PerceptualDistance(options.lpips_weights)
@@ -51,10 +36,9 @@ def run_holes(options: argparse.Namespace) -> int:
     for name in options.holes:
         report[name], rows = fill_holes(pipeline, faces, name, options.prompt, distance)
         sheet |= {f"{name}: {row}": pictures for row, pictures in rows.items()}
-    print_report(report, options.json)
     if options.sheet is not None:
         save_sheet(sheet, options.sheet)
-    return 0
+    return report
 
 
 def fill_holes(
@@ -69,8 +53,8 @@ def fill_holes(
         name: key of `HOLES`.
 
     Returns:
-        way (`model`, `opencv`, `mean_face`) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and the
-        pictures of each way and of the covered faces.
+        way (`model`, `opencv`, `mean_face`) → `psnr`, `lpips`, with `changed_outside` and `seconds` of the model; and
+        the pictures of each way and of the covered faces.
     """
     make_hole, colour = HOLES[name]
     holes = [make_hole(face.width, row, 0) for row, face in enumerate(faces)]

@@ -1,7 +1,8 @@
 """The judge of edits: a small CNN over aligned faces that tells CelebA's attributes.
 
-It shares no weights with any GPTFace model and takes no part in guidance, ranking or early stopping: only the protocols of this
-package read it. `benchmarks/judge/train_judge.py` trains it; its file lies beside that script in a checkout.
+It shares no weights with any GPTFace model and takes no part in guidance, ranking or early stopping: only the
+protocols of this package read it. `benchmarks/judge/train_judge.py` trains it; its file lies beside that script in a
+checkout.
 """
 
 import json
@@ -61,7 +62,8 @@ class AttributeJudge(nn.Module):
     @classmethod
     def from_file(cls, path: str | Path = DEFAULT_JUDGE) -> "AttributeJudge":
         """
-        The judge of a safetensors file and of the JSON file of the same name beside it, which holds `labels`; in eval mode.
+        The judge of a safetensors file and of the JSON file of the same name beside it, which holds `labels`; in eval
+        mode.
 
         Raises:
             OSError: a file that is missing or damaged.

@@ -14,8 +14,9 @@ from gptface.data.captions import phrase_for
 from gptface.data.masking import mask_budget, random_mask, sample_generator, span_mask
 from gptface.metrics.ranking import area_under_curve
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
-from .common import add_common_options, print_report
 from .faces import LabelledFaces, load_faces
 from .protocol import frequent_attributes, protocol_captions, words_only_auc
 
@@ -26,23 +27,8 @@ PERCENTAGES = (15, 50, 100)
 MOUTH_ROWS, MOUTH_COLUMNS = (10, 14), (4, 12)
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser("matching", help="image-text matching (AUC) and masked codes and words")
-    add_common_options(parser)
-    parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
-    parser.add_argument(
-        "--unigram", help="training faces (parquet or encoded folder) whose codes are counted per cell"
-    )
-    parser.add_argument(
-        "--per-attribute", type=int, default=20, help="most positive and most negative faces of a single attribute"
-    )
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.set_defaults(run=run_matching)
-
-
-def run_matching(options: argparse.Namespace) -> int:
-    from gptface import DEFAULT_CHECKPOINT, GPTFaceTokenizer
-
+def run_matching(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of matching and of masked codes and words."""
     source = options.model or DEFAULT_CHECKPOINT
     model = GPTFaceForPreTraining.from_pretrained(source).eval()
     tokenizer = GPTFaceTokenizer.from_pretrained(source)
@@ -50,11 +36,7 @@ def run_matching(options: argparse.Namespace) -> int:
     counted = load_faces(options.unigram, model.image_tokenizer, options.layout).codes if options.unigram else None
     judge = MatchingEvaluation(model, tokenizer, faces, options.batch_size)
     report = {"images": len(faces.codes), **judge.matching(options.per_attribute), **judge.masked()}
-    report |= judge.mouth() | (judge.unigram(counted) if counted is not None else {})
-    if not options.json:
-        report.pop("auc_per_attribute")
-    print_report(report, options.json)
-    return 0
+    return report | judge.mouth() | (judge.unigram(counted) if counted is not None else {})
 
 
 class MatchingEvaluation:
@@ -86,10 +68,11 @@ class MatchingEvaluation:
 
     def matching(self, per_attribute: int = 20) -> dict[str, Any]:
         """
-        - `auc`: true captions against those of other faces; `auc_counterfactual`: against the same with one attribute flipped.
+        - `auc`: true captions against those of other faces; `auc_counterfactual`: against the same with one attribute
+          flipped.
         - `words_only_auc`, `words_only_auc_counterfactual`: what the words alone reach, see [`words_only_auc`].
-        - `auc_by_attribute`: mean over the attributes of the AUC of their single committed phrase between faces that have
-          the attribute and faces that do not, at most `per_attribute` of each, drawn from the seed;
+        - `auc_by_attribute`: mean over the attributes of the AUC of their single committed phrase between faces that
+          have the attribute and faces that do not, at most `per_attribute` of each, drawn from the seed;
           `auc_per_attribute`: attribute → its AUC.
         """
         rows = np.arange(len(self.codes))
@@ -114,7 +97,9 @@ class MatchingEvaluation:
         }
 
     def faces_by_value(self, name: str, values: tuple[int, int], most: int, *stream: int) -> list[np.ndarray]:
-        """Row numbers of at most `most` faces for each of the values of an attribute, drawn from the seed and `stream`."""
+        """
+        Row numbers of at most `most` faces for each of the values of an attribute, drawn from the seed and `stream`.
+        """
         known = np.array([row.get(name, -1) for row in self.faces.labels])
         generator = sample_generator(self.seed, *stream)
         return [generator.permutation(np.flatnonzero(known == value))[:most] for value in values]
@@ -122,8 +107,8 @@ class MatchingEvaluation:
     def masked(self) -> dict[str, float]:
         """
         `code_loss_R`, `code_accuracy_R`: of R % masked cells anywhere, with the whole true caption; `word_loss_R`,
-        `word_accuracy_R`: of R % of the true caption's tokens masked in spans, with the whole picture. Means over what is
-        masked, all of it shown as `[MASK]`.
+        `word_accuracy_R`: of R % of the true caption's tokens masked in spans, with the whole picture. Means over what
+        is masked, all of it shown as `[MASK]`.
         """
         cells = self.codes.shape[1]
         report: dict[str, float] = {}

@@ -1,7 +1,6 @@
 """`gptface evaluate parsing`: how well the face parser tells skin, hair, eyeglasses and the rest apart."""
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -12,9 +11,8 @@ import torch
 from gptface.data.face_parsing_data import ParsedFaces, read_parsed_faces
 from gptface.metrics.segmentation_scores import intersection_over_union
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.training.face_parser_training import load_face_parser, parsing_confusion
-
-from .common import add_common_options, print_report
 
 TIMED_FACES = 10
 #: Classes that nearly every face shows; their mean is one figure that single faces with hats or earrings do not move.
@@ -32,22 +30,11 @@ COMMON_CLASSES = (
 )
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser("parsing", help="intersection over union of what the face parser finds, and its time")
-    add_common_options(parser)
-    parser.add_argument(
-        "--limit", type=int, default=sys.maxsize, help="faces, the first in file order; all by default"
-    )
-    parser.set_defaults(run=run_parsing)
-
-
-def run_parsing(options: argparse.Namespace) -> int:
-    from gptface import DEFAULT_CHECKPOINT
-
+def run_parsing(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the face parser of a checkpoint."""
     parser = load_face_parser(options.model or DEFAULT_CHECKPOINT)
     faces = read_parsed_faces([Path(options.data)], parser.config.image_size, options.limit)
-    print_report(evaluate_parsing(parser, faces), options.json)
-    return 0
+    return evaluate_parsing(parser, faces)
 
 
 def evaluate_parsing(parser: GPTFaceParser, faces: ParsedFaces) -> dict[str, Any]:
@@ -55,8 +42,9 @@ def evaluate_parsing(parser: GPTFaceParser, faces: ParsedFaces) -> dict[str, Any
     Figures of a parser on faces with masks.
 
     Returns:
-        `iou` of each class over all pixels (None where there is nothing of it), `mean_iou` over the classes that are there,
-        `common_mean_iou` over `COMMON_CLASSES`, `pixel_accuracy`, `milliseconds_per_face` (median) and `images`.
+        `iou` of each class over all pixels (None where there is nothing of it), `mean_iou` over the classes that are
+        there, `common_mean_iou` over `COMMON_CLASSES`, `pixel_accuracy`, `milliseconds_per_face` (median) and
+        `images`.
     """
     parser = parser.eval().to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     counts = parsing_confusion(parser, faces.images, faces.masks)

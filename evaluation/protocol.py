@@ -1,8 +1,9 @@
 """The captions by which matching is measured: fixed wording, three attributes each, drawn from a seed.
 
-True and false captions are made so that words alone tell nothing: within each half of the faces (even and odd rows) the false
-captions are the true ones of other faces, each used once. [`words_only_auc`] checks it. Counterfactual captions have no such
-balance (flipping makes rare values frequent), so their figure must be read beside that of the words.
+True and false captions are made so that words alone tell nothing: within each half of the faces (even and odd rows)
+the false captions are the true ones of other faces, each used once. [`words_only_auc`] checks it. Counterfactual
+captions have no such balance (flipping makes rare values frequent), so their figure must be read beside that of the
+words.
 """
 
 import math
@@ -22,7 +23,9 @@ MINIMUM = 20  # positives and negatives of an attribute that counts
 
 @dataclass(frozen=True)
 class FaceCaptions:
-    """Captions of one face: true of it, true of another face but not of it, and with one of the three attributes flipped."""
+    """
+    Captions of one face: true of it, true of another face but not of it, and with one of the three attributes flipped.
+    """
 
     true: str
     false: str
@@ -31,8 +34,8 @@ class FaceCaptions:
 
 def frequent_attributes(labels: Sequence[Mapping[str, int]], minimum: int = MINIMUM) -> list[str]:
     """
-    Attributes with at least `minimum` positives and negatives that have a committed phrase ("Attractive" and "Blurry" have
-    none).
+    Attributes with at least `minimum` positives and negatives that have a committed phrase ("Attractive" and "Blurry"
+    have none).
     """
     counts = {name: Counter(row.get(name) for row in labels) for name in PHRASES}
     return [name for name, count in counts.items() if min(count[0], count[1]) >= minimum]
@@ -42,9 +45,9 @@ def protocol_captions(labels: Sequence[Mapping[str, int]], seed: int = 0) -> lis
     """
     The captions of every face.
 
-    Each names exactly three attributes, drawn with equal probability from the [`frequent_attributes`] whose value of this face
-    has a committed phrase (absence has one for about half of the attributes: nobody says "no oval face"); triples of which none
-    can be flipped into another committed phrase are drawn again.
+    Each names exactly three attributes, drawn with equal probability from the [`frequent_attributes`] whose value of
+    this face has a committed phrase (absence has one for about half of the attributes: nobody says "no oval face");
+    triples of which none can be flipped into another committed phrase are drawn again.
 
     Raises:
         ValueError: where too few attributes are frequent, or no other face's caption is false of a face.
@@ -107,8 +110,8 @@ def _pair(
 
 def words_only_auc(true: Sequence[str], false: Sequence[str]) -> float:
     """
-    AUC of a naive Bayes classifier that sees the words and no picture: counted on the captions of even rows, scored on odd
-    ones. What it reaches above 0.5 a model can reach without looking.
+    AUC of a naive Bayes classifier that sees the words and no picture: counted on the captions of even rows, scored on
+    odd ones. What it reaches above 0.5 a model can reach without looking.
     """
     counts = [Counter(word for text in texts[::2] for word in text.split()) for texts in (true, false)]
     totals = [count.total() + len(counts[0] | counts[1]) for count in counts]

@@ -1,4 +1,6 @@
-"""`gptface evaluate attributes`, `gptface evaluate expression` and `gptface evaluate groups`: recognition as the field measures it."""
+"""`gptface evaluate attributes`, `gptface evaluate expression` and `gptface evaluate groups`: recognition as the field
+measures it.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -15,52 +17,27 @@ from gptface.metrics.calibration import (
     halves,
     probabilities,
 )
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
-    GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
 )
-
-from .common import add_common_options, print_report
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 
 #: Of UTKFace every tenth row is never trained on; the groups are measured on those.
 GROUP_ROWS = 10
-_LAYOUT_HELP = (
-    "of the pictures, as in `gptface encode`; by default it is guessed from their size, and tightly cut pictures (RAF-DB, FER+) are "
-    "searched for the face as the pipelines do it"
-)
 AGES = (18, 30, 45, 60)
 
 
-def add_parser(kinds: Any) -> None:
-    for name, text in (
-        ("attributes", "accuracy, balanced accuracy, F1, AP and calibration of the attribute head"),
-        ("expression", "accuracy, balanced accuracy, F1 and calibration of the expression head"),
-    ):
-        parser = kinds.add_parser(name, help=text)
-        _add_options(parser)
-        parser.add_argument("--labels", help="column of the class, or 0/1 columns separated by commas")
-        parser.set_defaults(run=run_recognition)
-    parser = kinds.add_parser("groups", help="accuracy of Male and Young by gender, age and race (UTKFace's columns)")
-    _add_options(parser)
-    parser.add_argument("--young-below", type=int, default=40, metavar="YEARS", help="age from which Young is false")
-    parser.set_defaults(run=run_groups)
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_common_options(parser)
-    parser.add_argument("--layout", help=_LAYOUT_HELP)
-    parser.add_argument("--limit", type=int, help="measure at most so many rows, evenly spread over the file")
-    parser.add_argument("--batch-size", type=int, default=32)
-
-
-def run_recognition(options: argparse.Namespace) -> int:
-    from gptface import DEFAULT_CHECKPOINT
-
-    multi_label = options.kind == "attributes"
-    model_class = GPTFaceForFaceAttributeClassification if multi_label else GPTFaceForFacialExpression
-    model = model_class.from_pretrained(options.model or DEFAULT_CHECKPOINT)
-    names = list(trained_head(model)["labels"])
+def run_recognition(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the head `options.head`."""
+    source = options.model or DEFAULT_CHECKPOINT
+    known = GPTFaceConfig.from_pretrained(source).heads
+    if options.head not in known:
+        raise ValueError(f"{source} has no head {options.head!r}; its heads are {', '.join(known)}")
+    model = GPTFaceForImageClassification.from_pretrained(source, head=options.head)
+    head = trained_head(model)
+    names, multi_label = list(head["labels"]), head["problem_type"] == "multi_label_classification"
     labels = options.labels.split(",") if multi_label and options.labels else options.labels
     data = load_classification_data(
         [options.data],
@@ -74,15 +51,13 @@ def run_recognition(options: argparse.Namespace) -> int:
     unknown = sorted(set(data.names) - set(names))
     if unknown:
         raise ValueError(f"the head {model.head_name!r} has no label {unknown[0]!r}; its labels are {names}")
-    report = recognition_report(model, data, spread_rows(len(data), options.limit), options.batch_size)
-    if not options.json:
-        report.pop("per_label")
-    print_report(report, options.json)
-    return 0
+    return recognition_report(model, data, spread_rows(len(data), options.limit), options.batch_size)
 
 
 def trained_head(model: GPTFaceForImageClassification) -> dict[str, Any]:
-    """Configuration of the model's head. Raises `ValueError` where it is not trained: random weights measure nothing."""
+    """
+    Configuration of the model's head. Raises `ValueError` where it is not trained: random weights measure nothing.
+    """
     head = model.config.heads[model.head_name]
     if not head.get("trained"):
         raise ValueError(f"the head {model.head_name!r} of this checkpoint is not trained: fine-tune it first")
@@ -95,9 +70,10 @@ def recognition_report(
     """
     Figures of the model's head on labelled faces.
 
-    `accuracy`, `f1` and the like are of the scores as the pipelines give them, with the head's own thresholds; `ece_as_stored`
-    is their calibration error. `ece` is that of logits whose temperature was fitted on the other half of the people (of the
-    rows where the data name no people): what calibration can reach, the same for heads with and without a temperature.
+    `accuracy`, `f1` and the like are of the scores as the pipelines give them, with the head's own thresholds;
+    `ece_as_stored` is their calibration error. `ece` is that of logits whose temperature was fitted on the other half
+    of the people (of the rows where the data name no people): what calibration can reach, the same for heads with and
+    without a temperature.
 
     Returns:
         What [`attribute_scores`] or [`expression_scores`] returns, with `ece`, `ece_as_stored` and `temperatures`.
@@ -130,9 +106,8 @@ def head_thresholds(head: dict[str, Any]) -> np.ndarray:
     return np.asarray(head.get("thresholds") or [0.5] * len(head["labels"]), np.float64)
 
 
-def run_groups(options: argparse.Namespace) -> int:
-    from gptface import DEFAULT_CHECKPOINT
-
+def run_groups(options: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy of the attribute head by groups of people."""
     model = GPTFaceForFaceAttributeClassification.from_pretrained(options.model or DEFAULT_CHECKPOINT)
     head = trained_head(model)
     # UTKFace says no attributes: what is known of them follows from its columns
@@ -142,10 +117,7 @@ def run_groups(options: argparse.Namespace) -> int:
     rows = held_out[spread_rows(len(held_out), options.limit)]
     logits, rows = face_logits(model, data, rows, options.batch_size)
     scores = probabilities(logits / head.get("temperature", 1.0), multi_label=True)
-    print_report(
-        group_report(scores >= head_thresholds(head), head["labels"], data, rows, options.young_below), options.json
-    )
-    return 0
+    return group_report(scores >= head_thresholds(head), head["labels"], data, rows, options.young_below)
 
 
 def group_report(

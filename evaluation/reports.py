@@ -10,6 +10,8 @@ from typing import Any
 
 from gptface.processing.whole_files import write_text
 
+#: Begins the names of the reports of heads that have no kind of evaluation of their own.
+FURTHER_HEAD = "head_"
 #: Data files by their name, as the card calls them.
 DATA = {
     "validation/celeba178": "CelebA, people who are not in the training set",

@@ -1,7 +1,8 @@
 """`gptface evaluate saliency`: does region="auto" look where the prompt is about?
 
-For each prompt the share of the gradient of the match (norms of the cells) that falls into the expected region, averaged over
-faces, beside the share of the grid that the region takes: a gradient that knows nothing of the prompt reaches no more.
+For each prompt the share of the gradient of the match (norms of the cells) that falls into the expected region,
+averaged over faces, beside the share of the grid that the region takes: a gradient that knows nothing of the prompt
+reaches no more.
 """
 
 import argparse
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.regions import region_cells
 
-from .common import print_report
-from .crops import LabelledCrop, add_crop_options, first_crops
+from .crops import LabelledCrop, first_crops
 
 #: Prompt → a caption of faces without the attribute, and the region where it shows.
 PROMPTS: dict[str, tuple[str, str]] = {
@@ -24,21 +25,11 @@ PROMPTS: dict[str, tuple[str, str]] = {
 }
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser(
-        "saliency", help='share of the gradient inside the region that a prompt is about ("auto")'
-    )
-    add_crop_options(parser, judge=False, lpips=False)
-    parser.set_defaults(run=run_saliency)
-
-
-def run_saliency(options: argparse.Namespace) -> int:
-    from gptface.commands.common import load_pipeline
-
+def run_saliency(options: argparse.Namespace) -> dict[str, Any]:
+    """Shares of the gradient for each prompt."""
     pipeline = load_pipeline("guided-face-editing", options.model)
     faces = first_crops(options.data, options.limit, pipeline.face_size, layout=options.layout)
-    print_report({"images": len(faces), **saliency_shares(pipeline, faces)}, options.json)
-    return 0
+    return {"images": len(faces), **saliency_shares(pipeline, faces)}
 
 
 def saliency_shares(pipeline: Any, faces: Sequence[LabelledCrop], batch_size: int = 16) -> dict[str, dict[str, Any]]:

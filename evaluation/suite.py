@@ -1,25 +1,29 @@
 """
 All of `gptface evaluate` in one go: `python -m gptface.evaluation.suite DATA_DIR OUT`.
 
-Each kind that evaluation/cli.py lists is run on its data file; what it prints becomes OUT/NAME.json, from which `gptface card`
-makes the model card. A kind that fails is reported, and the others go on.
+Each kind that evaluation/cli.py lists is run on its data file; its figures become OUT/NAME.json, from which `gptface
+card` makes the model card. A kind that fails is reported, and the others go on.
 """
 
 import argparse
-import contextlib
-import io
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cli import KINDS
-from .reports import write_report
+from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.processing.provenance import weights_hash
+
+from .cli import KINDS, evaluate
+from .reports import FURTHER_HEAD, write_report
 
 #: Data file of a kind, in DATA_DIR; the default is the first.
 DEFAULT_DATA = "validation/celeba178.parquet"
 DATA = {"expression": "validation/fer48.parquet", "groups": "train/utkface128.parquet"}
+#: Data file of a further head.
+HEAD_DATA = "validation/{}.parquet"
 #: Kinds that are run more than once: name of the report → further options.
 RUNS: dict[str, dict[str, list[str]]] = {
     "editing": {
@@ -40,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="NAME", nargs="+", help="run these reports only, such as editing_smiling")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
-    model = _weights_hash(options.model)
-    names = [(name, kind, extra) for kind in kinds() for name, extra in RUNS.get(kind, {kind: []}).items()]
+    model = weights_hash(GPTFaceForPreTraining.from_pretrained(options.model or DEFAULT_CHECKPOINT))
+    runs = {**RUNS, "head": further_heads(options)}
+    names = [(name, kind, extra) for kind in kinds() for name, extra in runs.get(kind, {kind: []}).items()]
     unknown = set(options.only or ()) - {name for name, *_ in names}
     if unknown:
         parser.error(f"--only: no report {sorted(unknown)[0]!r}; there are {', '.join(name for name, *_ in names)}")
@@ -68,6 +73,19 @@ def kinds() -> dict[str, argparse.ArgumentParser]:
     return dict(subparsers.choices)
 
 
+def further_heads(options: argparse.Namespace) -> dict[str, list[str]]:
+    """
+    Runs of the heads of the checkpoint that have no kind of their own and whose faces lie in
+    `validation/HEAD.parquet`: name of the report → further options.
+    """
+    heads = GPTFaceConfig.from_pretrained(options.model or DEFAULT_CHECKPOINT).heads
+    return {
+        f"{FURTHER_HEAD}{name}": ["--head", name]
+        for name in heads
+        if name not in kinds() and (options.data / HEAD_DATA.format(name)).is_file()
+    }
+
+
 def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[str, dict]:
     """
     Runs one kind in this process.
@@ -75,7 +93,7 @@ def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[s
     Returns:
         The command as others can call it (DATA_DIR and the like in place of the folders here), and its report.
     """
-    data = DATA.get(kind, DEFAULT_DATA)
+    data = HEAD_DATA.format(extra[1]) if kind == "head" else DATA.get(kind, DEFAULT_DATA)
     # (option, its value here, its value in the card)
     wanted = [("--data", str(options.data / data), f"DATA_DIR/{data}")]
     wanted += [(extra[index], extra[index + 1], extra[index + 1]) for index in range(0, len(extra), 2)]
@@ -88,20 +106,10 @@ def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[s
     parser = kinds()[kind]
     known = parser.format_usage().replace("[", " ").split()
     wanted = [entry for entry in wanted if entry[0] in known]
-    parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value)] + ["--json"])
+    parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value)])
     parsed.kind = kind
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        parsed.run(parsed)
     shown = [word for option, _, value in wanted for word in (option, value)]
-    return shlex.join(["gptface", "evaluate", kind, *shown, "--json"]), json.loads(printed.getvalue().splitlines()[-1])
-
-
-def _weights_hash(source: str | None) -> str:
-    from gptface import DEFAULT_CHECKPOINT, GPTFaceForPreTraining
-    from gptface.processing.provenance import weights_hash
-
-    return weights_hash(GPTFaceForPreTraining.from_pretrained(source or DEFAULT_CHECKPOINT))
+    return shlex.join(["gptface", "evaluate", kind, *shown, "--json"]), evaluate(parsed)
 
 
 if __name__ == "__main__":

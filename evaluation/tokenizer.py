@@ -1,12 +1,9 @@
 """`gptface evaluate tokenizer`: how faithfully an image tokenizer's codes carry faces, and what they cost."""
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from PIL import Image
@@ -16,35 +13,20 @@ from gptface.data.encode import pixels_from_images
 from gptface.metrics.lpips_distance import load_lpips
 from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.training.image_tokenizer_init import load_image_tokenizer
 
-from .common import add_common_options, print_report
 from .crops import first_crops
 
 TIMED_FACES = 10
 
 
-def add_parser(kinds: Any) -> None:
-    parser = kinds.add_parser(
-        "tokenizer", help="what the image tokenizer's codes keep of faces (PSNR, LPIPS), use of the codes, time"
-    )
-    add_common_options(parser)
-    parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
-    parser.add_argument("--lpips-weights", type=Path, help="safetensors file of LPIPS; the `lpips` package by default")
-    parser.add_argument(
-        "--limit", type=int, default=sys.maxsize, help="faces, the first in file order; all by default"
-    )
-    parser.set_defaults(run=run_tokenizer)
-
-
-def run_tokenizer(options: argparse.Namespace) -> int:
-    from gptface import DEFAULT_CHECKPOINT
-
+def run_tokenizer(options: argparse.Namespace) -> dict[str, float]:
+    """Figures of the image tokenizer of a checkpoint."""
     perceptual = load_lpips(options.lpips_weights)
     tokenizer = load_image_tokenizer(options.model or DEFAULT_CHECKPOINT)
     crops = first_crops(options.data, options.limit, tokenizer.config.image_size, layout=options.layout)
-    print_report(evaluate_tokenizer(tokenizer, [crop.image for crop in crops], perceptual), options.json)
-    return 0
+    return evaluate_tokenizer(tokenizer, [crop.image for crop in crops], perceptual)
 
 
 @torch.no_grad()
@@ -59,8 +41,9 @@ def evaluate_tokenizer(
         perceptual: LPIPS, (pictures, targets) → [B].
 
     Returns:
-        `psnr` (dB), `l1` (both on the [0, 1] scale) and `lpips`, means of the values of each picture; `codes_used`, `num_codes`
-        and `perplexity` of all codes; `milliseconds_per_face`, the median time to encode and decode one face; `images`.
+        `psnr` (dB), `l1` (both on the [0, 1] scale) and `lpips`, means of the values of each picture; `codes_used`,
+        `num_codes` and `perplexity` of all codes; `milliseconds_per_face`, the median time to encode and decode one
+        face; `images`.
     """
     tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)
     distances, codes = [], []

@@ -5,10 +5,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from gptface import __version__
 from gptface.commands import (
     caption,
     card,
     classify,
+    convert,
     edit,
     edits,
     encode,
@@ -24,9 +26,7 @@ from gptface.commands import (
     train_refiner,
     train_tokenizer,
 )
-from gptface.conversion.cli import add_convert_parser
 from gptface.evaluation.cli import add_evaluate_parser
-from gptface.modeling_gptface.guidance import GuidanceError
 
 ADD_PARSERS = (
     edit.add_parser,
@@ -44,7 +44,7 @@ ADD_PARSERS = (
     pretrain.add_parser,
     finetune.add_parser,
     add_evaluate_parser,
-    add_convert_parser,
+    convert.add_parser,
     export.add_parser,
     push.add_parser,
     card.add_parser,
@@ -58,14 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
     try:
         return options.run(options)
-    except (ValueError, OSError, ImportError, FloatingPointError, GuidanceError) as error:
+    except mendable_errors() as error:
         print(f"gptface {options.command}: {error}", file=sys.stderr)
         return 2
+
+
+def mendable_errors() -> tuple[type[Exception], ...]:
+    """The errors that say what a user can do; asked for when there was one, for guidance brings torch along."""
+    from gptface.modeling_gptface.guidance import GuidanceError
+
+    return ValueError, OSError, ImportError, FloatingPointError, GuidanceError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
     parser = argparse.ArgumentParser(prog="gptface", description="Edit, classify and learn faces.")
+    parser.add_argument("--version", action="version", version=f"gptface {__version__}")
     parser.add_argument("--verbose", action="store_true", help="say what is being done")
     commands = parser.add_subparsers(dest="command", required=True)
     for add_parser in ADD_PARSERS:

@@ -1,15 +1,6 @@
 """Registers GPTFace with the Auto classes and the pipeline registry of transformers."""
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForImageClassification,
-    AutoModelForImageToImage,
-    AutoModelForPreTraining,
-    AutoModelForZeroShotImageClassification,
-    AutoProcessor,
-    AutoTokenizer,
-)
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -20,48 +11,15 @@ from gptface.modeling_gptface.configuration_gptface import (
     GPTFaceRefinerConfig,
 )
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
-from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
-from gptface.modeling_gptface.heads_gptface import (
-    GPTFaceForFaceAttributeClassification,
-    GPTFaceForFacialExpression,
-    GPTFaceForImageClassification,
-    GPTFaceForImageTextMatching,
-    GPTFaceForPreTraining,
-)
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
-from gptface.pipelines.face_captioning import FaceCaptioningPipeline
-from gptface.pipelines.face_classification import FaceAttributeClassificationPipeline, FacialExpressionPipeline
-from gptface.pipelines.face_parsing_pipeline import FaceParsingPipeline
-from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
-from gptface.pipelines.text_to_face import TextToFacePipeline
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.pipelines.task_registry import AUTO_MODELS, PIPELINES
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
-# Each Auto registry holds one class for a configuration; a second registration would overwrite the first in silence.
-AUTO_MODELS = {
-    AutoModel: GPTFaceModel,
-    AutoModelForPreTraining: GPTFaceForPreTraining,
-    AutoModelForImageClassification: GPTFaceForImageClassification,
-    AutoModelForImageToImage: GPTFaceForGuidedGeneration,
-    AutoModelForZeroShotImageClassification: GPTFaceForImageTextMatching,
-}
 
-PIPELINES = {
-    "guided-face-editing": (GuidedFaceEditingPipeline, GPTFaceForGuidedGeneration),
-    "text-to-face": (TextToFacePipeline, GPTFaceForGuidedGeneration),
-    "face-captioning": (FaceCaptioningPipeline, GPTFaceForGuidedGeneration),
-    "face-parsing": (FaceParsingPipeline, GPTFaceForGuidedGeneration),
-    "face-attribute-classification": (
-        FaceAttributeClassificationPipeline,
-        GPTFaceForFaceAttributeClassification,
-    ),
-    "facial-expression": (FacialExpressionPipeline, GPTFaceForFacialExpression),
-}
-
-
-def register(default_checkpoint: str) -> None:
+def register() -> None:
     """Makes `AutoModel…`, `AutoProcessor` and `pipeline(task)` know GPTFace; harmless when called again."""
     AutoConfig.register("gptface", GPTFaceConfig, exist_ok=True)
     AutoConfig.register("gptface_image_tokenizer", GPTFaceImageTokenizerConfig, exist_ok=True)
@@ -81,6 +39,6 @@ def register(default_checkpoint: str) -> None:
                 task,
                 pipeline_class=pipeline_class,
                 pt_model=model_class,
-                default={"model": (default_checkpoint, None)},
+                default={"model": (DEFAULT_CHECKPOINT, None)},
                 type="multimodal",
             )

@@ -1,4 +1,5 @@
-"""Makes examples/before_after.jpg: portraits, their edits (defaults, the best match of four), and the mark that they are edited.
+"""Makes examples/before_after.jpg: portraits, their edits (defaults, the best match of four), and the mark that they
+are edited.
 
 python lab/before_after.py [--model DIR] [--output FILE]
 """

@@ -3,17 +3,19 @@
     python lab/few_shot.py attributes --train DATA_DIR/train/celeba178.parquet \\
         --data DATA_DIR/validation/celeba178.parquet --results few_shot.json --minutes 5
 
-Methods: `pretrained` (the checkpoint's transformer with a fresh head), `scratch` (the same with random weights) and `vit` (a
-transformers ViT of the same width and depth on the same crops, from scratch). All train on the same rows and mirror images with
-AdamW, warm-up and cosine over the minutes. Each finished cell is written into the results, and a stopped run goes on behind it.
-GPTFace reads codes, which are made once and kept beside the results; that time is given as `encoding_seconds`.
+Methods: `pretrained` (the checkpoint's transformer with a fresh head), `scratch` (the same with random weights) and
+`vit` (a transformers ViT of the same width and depth on the same crops, from scratch). All train on the same rows and
+mirror images with AdamW, warm-up and cosine over the minutes. Each finished cell is written into the results, and a
+stopped run goes on behind it. GPTFace reads codes, which are made once and kept beside the results; that time is given
+as `encoding_seconds`.
 
-Of several `--learning-rates` each method takes the one that is best on training faces: trained on the first of the shares without
-a tenth of the people, judged on these. `--layer-decays` are tried likewise for `pretrained` and for `scratch`; 0 trains the head alone,
-which makes several times as many steps in the same minutes: `scratch` with it tells what of a gain is pre-training and what is steps.
+Of several `--learning-rates` each method takes the one that is best on training faces: trained on the first of the
+shares without a tenth of the people, judged on these. `--layer-decays` are tried likewise for `pretrained` and for
+`scratch`; 0 trains the head alone, which makes several times as many steps in the same minutes: `scratch` with it
+tells what of a gain is pre-training and what is steps.
 
-Captions are made from labels: a checkpoint whose pre-training saw captions of these very faces has seen all of their labels.
-For a claim about few labels, give with `--model` one that has not.
+Captions are made from labels: a checkpoint whose pre-training saw captions of these very faces has seen all of their
+labels. For a claim about few labels, give with `--model` one that has not.
 """
 
 import argparse
@@ -140,7 +142,9 @@ def load_model(kind: str, checkpoint: str, names: list[str]) -> GPTFaceForImageC
 
 
 def parameter_groups(model: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
-    """The trained parameters, with the share of the learning rate that layers far from the head get; 0 freezes them."""
+    """
+    The trained parameters, with the share of the learning rate that layers far from the head get; 0 freezes them.
+    """
     if layer_decay == 1:
         return [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad]}]
     groups: dict[int, list[nn.Parameter]] = {}

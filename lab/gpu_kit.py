@@ -3,9 +3,9 @@ Makes ready what the GPU run carries along, in folders that git ignores, and pro
 
     python lab/gpu_kit.py PACKS LPIPS [--target .gpu] [--prove]
 
-`PACKS` is what `lab/pack_faces.py` wrote. Two loads of less than 64 MB with the repository itself, since more does not travel at once:
-`a` (faces of 256 pixels, a part of the others, LPIPS in half precision) and `b` (the other faces). With `--prove`, ten steps of
-everything run here first.
+`PACKS` is what `lab/pack_faces.py` wrote. Two loads of less than 64 MB with the repository itself, since more does not
+travel at once: `a` (faces of 256 pixels, a part of the others, LPIPS in half precision) and `b` (the other faces).
+With `--prove`, ten steps of everything run here first.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """
-Everything that an hour's work of one GPU gives the embedded checkpoint, in some minutes: the plan of the image tokenizer, the face
-parser, codes of slightly changed copies of all faces, pre-training at both scales, the refiner.
+Everything that an hour's work of one GPU gives the embedded checkpoint, in some minutes: the plan of the image
+tokenizer, the face parser, codes of slightly changed copies of all faces, pre-training at both scales, the refiner.
 
     python lab/gpu_run.py smoke CARRIED WORK OUT       ten steps of everything, compiled, saved and reopened; keeps CARRIED for `all`
     python lab/gpu_run.py all CARRIED WORK OUT --minutes 8.5
 
-`CARRIED` is what `lab/gpu_kit.py` made ready: packs of faces (see `lab/pack_faces.py`), the checkpoint to start from, LPIPS weights. What
-is worth keeping lies in `OUT` as few files, weights in half precision, cut into pieces.
+`CARRIED` is what `lab/gpu_kit.py` made ready: packs of faces (see `lab/pack_faces.py`), the checkpoint to start from,
+LPIPS weights. What is worth keeping lies in `OUT` as few files, weights in half precision, cut into pieces.
 """
 
 import argparse
@@ -74,7 +74,9 @@ def load(work: Path, name: str) -> torch.Tensor:
 
 
 def train_plan(carried: Path, work: Path, device: str, **how) -> None:
-    """The image tokenizer with its plan, in `work/tokenizer`; goes on from the one that was carried, where there is one."""
+    """
+    The image tokenizer with its plan, in `work/tokenizer`; goes on from the one that was carried, where there is one.
+    """
     from gptface.training.plan_training import PlanTrainingSettings, train_plan, with_plan
 
     start = carried / "tokenizer"
@@ -185,7 +187,10 @@ def spread(covered: torch.Tensor, size: int = 128) -> torch.Tensor:
 
 
 def label_faces(carried, work, tokenizer, faces, covered, device) -> pd.DataFrame:
-    """The table of the faces; what labels do not say, the attribute head of the checkpoint to start from does, where it is sure."""
+    """
+    The table of the faces; what labels do not say, the attribute head of the checkpoint to start from does, where it
+    is sure.
+    """
     from gptface.data.confident_labels import confident_labels
     from gptface.data.encode import LEAST_COLOUR
 

@@ -20,14 +20,15 @@ def grow_model(
     """
     A deeper copy of a model, with another image tokenizer of the same codes, for example one that has a plan.
 
-    The new layers are copies of the last one whose outputs are zero (residual growth), so that codes, words and matches are predicted
-    as before; what reads and writes the plan starts at random.
+    The new layers are copies of the last one whose outputs are zero (residual growth), so that codes, words and
+    matches are predicted as before; what reads and writes the plan starts at random.
 
     Args:
         layers: how many the copy has; as many where it is not given.
 
     Raises:
-        ValueError: fewer layers than there are, a model with norms behind its sums, or codes of another image tokenizer.
+        ValueError: fewer layers than there are, a model with norms behind its sums, or codes of another image
+            tokenizer.
     """
     config = copy.deepcopy(model.config)
     count = config.num_hidden_layers if layers is None else layers
@@ -37,7 +38,7 @@ def grow_model(
         raise ValueError("only a model with norm_position='pre' grows: behind a sum a norm changes what passes")
     if image_tokenizer is not None:
         if image_tokenizer.fingerprint() != model.image_tokenizer.fingerprint():
-            raise ValueError("the image tokenizer makes other codes than the model's: see `carry_over`")
+            raise ValueError("the image tokenizer makes other codes than the model's: see `swap_image_tokenizer`")
         config.image_tokenizer_config = copy.deepcopy(image_tokenizer.config)
     last = f"gptface.layers.{config.num_hidden_layers - 1}."
     config.num_hidden_layers = count

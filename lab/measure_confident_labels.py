@@ -1,6 +1,7 @@
 """How often the attribute head is right where it is sure: `python lab/measure_confident_labels.py DATA_DIR`.
 
-Writes what it finds on DATA_DIR/validation/celeba178.parquet to data/confident_labels.json, which decides of what weak labels are made.
+Writes what it finds on DATA_DIR/validation/celeba178.parquet to data/confident_labels.json, which decides of what weak
+labels are made.
 """
 
 import argparse

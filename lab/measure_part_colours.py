@@ -1,7 +1,8 @@
-"""What hair and lips of each colour are like: `python lab/measure_part_colours.py DATA_DIR` prints the `PartColour`s of `processing/edits.py`.
+"""What hair and lips of each colour are like: `python lab/measure_part_colours.py DATA_DIR` prints the `PartColour`s
+of `processing/edits.py`.
 
-Read are faces of DATA_DIR/train/celeba178.parquet: those that have one colour of hair by their labels, no hat and no bald head; and women with
-and without lipstick. What is hair, lips or skin, the face parser says.
+Read are faces of DATA_DIR/train/celeba178.parquet: those that have one colour of hair by their labels, no hat and no
+bald head; and women with and without lipstick. What is hair, lips or skin, the face parser says.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from gptface.processing.alignment import translation
 from gptface.processing.part_colour import SURELY, measure_colour
 
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
-#: Much of what is called so is hardly seen: the share of the faces that show it best, and how well one does, from the mean in Oklab.
+#: Much of what is called so is hardly seen: the share of the faces that show it best, and how well one does, from the
+#: mean in Oklab.
 CLEAREST = {"lipstick": (0.25, lambda mean: mean[1]), "Gray_Hair": (0.5, lambda mean: -np.hypot(*mean[1:]))}
 #: Corner of the crop in pictures with CelebA's alignment.
 CROP_CORNER = (25, 56)

@@ -2,10 +2,11 @@
 
 DATA_DIR holds the sets as parquet files in train/ and validation/. In TARGET_DIR come to lie
 
-- pack128_a.parquet and pack128_b.parquet, a row a face: `image` (WebP of the project's crop, 128×128; of CelebA at half size 64×64),
-  `source`, `covered` (which of the 16×16 cells lie wholly inside of the source picture, `numpy.packbits` in raster order; elsewhere its
-  outermost pixels are repeated), the attributes of CelebA, `sunglasses` (dark lenses; then `Eyeglasses` is unknown), `emotion`, `age`
-  and `grey` (the picture has no colour). Null is unknown.
+- pack128_a.parquet and pack128_b.parquet, a row a face: `image` (WebP of the project's crop, 128×128; of CelebA at
+  half size 64×64), `source`, `covered` (which of the 16×16 cells lie wholly inside of the source picture,
+  `numpy.packbits` in raster order; elsewhere its outermost pixels are repeated), the attributes of CelebA,
+  `sunglasses` (dark lenses; then `Eyeglasses` is unknown), `emotion`, `age` and `grey` (the picture has no colour).
+  Null is unknown.
 - pack256.parquet: `image` at 256×256, `source`, `mask` (PNG of 19 classes, or null), `grey`.
 - validation128.parquet and validation256.parquet: the same of other people.
 - landmarks/: what the detector found in the sets that are aligned differently, so that a second run is quick.
@@ -58,7 +59,8 @@ class FaceSet:
         kind: `"celeba"`, `"aligned"` (to the crop already) or `"tight"` (searched for the face).
         quality: of WebP.
         usual: `"tight"`: the set's name in `LAYOUT_LANDMARKS`.
-        rows: at most so many; the first, or of a set with emotions as evenly over them as can be, less those where no face is found.
+        rows: at most so many; the first, or of a set with emotions as evenly over them as can be, less those where no
+            face is found.
     """
 
     file: str
@@ -72,7 +74,8 @@ class FaceSet:
         return Path(self.file).name
 
 
-# Among what fits 72 MB. At 80 the codes of two thirds of the cells stay what they were, as when a picture moves by a quarter of a pixel.
+# Among what fits 72 MB. At 80 the codes of two thirds of the cells stay what they were, as when a picture moves by a
+# quarter of a pixel.
 TRAINING = [
     FaceSet("train/celeba178", "celeba", 80),
     FaceSet("train/celeba89", "celeba", 82),
@@ -102,7 +105,10 @@ def row_of(columns: Mapping[str, Sequence[Any]], row: int) -> dict[str, Any]:
 
 
 class CloseUpDetector(YuNetDetector):
-    """Looks first where the faces of a set usually lie: four times as fast as a search, within two pixels of 128 of what that finds."""
+    """
+    Looks first where the faces of a set usually lie: four times as fast as a search, within two pixels of 128 of what
+    that finds.
+    """
 
     def look(self, image: Image.Image, usual: ArrayLike) -> np.ndarray | None:
         """Landmarks [5, 2] of the face near `usual`, or None where there seems to be none."""

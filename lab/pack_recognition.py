@@ -1,18 +1,20 @@
 """Packs the faces with expressions into one small file: `python lab/pack_recognition.py DATA_DIR TARGET_DIR`.
 
-DATA_DIR holds RAF-DB and FER+ as train/rafdb100.parquet and train/ferplus48.parquet. Every face is found and cut out as the pipelines do
-it; where no face is found, by the set's median landmarks. In TARGET_DIR comes to lie recognition.parquet, a row a face:
+DATA_DIR holds RAF-DB and FER+ as train/rafdb100.parquet and train/ferplus48.parquet. Every face is found and cut out
+as the pipelines do it; where no face is found, by the set's median landmarks. In TARGET_DIR comes to lie
+recognition.parquet, a row a face:
 
 - `image`: WebP of the project's crop, 128×128, or 64×64 of the pictures of 48 pixels
 - `source`: the set
 - a column an expression: how many annotators chose it; ten for the one label of RAF-DB
 
-With `--packs` left_out.txt comes to lie there too: digests of the pictures of UTKFace in the packs of `lab/pack_faces.py` that are
-measured on (every tenth row, see `gptface evaluate groups`), which nothing must learn from.
+With `--packs` left_out.txt comes to lie there too: digests of the pictures of UTKFace in the packs of
+`lab/pack_faces.py` that are measured on (every tenth row, see `gptface evaluate groups`), which nothing must learn
+from.
 
 Left out are rows of FER+ whose majority is contempt, unknown or no face: the head has seven expressions.
-landmarks_*.npy keep what the detector found, so that a second run is quick. The file is for those who may use the sets; it is not to be
-passed on.
+landmarks_*.npy keep what the detector found, so that a second run is quick. The file is for those who may use the
+sets; it is not to be passed on.
 """
 
 import argparse

@@ -1,8 +1,10 @@
-"""Trains the pixel reader and the heads that read by it, in minutes of one GPU or hours of one core: `python -m lab.pixel_recognition`.
+"""Trains the pixel reader and the heads that read by it, in minutes of one GPU or hours of one core: `python -m
+lab.pixel_recognition`.
 
-First the reader learns to give the transformer what codes give: the states of the backbone, which stays as it is, are the targets.
-Then it learns from labels: `expression` (seven classes, votes of annotators as soft labels), `attributes` (independent labels) and
-`age` (a regression, in years). Everything lies on the device, pictures too; all changes of them are made there in batches.
+First the reader learns to give the transformer what codes give: the states of the backbone, which stays as it is, are
+the targets. Then it learns from labels: `expression` (seven classes, votes of annotators as soft labels), `attributes`
+(independent labels) and `age` (a regression, in years). Everything lies on the device, pictures too; all changes of
+them are made there in batches.
 """
 
 import argparse
@@ -41,7 +43,8 @@ from .recognition_packs import EXPRESSIONS, RecognitionFaces, read_packs
 
 logger = logging.getLogger(__name__)
 
-#: What photos differ in. Grey is frequent: half of the faces with expressions have no colour, which must not tell the expression.
+#: What photos differ in. Grey is frequent: half of the faces with expressions have no colour, which must not tell the
+#: expression.
 CHANGES = FaceAugmentation(flip=0.5, colour=0.3, rotation=10, scale=0.1, shift=0.05, erasing=0, grey=0.3)
 #: An error of so many years weighs as much as one of an expression; mean age of the data, where the regression starts.
 AGE_SCALE, AGE_START = 10.0, 33.0
@@ -89,8 +92,9 @@ def with_pixel_reader(
     folder: str | Path, seed: int = 0, image_reader: dict[str, Any] | None = None
 ) -> GPTFaceForPreTraining:
     """
-    The model in a folder with a pixel reader and heads that read pixels in the place of those for codes; an attribute head for the same
-    states starts from the one for codes. `image_reader` is that of the configuration where the model has none yet.
+    The model in a folder with a pixel reader and heads that read pixels in the place of those for codes; an attribute
+    head for the same states starts from the one for codes. `image_reader` is that of the configuration where the model
+    has none yet.
     """
     config = GPTFaceConfig.from_pretrained(folder)
     known = config.heads.get(ATTRIBUTES, {})
@@ -116,7 +120,10 @@ def _entry(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
 
 
 def pool_cells(states: torch.Tensor, side: int) -> torch.Tensor:
-    """Vectors of a square grid of cells [B, N, H] → means over the cells of each token of a grid with `side` [B, side², H]."""
+    """
+    Vectors of a square grid of cells [B, N, H] → means over the cells of each token of a grid with `side` [B, side²,
+    H].
+    """
     cells = round(states.shape[1] ** 0.5)
     grid = states.mT.unflatten(2, (cells, cells))
     return nn.functional.adaptive_avg_pool2d(grid, side).flatten(2).mT
@@ -160,7 +167,10 @@ class PixelRecognitionTrainer:
         self.reader = reader
 
     def _weights(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Faces [N] bool → weights [N] by which they are drawn: each set as often as the others, but small ones by their size."""
+        """
+        Faces [N] bool → weights [N] by which they are drawn: each set as often as the others, but small ones by their
+        size.
+        """
         weights = torch.zeros(len(chosen), device=self.device)
         for number in range(len(self.faces.names)):
             own = chosen & (self.faces.source == number)
@@ -249,8 +259,8 @@ class PixelRecognitionTrainer:
 
     def _progress(self, share: float, first: int, done: float) -> Iterator[tuple[int, float]]:
         """
-        For each step from `first` on its number and the share of the part that is done, by the clock or by the number of steps; `done`
-        is the share that a run before has done.
+        For each step from `first` on its number and the share of the part that is done, by the clock or by the number
+        of steps; `done` is the share that a run before has done.
         """
         if self.settings.steps is not None:
             count = max(1, round(self.settings.steps * share))
@@ -283,7 +293,9 @@ class PixelRecognitionTrainer:
         return degrade_faces(pixels, side, self.generator)
 
     def imitation_loss(self) -> dict[str, torch.Tensor]:
-        """Share of the variance of the states of codes that those of pixels do not explain; the pixels are poorer ones."""
+        """
+        Share of the variance of the states of codes that those of pixels do not explain; the pixels are poorer ones.
+        """
         rows = self._draw(self.all_faces, self.settings.batch_size)
         pixels, _ = augment_faces(self.faces.images[rows], None, replace(CHANGES, grey=0.2), self.generator)
         with torch.no_grad():
@@ -405,7 +417,8 @@ def train_pixel_reader(
     state_file: Path | None = None,
 ) -> dict[str, Any]:
     """
-    Trains the pixel reader of a model and its heads `expression`, `attributes` and `age`; all else stays as it is, bit by bit.
+    Trains the pixel reader of a model and its heads `expression`, `attributes` and `age`; all else stays as it is, bit
+    by bit.
 
     Args:
         model: see [`with_pixel_reader`].
@@ -413,7 +426,8 @@ def train_pixel_reader(
         state_file: see [`PixelRecognitionTrainer`].
 
     Returns:
-        Figures of the faces that were held out: accuracy, balanced accuracy and calibration error of the expressions of each set,
+        Figures of the faces that were held out: accuracy, balanced accuracy and calibration error of the expressions
+            of each set,
         accuracy of the attributes, mean absolute error of the age.
 
     Raises:

@@ -1,4 +1,6 @@
-"""Faces with labels for recognition, out of small packed files into tensors: see `lab/pack_recognition.py` and `lab/pack_faces.py`."""
+"""Faces with labels for recognition, out of small packed files into tensors: see `lab/pack_recognition.py` and
+`lab/pack_faces.py`.
+"""
 
 import functools
 import hashlib
@@ -61,8 +63,8 @@ def read_packs(
     workers: int | None = None,
 ) -> RecognitionFaces:
     """
-    All packs in the folders. Faces of a set that one pack has with the votes of its annotators are left out of the others, and so
-    are those whose digest stands in a `left_out.txt`.
+    All packs in the folders. Faces of a set that one pack has with the votes of its annotators are left out of the
+    others, and so are those whose digest stands in a `left_out.txt`.
 
     Args:
         attributes: columns of independent labels; one that a pack lacks is unknown there.

@@ -4,9 +4,9 @@
         --data DATA_DIR/validation/celeba178.parquet --train-rows 2000 --seconds 30
     python lab/representation.py expression --train DATA_DIR/train/fer48.parquet --data DATA_DIR/validation/fer48.parquet
 
-The backbone is frozen; what it gives is computed once, each head is then trained alone. Every n-th row is taken, so that files
-sorted by label give all of them. "Quantized" latents hold what the codes hold: they tell what the quantizer discards from what a
-way around the transformer gains.
+The backbone is frozen; what it gives is computed once, each head is then trained alone. Every n-th row is taken, so
+that files sorted by label give all of them. "Quantized" latents hold what the codes hold: they tell what the quantizer
+discards from what a way around the transformer gains.
 """
 
 import argparse
@@ -48,7 +48,8 @@ class CellHead(nn.Module):
 
     Args:
         classifier: the head that reads vectors of the cells.
-        channels: of the other features [B, N, C]; they are projected and get a position, which they do not tell; 0 = none.
+        channels: of the other features [B, N, C]; they are projected and get a position, which they do not tell; 0 =
+            none.
     """
 
     def __init__(self, classifier: GPTFaceClassifier, size: int, cells: int, channels: int):

@@ -1,12 +1,13 @@
 """Calibration of classifier scores: expected calibration error, temperatures, thresholds. Pure numpy.
 
-Logits are [rows, labels]. The truth is [rows, labels] of 0/1 for independent labels (−1 = unknown) or [rows] of class indices
-(negative = unknown); its number of dimensions says which of the two it is.
+Logits are [rows, labels]. The truth is [rows, labels] of 0/1 for independent labels (−1 = unknown) or [rows] of class
+indices (negative = unknown); its number of dimensions says which of the two it is.
 """
 
 import numpy as np
 
-#: A temperature beyond these bounds says that the logits carry no information, or that the classes were separated perfectly.
+#: A temperature beyond these bounds says that the logits carry no information, or that the classes were separated
+#: perfectly.
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
@@ -43,8 +44,8 @@ def calibration_pairs(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray
     """
     Probabilities [rows, labels] and truth → (confidence [n], outcome [n]) for [`expected_calibration_error`].
 
-    Independent labels are pooled: the probability of each label and whether it holds. Of classes that exclude each other it is
-    the probability of the likeliest and whether that is right.
+    Independent labels are pooled: the probability of each label and whether it holds. Of classes that exclude each
+    other it is the probability of the likeliest and whether that is right.
     """
     truth = np.asarray(truth)
     known = truth >= 0
@@ -107,7 +108,9 @@ def cross_fitted(logits: np.ndarray, truth: np.ndarray, second_half: np.ndarray)
 
 
 def halves(groups: np.ndarray | None, rows: int) -> np.ndarray:
-    """Bool [rows], True in the second half: every other group (in order of their values) or, without groups, odd rows."""
+    """
+    Bool [rows], True in the second half: every other group (in order of their values) or, without groups, odd rows.
+    """
     if groups is None:
         return np.arange(rows) % 2 == 1
     return np.unique(np.asarray(groups), return_inverse=True)[1] % 2 == 1
@@ -117,9 +120,9 @@ def choose_thresholds(truth: np.ndarray, balance: float = 0.2, least: int = 20) 
     """
     One threshold [labels] for each independent label: it holds where its calibrated score is at least that.
 
-    It maximises (1 − balance) · accuracy + balance · balanced accuracy. With a share π of positives that is reached where
-    p · w₁ = (1 − p) · w₀, with w₁ = (1 − balance) + balance / 2π and w₀ = (1 − balance) + balance / 2(1 − π): a closed form of
-    π alone, which a few positives do not lead astray as a search among scores would be.
+    It maximises (1 − balance) · accuracy + balance · balanced accuracy. With a share π of positives that is reached
+    where p · w₁ = (1 − p) · w₀, with w₁ = (1 − balance) + balance / 2π and w₀ = (1 − balance) + balance / 2(1 − π): a
+    closed form of π alone, which a few positives do not lead astray as a search among scores would be.
 
     Args:
         truth: 0/1 [rows, labels] of training faces, −1 = unknown.

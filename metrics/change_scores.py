@@ -15,8 +15,8 @@ _TO_XYZ /= _TO_XYZ.sum(1, keepdims=True)
 
 def sharpness_ratio(photo: np.ndarray, edited: np.ndarray, area: np.ndarray) -> float | None:
     """
-    Variance of the Laplacian over an area of the edited picture, as a share of that of the photo: below 1 the edit is more blurred than
-    what was there, above 1 it is sharper. None where the area is empty or the photo is flat there.
+    Variance of the Laplacian over an area of the edited picture, as a share of that of the photo: below 1 the edit is
+    more blurred than what was there, above 1 it is sharper. None where the area is empty or the photo is flat there.
 
     ```python
     photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -28,13 +28,18 @@ def sharpness_ratio(photo: np.ndarray, edited: np.ndarray, area: np.ndarray) -> 
 
 
 def _laplacian(picture: np.ndarray) -> np.ndarray:
-    """Sum of the four neighbours' grey values less four times a pixel's own, [H, W]; the outermost pixels are repeated."""
+    """
+    Sum of the four neighbours' grey values less four times a pixel's own, [H, W]; the outermost pixels are repeated.
+    """
     grey = np.pad(picture.astype(np.float64) @ GREY, 1, mode="edge")
     return grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
 
 
 def inner_ring(area: np.ndarray, width: int = 8) -> np.ndarray:
-    """The pixels of an area that have a pixel outside of it at most `width` rows and columns away; the border of the picture is no edge."""
+    """
+    The pixels of an area that have a pixel outside of it at most `width` rows and columns away; the border of the
+    picture is no edge.
+    """
     outside = (
         Image.fromarray(~np.pad(area, width, mode="edge")).convert("L").filter(ImageFilter.MaxFilter(2 * width + 1))
     )
@@ -42,7 +47,9 @@ def inner_ring(area: np.ndarray, width: int = 8) -> np.ndarray:
 
 
 def colour_difference(photo: np.ndarray, edited: np.ndarray) -> np.ndarray:
-    """ΔE (CIE 1976) of each pixel, [H, W]: the distance in CIELAB, about 2 where an eye begins to tell two colours apart."""
+    """
+    ΔE (CIE 1976) of each pixel, [H, W]: the distance in CIELAB, about 2 where an eye begins to tell two colours apart.
+    """
     return np.linalg.norm(_lab(photo) - _lab(edited), axis=2)
 
 
@@ -57,7 +64,10 @@ def _lab(picture: np.ndarray) -> np.ndarray:
 
 
 def change_share(photo: np.ndarray, edited: np.ndarray, area: np.ndarray) -> float | None:
-    """Share of all change, by the sum of absolute differences, that lies in an area, bool or [H, W] in [0, 1]; None where nothing changed."""
+    """
+    Share of all change, by the sum of absolute differences, that lies in an area, bool or [H, W] in [0, 1]; None where
+    nothing changed.
+    """
     change = np.abs(photo.astype(np.float64) - edited).sum(2)
     return float((change * area).sum() / change.sum()) if change.any() else None
 

@@ -59,8 +59,9 @@ class LPIPS(nn.Module):
         self, pictures: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
-        Two batches [B, 3, H, W] in [-1, 1] → distances [B]; gradients flow into `pictures` alone. With `weights` [B, 1, H, W] in
-        0…1 each layer's mean is weighted by them at its resolution; 0 where all of a picture's weights are 0.
+        Two batches [B, 3, H, W] in [-1, 1] → distances [B]; gradients flow into `pictures` alone. With `weights` [B,
+        1, H, W] in 0…1 each layer's mean is weighted by them at its resolution; 0 where all of a picture's weights are
+        0.
         """
         with torch.no_grad():
             wanted = self.features(targets)

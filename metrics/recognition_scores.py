@@ -1,4 +1,5 @@
-"""Figures of recognition from scores and truth, for `gptface evaluate` and the modules in `metrics/`: numpy and scikit-learn.
+"""Figures of recognition from scores and truth, for `gptface evaluate` and the modules in `metrics/`: numpy and
+scikit-learn.
 
 Unknown truth (negative) never counts. A figure that cannot be formed (no face of a kind) is None.
 """
@@ -138,8 +139,8 @@ def expression_scores(scores: np.ndarray, truth: np.ndarray, names: Sequence[str
 
     Returns:
         `accuracy`, `balanced_accuracy` (mean recall of the `balanced_labels` classes with at least 20 faces),
-        `balanced_accuracy_all` (of all that occur), `f1` (macro), `ece` (15 bins of equal mass, likeliest class), `images`,
-        `confusion_matrix` (rows = truth, columns = answer) and `per_label` (name → figures).
+        `balanced_accuracy_all` (of all that occur), `f1` (macro), `ece` (15 bins of equal mass, likeliest class),
+        `images`, `confusion_matrix` (rows = truth, columns = answer) and `per_label` (name → figures).
     """
     scores, truth = np.asarray(scores), np.asarray(truth)
     if truth.ndim != 1 or len(scores) != len(truth) or (scores.ndim == 2 and scores.shape[1] != len(names)):

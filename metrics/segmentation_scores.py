@@ -5,8 +5,8 @@ import torch
 
 def confusion_counts(predicted: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """
-    Counts of pixels, long [num_classes, num_classes]: row = label, column = prediction. Labels outside of 0…num_classes−1
-    do not count.
+    Counts of pixels, long [num_classes, num_classes]: row = label, column = prediction. Labels outside of
+    0…num_classes−1 do not count.
     """
     known = (labels >= 0) & (labels < num_classes)
     pairs = labels[known].long() * num_classes + predicted[known].long()

@@ -16,14 +16,16 @@ def caption_contrast_loss(
     contrast: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
     """
-    The masked codes of a picture must be likelier under the phrase that is true of it than under its opposite: cross-entropy of
-    the log-likelihood ratio (a generative classifier, trained to discriminate), averaged over pairs of a picture and an attribute.
+    The masked codes of a picture must be likelier under the phrase that is true of it than under its opposite:
+    cross-entropy of the log-likelihood ratio (a generative classifier, trained to discriminate), averaged over pairs
+    of a picture and an attribute.
 
-    A phrase changes the loss of a single code by hundredths of a nat, which drown in what the code says about the picture;
-    whole regions, compared with their opposites, tell.
+    A phrase changes the loss of a single code by hundredths of a nat, which drown in what the code says about the
+    picture; whole regions, compared with their opposites, tell.
 
     Args:
-        cell_logits: (states of cells [Q, M, H], words [Q, T, H], their mask [Q, T] or None) → logits over codes [Q, M, K].
+        cell_logits: (states of cells [Q, M, H], words [Q, T, H], their mask [Q, T] or None) → logits over codes [Q, M,
+            K].
         image_states: [B, N, H].
         image_labels: codes [B, N], −100 = not masked.
         words: states of the phrases [P, T, H].

@@ -9,7 +9,10 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-READERS = ("attention", "convolution")
+from .quantization import QUANTIZERS
+
+#: Kind of a classification head that names none, see `CLASSIFIERS`.
+DEFAULT_READER = "attention"
 INPUTS = ("codes", "pixels")
 #: Pixels along one side of a token of the pixel reader.
 PIXEL_READER_STRIDE = 16
@@ -37,8 +40,9 @@ PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "r
 #: What a head of `GPTFaceConfig.heads` may say.
 HEAD_KEYS = frozenset(("labels", "problem_type", "trained", "reader", "input", "temperature", "thresholds"))
 
-# The most that a configuration may ask for, far above any network of this kind that was trained: a few bytes of JSON from an
-# unknown folder must not take hours or all of the memory. A list holds no more than `MOST_ENTRIES` such numbers.
+# The most that a configuration may ask for, far above any network of this kind that was trained: a few bytes of JSON
+# from an unknown folder must not take hours or all of the memory. A list holds no more than `MOST_ENTRIES` such
+# numbers.
 LARGEST = {
     "adapter_rank": 4096,
     "attention_resolutions": 2048,
@@ -86,14 +90,15 @@ def check_sizes(values: Mapping[str, Any]) -> None:
 
 class NetworkConfig(PreTrainedConfig):
     """
-    Base of the configurations. From a config.json it takes what describes the network, see [`description`]; its sizes are bounded.
+    Base of the configurations. From a config.json it takes what describes the network, see [`description`]; its sizes
+    are bounded.
     """
 
     @classmethod
     def description(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """
-        What a config.json says of the network, its nested configurations included: not where it was saved, which file its weights are
-        in, or how somebody ran it.
+        What a config.json says of the network, its nested configurations included: not where it was saved, which file
+        its weights are in, or how somebody ran it.
         """
         known = {each.name for each in dataclasses.fields(cls)} | {"model_type"}
         described = {name: value for name, value in values.items() if name in known}
@@ -125,7 +130,8 @@ class NetworkConfig(PreTrainedConfig):
 @strict
 class GPTFaceRefinerConfig(NetworkConfig):
     r"""
-    Configuration of [`GPTFaceRefiner`], which draws what decoded codes lost, at a larger size, so that it fits the photo around.
+    Configuration of [`GPTFaceRefiner`], which draws what decoded codes lost, at a larger size, so that it fits the
+    photo around.
 
     Args:
         image_size (`int`, *optional*, defaults to 256):
@@ -160,7 +166,8 @@ class GPTFaceRefinerConfig(NetworkConfig):
 @strict
 class GPTFaceImageTokenizerConfig(NetworkConfig):
     r"""
-    Configuration of [`GPTFaceImageTokenizer`], which turns an aligned face picture into a grid of discrete codes and back.
+    Configuration of [`GPTFaceImageTokenizer`], which turns an aligned face picture into a grid of discrete codes and
+    back.
 
     Args:
         image_size (`int`, *optional*, defaults to 128):
@@ -170,9 +177,9 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
             decoder of diffusers' `VQModel`, into which taming-transformers checkpoints convert; its factor is
             `2 ** (len(block_out_channels) - 1)`.
         quantizer (`str`, *optional*, defaults to `"fsq"`):
-            `"fsq"`: finite scalar quantization (Mentzer et al. 2023) with `fsq_levels`. `"codebook"`: a learned codebook of
-            `codebook_size` vectors with `codebook_dim` entries (van den Oord et al. 2017). `"gumbel"`: such a codebook whose
-            codes a linear classifier picks (taming-transformers' `GumbelVQ`).
+            `"fsq"`: finite scalar quantization (Mentzer et al. 2023) with `fsq_levels`. `"codebook"`: a learned
+            codebook of `codebook_size` vectors with `codebook_dim` entries (van den Oord et al. 2017). `"gumbel"`:
+            such a codebook whose codes a linear classifier picks (taming-transformers' `GumbelVQ`).
         latent_channels (`int`, *optional*, defaults to 32):
             Channels between the encoder and the quantizer.
         hidden_channels (`int`, *optional*, defaults to 64):
@@ -192,8 +199,8 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
         norm_num_groups (`int`, *optional*, defaults to 32):
             Groups of the vqgan backbone's group norms.
         plan_levels (`list[int]`, *optional*):
-            Levels of each FSQ dimension of the plan, a second grid of codes of half the side, for what is where in the face;
-            no plan where it is not given.
+            Levels of each FSQ dimension of the plan, a second grid of codes of half the side, for what is where in the
+            face; no plan where it is not given.
         plan_channels (`int`, *optional*, defaults to 128):
             Width of the networks on both sides of the plan's codes, a multiple of 16.
         refiner_config (`GPTFaceRefinerConfig` or `dict`, *optional*):
@@ -227,8 +234,8 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
             self.refiner_config = GPTFaceRefinerConfig(**self.refiner_config)
         if self.backbone not in ("compact", "vqgan"):
             raise ValueError(f"backbone must be 'compact' or 'vqgan', got {self.backbone!r}")
-        if self.quantizer not in ("fsq", "codebook", "gumbel"):
-            raise ValueError(f"quantizer must be 'fsq', 'codebook' or 'gumbel', got {self.quantizer!r}")
+        if self.quantizer not in QUANTIZERS:
+            raise ValueError(f"quantizer must be one of {tuple(QUANTIZERS)}, got {self.quantizer!r}")
         self.fsq_levels = list(self.fsq_levels)
         self.block_out_channels = list(self.block_out_channels)
         self.attention_resolutions = list(self.attention_resolutions)
@@ -274,9 +281,7 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
     @property
     def num_codes(self) -> int:
         """Number of different codes K; a code lies in 0…K−1."""
-        if self.quantizer != "fsq":
-            return self.codebook_size
-        return math.prod(self.fsq_levels)
+        return QUANTIZERS[self.quantizer].codes_of(self)
 
     @property
     def plan_grid_size(self) -> int:
@@ -342,8 +347,8 @@ class GPTFaceParserConfig(NetworkConfig):
 @strict
 class GPTFaceConfig(NetworkConfig):
     r"""
-    Configuration of [`GPTFaceModel`] and its task classes. The defaults are the base size of the lineage (12 layers of 768,
-    BERT's uncased vocabulary, 64 text tokens).
+    Configuration of [`GPTFaceModel`] and its task classes. The defaults are the base size of the lineage (12 layers of
+    768, BERT's uncased vocabulary, 64 text tokens).
 
     Args:
         image_tokenizer_config (`GPTFaceImageTokenizerConfig` or `dict`, *optional*):
@@ -355,45 +360,48 @@ class GPTFaceConfig(NetworkConfig):
         max_text_length (`int`, *optional*, defaults to 64):
             Most text tokens, `[CLS]` and `[SEP]` included. Image positions start here whatever the caption's length.
         norm_position (`str`, *optional*, defaults to `"pre"`):
-            `"pre"`: layer norm before attention and feed-forward, with a final norm; `"post"`: after the residual sum, as BERT.
+            `"pre"`: layer norm before attention and feed-forward, with a final norm; `"post"`: after the residual sum,
+            as BERT.
         embedding_norm (`bool`, *optional*, defaults to `False`):
             Layer norm on the sum of the embeddings.
         attention_pattern (`str`, *optional*, defaults to `"bidirectional"`):
-            `"prefix"` lets text see text, and an image cell the text and the cells before it (the autoregressive sibling).
+            `"prefix"` lets text see text, and an image cell the text and the cells before it (the autoregressive
+            sibling).
         code_embedding (`str`, *optional*, defaults to `"free"`):
-            `"levels"` adds to each code's vector one vector for each level of its FSQ tuple, so that neighbouring codes share
-            what they have in common; needs an FSQ tokenizer. The output head is tied to the sum.
+            `"levels"` adds to each code's vector one vector for each level of its FSQ tuple, so that neighbouring
+            codes share what they have in common; needs an FSQ tokenizer. The output head is tied to the sum.
         position_init (`str`, *optional*, defaults to `"normal"`):
             `"sine"` starts the learned positions from 1-D sines (text) and 2-D sines (grid).
         grid_convolution (`bool`, *optional*, defaults to `False`):
             A depthwise 3×3 convolution over the grid of cells in front of each layer (conditional position encoding,
             Chu et al. 2021). It sees later cells, so `"prefix"` refuses it.
         text_attention_bias (`float`, *optional*, defaults to 0.0):
-            Added to the attention scores of words. A caption has a handful of words, the grid hundreds of cells, all in one
-            softmax: with log(cells / words), about 4 for 256 cells, words and cells weigh alike at the start.
+            Added to the attention scores of words. A caption has a handful of words, the grid hundreds of cells, all
+            in one softmax: with log(cells / words), about 4 for 256 cells, words and cells weigh alike at the start.
         match_head (`str`, *optional*, defaults to `"cls"`):
-            What judges whether caption and picture match: `"cls"` reads the state of `[CLS]` of the pair (the lineage),
-            `"cross"` reads the two apart, lets every word look at the cells and sums what each finds.
+            What judges whether caption and picture match: `"cls"` reads the state of `[CLS]` of the pair (the
+            lineage), `"cross"` reads the two apart, lets every word look at the cells and sums what each finds.
         caption_reader (`bool`, *optional*, defaults to `False`):
-            Whether each cell looks at the words of the caption once more, read apart from the picture, before its code is
-            predicted: a short way for what is asked.
+            Whether each cell looks at the words of the caption once more, read apart from the picture, before its code
+            is predicted: a short way for what is asked.
         lm_head_transform (`bool`, *optional*, defaults to `True`):
-            Linear layer, activation and norm in front of the decoders over words and codes; `False`: the decoders read the
-            states as they are (the autoregressive sibling).
+            Linear layer, activation and norm in front of the decoders over words and codes; `False`: the decoders read
+            the states as they are (the autoregressive sibling).
         heads (`dict`, *optional*):
-            Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type` is one of
-            `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry a `"temperature"`, by which
-            the pipelines divide its logits, and `"thresholds"`, one a label, from which on a label holds (0.5 by default). Its
-            `"reader"` is `"attention"` (the default; each label looks at its own place) or `"convolution"` (over the grid, for
-            labels that are told by shapes and have thousands of faces). Its `"input"` is `"codes"` (the default) or `"pixels"`, which
-            the pixel reader reads.
+            Named classification heads: `{name: {"labels": […], "problem_type": …, "trained": bool}}`; `problem_type`
+            is one of `"single_label_classification"`, `"multi_label_classification"`, `"regression"`. A head may carry
+            a `"temperature"`, by which the pipelines divide its logits, and `"thresholds"`, one a label, from which on
+            a label holds (0.5 by default). Its `"reader"` is `"attention"` (the default; each label looks at its own
+            place) or `"convolution"` (over the grid, for labels that are told by shapes and have thousands of faces).
+            Its `"input"` is `"codes"` (the default) or `"pixels"`, which the pixel reader reads.
         image_reader (`dict`, *optional*):
-            The pixel reader, which turns aligned pixels into the vectors of tokens of 16×16 pixels, for recognition: `"channels"`
-            of its three stages at 1/2, 1/4 and 1/8 of the resolution (32, 64, 96 by default), residual `"blocks"` of each (1, 2,
-            2), and `"adapter_rank"`, that of the changes by which the layers read these tokens (16). None where it is not given.
+            The pixel reader, which turns aligned pixels into the vectors of tokens of 16×16 pixels, for recognition:
+            `"channels"` of its three stages at 1/2, 1/4 and 1/8 of the resolution (32, 64, 96 by default), residual
+            `"blocks"` of each (1, 2, 2), and `"adapter_rank"`, that of the changes by which the layers read these
+            tokens (16). None where it is not given.
         auxiliary_head (`str`, *optional*):
-            Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone long
-            before the captions do.
+            Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone
+            long before the captions do.
         match_trained (`bool`, *optional*, defaults to `False`):
             Whether the image-text matching head has been trained. What needs it refuses to run on random weights.
         plan_trained (`bool`, *optional*, defaults to `False`):
@@ -461,7 +469,6 @@ class GPTFaceConfig(NetworkConfig):
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))
         self._check_choice("code_embedding", ("free", "levels"))
         self._check_choice("position_init", ("normal", "sine"))
-        self._check_choice("match_head", ("cls", "cross"))
         if self.code_embedding == "levels" and self.image_tokenizer_config.quantizer != "fsq":
             raise ValueError("code_embedding='levels' needs an image tokenizer with quantizer='fsq'")
         if self.attention_pattern == "prefix" and self.grid_convolution:
@@ -483,8 +490,6 @@ class GPTFaceConfig(NetworkConfig):
         for name, head in self.heads.items():
             if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
                 raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
-            if head.get("reader", READERS[0]) not in READERS:
-                raise ValueError(f"heads[{name!r}]['reader'] must be one of {READERS}, got {head['reader']!r}")
             if head.get("input", INPUTS[0]) not in INPUTS:
                 raise ValueError(f"heads[{name!r}]['input'] must be one of {INPUTS}, got {head['input']!r}")
             if self.reads_pixels(name) and self.image_reader is None:
@@ -493,7 +498,8 @@ class GPTFaceConfig(NetworkConfig):
             raise ValueError(f"auxiliary_head {self.auxiliary_head!r} is none of the heads {sorted(self.heads)}")
         if self.auxiliary_head is not None and self.reads_pixels(self.auxiliary_head):
             raise ValueError(f"auxiliary_head {self.auxiliary_head!r} reads pixels: pre-training reads codes")
-        # `pipeline()` would ask for trust_remote_code although the installed class is in use; the export writes it back.
+        # `pipeline()` would ask for trust_remote_code although the installed class is in use; the export writes it
+        # back.
         if not type(self).__module__.startswith("transformers_modules"):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)

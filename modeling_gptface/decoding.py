@@ -25,9 +25,9 @@ class DecodingSchedule:
         num_steps: the most forward passes, 1…`MAX_STEPS`.
         temperature: of the sampled codes; 0 takes the likeliest.
         confidence_temperature: scale of the Gumbel noise on the confidence at the first step, falling linearly to 0.
-        mode: `"parallel"` keeps the most confident cells at each step, more and more of them by the cosine schedule (MaskGIT,
-            Chang et al. 2022); `"span"` fills each run of masked cells from left to right, all runs at once; `"one_shot"`
-            fills everything in the first pass.
+        mode: `"parallel"` keeps the most confident cells at each step, more and more of them by the cosine schedule
+            (MaskGIT, Chang et al. 2022); `"span"` fills each run of masked cells from left to right, all runs at once;
+            `"one_shot"` fills everything in the first pass.
         top_k: only the k likeliest codes of a cell can be drawn; None = all.
 
     Raises:
@@ -74,8 +74,8 @@ def uniform_noise(
     rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
-    Uniform noise [B, *shape] in (0, 1), row i from generator i, so that a row is the same in any batch. Where `rows` [B] is False nothing is
-    drawn, and the row is constant.
+    Uniform noise [B, *shape] in (0, 1), row i from generator i, so that a row is the same in any batch. Where `rows`
+    [B] is False nothing is drawn, and the row is constant.
     """
     drawn = [True] * len(generators) if rows is None else rows.tolist()
     size, kind = tuple(shape), torch.float32  # whatever the default is: other numbers would be other pictures
@@ -96,9 +96,9 @@ def gumbel_noise(
     rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
-    Standard Gumbel noise [B, *shape], row i from generator i; with a `mask` [B, shape[0]] that of its M entries alone, as
-    [M, *shape[1:]]. An entry's noise does not depend on the mask. Rows without any entry, or where `rows` [B] is False, draw nothing: a
-    sample that is done before the others of its batch leaves its generator as it would alone.
+    Standard Gumbel noise [B, *shape], row i from generator i; with a `mask` [B, shape[0]] that of its M entries alone,
+    as [M, *shape[1:]]. An entry's noise does not depend on the mask. Rows without any entry, or where `rows` [B] is
+    False, draw nothing: a sample that is done before the others of its batch leaves its generator as it would alone.
     """
     noise = uniform_noise(shape, generators, device, mask.any(-1) if mask is not None else rows)
     if mask is not None:
@@ -114,8 +114,8 @@ def sample_codes(
     top_k: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Logits [M, K] of the cells in `mask` [B, N] → codes [M] and their log-probabilities [M] under the untempered distribution
-    of all codes.
+    Logits [M, K] of the cells in `mask` [B, N] → codes [M] and their log-probabilities [M] under the untempered
+    distribution of all codes.
 
     Raises:
         FloatingPointError: where logits are not finite.
@@ -181,7 +181,9 @@ def place_in_run(mask: torch.Tensor) -> torch.Tensor:
 
 
 def run_budget(mask: torch.Tensor, steps_left: int) -> torch.Tensor:
-    """How many cells of its run [B, N] one step fills, so that `steps_left` steps of about equal size fill all of it."""
+    """
+    How many cells of its run [B, N] one step fills, so that `steps_left` steps of about equal size fill all of it.
+    """
     length = place_in_run(mask) + place_in_run(mask.flip(1)).flip(1) + 1
     return -(-length // steps_left)
 

@@ -53,8 +53,8 @@ class ResidualBlock(nn.Module):
 
 class InvertedResidualBlock(nn.Module):
     """
-    A wide depthwise 5×5 convolution between two pointwise ones (Sandler et al. 2018), gated by the mean of the whole picture
-    (Hu et al. 2018): what a pixel shows depends on where the face is.
+    A wide depthwise 5×5 convolution between two pointwise ones (Sandler et al. 2018), gated by the mean of the whole
+    picture (Hu et al. 2018): what a pixel shows depends on where the face is.
     """
 
     def __init__(self, channels: int, expansion: int, dilation: int):
@@ -84,8 +84,9 @@ class GPTFaceParserOutput(ModelOutput):
 
 class GPTFaceParser(SafetensorsModel):
     """
-    A small U-Net (Ronneberger et al. 2015) that works at half, quarter, eighth and sixteenth of the resolution. It reads an aligned face crop, or
-    one that holds the face's surroundings too (up to twice the crop): pixels in [-1, 1], sides that are multiples of 16.
+    A small U-Net (Ronneberger et al. 2015) that works at half, quarter, eighth and sixteenth of the resolution. It
+    reads an aligned face crop, or one that holds the face's surroundings too (up to twice the crop): pixels in [-1,
+    1], sides that are multiples of 16.
 
     ```python
     parser = GPTFaceParser(GPTFaceParserConfig())
@@ -150,7 +151,8 @@ class GPTFaceParser(SafetensorsModel):
         """
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch, 3, H, W)`): RGB in [-1, 1].
-            labels (`torch.LongTensor` of shape `(batch, H, W)`, *optional*): the class of each pixel, −100 where it does not count.
+            labels (`torch.LongTensor` of shape `(batch, H, W)`, *optional*): the class of each pixel, −100 where it
+                does not count.
 
         Raises:
             ValueError: pixels of another shape, or sides that are no multiples of 16.

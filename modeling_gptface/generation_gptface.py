@@ -15,10 +15,9 @@ from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_dive
 from .heads_gptface import GPTFaceForPreTraining
 from .layers import GPTFaceQueries
 from .modeling_gptface import GPTFaceKeptStates
-from .output_heads import GPTFaceMatchHead
 
-#: Called with (model, step, timestep, {"codes": [B, N], "mask": [B, N]}) after each step; `timestep` counts down to 0. Codes or masks in the
-#: mapping that it gives back, if any, are those with which decoding goes on.
+#: Called with (model, step, timestep, {"codes": [B, N], "mask": [B, N]}) after each step; `timestep` counts down to 0.
+#: Codes or masks in the mapping that it gives back, if any, are those with which decoding goes on.
 StepCallback = Callable[[Any, int, int, dict[str, torch.Tensor]], Mapping[str, torch.Tensor] | None]
 
 
@@ -28,9 +27,10 @@ class GPTFaceGenerationOutput(ModelOutput):
     Args:
         codes (`torch.LongTensor` of shape `(batch, cells)`): the filled grid; given cells are as they were.
         match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and result match.
-        guidance_kl (`torch.FloatTensor` of shape `(batch,)`): how far ITM guidance moved the distributions, the mean of
-            KL(guided ‖ unguided) over masked cells and steps, in nats; 0 where it is off.
-        plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the plan, where it was drawn first.
+        guidance_kl (`torch.FloatTensor` of shape `(batch,)`): how far ITM guidance moved the distributions, the mean
+            of KL(guided ‖ unguided) over masked cells and steps, in nats; 0 where it is off.
+        plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the plan, where it was drawn
+            first.
         filled (`torch.BoolTensor` of shape `(batch, cells)`, *optional*): the cells that were filled below it.
     """
 
@@ -45,7 +45,8 @@ class GPTFaceGenerationOutput(ModelOutput):
 class GPTFaceTextGenerationOutput(ModelOutput):
     """
     Args:
-        sequences (`torch.LongTensor` of shape `(batch, text_length)`): ids of the filled caption; given words are as they were.
+        sequences (`torch.LongTensor` of shape `(batch, text_length)`): ids of the filled caption; given words are as
+            they were.
         match_scores (`torch.FloatTensor` of shape `(batch,)`): log-odds that caption and face match.
         guidance_kl (`torch.FloatTensor` of shape `(batch,)`): see [`GPTFaceGenerationOutput`].
     """
@@ -116,8 +117,8 @@ class _StateRefresh:
 
 class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     """
-    Fills masked cells of a face under a caption (`generate`): text to face (all cells masked), inpainting and editing (a
-    region masked). Fills masked words under a face (`generate_text`): captioning, where all words are masked.
+    Fills masked cells of a face under a caption (`generate`): text to face (all cells masked), inpainting and editing
+    (a region masked). Fills masked words under a face (`generate_text`): captioning, where all words are masked.
     """
 
     def match_log_odds(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:
@@ -128,10 +129,11 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         self, captions: Sequence[Captions], plan_codes: torch.Tensor | None = None
     ) -> Callable[..., torch.Tensor]:
         """
-        Vectors of a grid [B, N, H], and the states kept of it → its score [B] under the first caption, the prompt; with a second
-        one, that of the source, the difference to that caption's. `plan_codes` [B, P] stand above the grid.
+        Vectors of a grid [B, N, H], and the states kept of it → its score [B] under the first caption, the prompt;
+        with a second one, that of the source, the difference to that caption's. `plan_codes` [B, P] stand above the
+        grid.
         """
-        if isinstance(self.match_head, GPTFaceMatchHead):
+        if self.match_head.reads_pairs:
             together = self._stack(captions).arguments()
 
             def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
@@ -140,7 +142,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 return self.match_log_odds(**together, **inputs).chunk(len(captions))
 
         else:
-            # Captions are read apart from the picture: once for all steps, and both on the same reading of the picture.
+            # Captions are read apart from the picture: once for all steps, and both on the same reading of the
+            # picture.
             words = [
                 self.caption_states(len(caption.input_ids), **caption.arguments()).detach() for caption in captions
             ]
@@ -149,7 +152,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 outputs = self.gptface(image_embeds=grid, plan_codes=plan_codes, kept_states=kept)
                 states = self.split_states(outputs)[1]
                 return tuple(
-                    log_odds(self.match_head(text, states, caption.attention_mask))
+                    log_odds(self.match_head(states, text, caption.attention_mask))
                     for text, caption in zip(words, captions, strict=True)
                 )
 
@@ -169,8 +172,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         source_attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        How much each cell moves the match with the caption [B, N], ≥ 0: the norm of the gradient of the log-odds; with a
-        caption of the picture as it is (`source_input_ids`), of the difference of both captions' log-odds.
+        How much each cell moves the match with the caption [B, N], ≥ 0: the norm of the gradient of the log-odds; with
+        a caption of the picture as it is (`source_input_ids`), of the difference of both captions' log-odds.
 
         Raises:
             ValueError: where the matching head is not trained.
@@ -211,7 +214,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         r"""
         Args:
             input_ids, attention_mask: the prompt [B, T].
-            image_codes: [B, N]; not needed where all cells are masked. Plan codes [B, P] where it is the plan that is to be filled.
+            image_codes: [B, N]; not needed where all cells are masked. Plan codes [B, P] where it is the plan that is
+                to be filled.
             image_mask: [B, N] bool, True = to be filled; all cells where it is missing.
             plan_codes: [B, P], the plan that the cells follow.
             negative_input_ids, negative_attention_mask: what to move away from, instead of the empty caption, in
@@ -222,10 +226,12 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             temperature, confidence_temperature, decoding, top_k: see [`DecodingSchedule`]; `decoding` is its mode.
             guidance_scale: of classifier-free guidance; 1 = off.
             itm_guidance: step size, fields of [`ITMGuidance`], or None = off.
-            state_refresh: the states of words and given cells are computed anew in one of so many decoding steps and kept in
-                between, see [`GPTFaceKeptStates`]; 1 = exact. More is an approximation that saves time where a part of the grid is filled.
+            state_refresh: the states of words and given cells are computed anew in one of so many decoding steps and
+                kept in between, see [`GPTFaceKeptStates`]; 1 = exact. More is an approximation that saves time where a
+                part of the grid is filled.
             generator: one for each sample, or one that seeds them all.
-            callback_on_step_end: called with (model, step, timestep, {"codes": [B, N], "mask": [B, N]}) after each step, see `StepCallback`.
+            callback_on_step_end: called with (model, step, timestep, {"codes": [B, N], "mask": [B, N]}) after each
+                step, see `StepCallback`.
             progress_bar: whether there is a bar of the steps; parameters of `tqdm`.
 
         Raises:
@@ -266,7 +272,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         score = self._match_score(judged, plan_codes) if guidance.iterations else None
         image_logits = self._image_logits(read, table, plan_codes)
         # captions read apart from the picture share one reading of it
-        joint = len(judged) if isinstance(self.match_head, GPTFaceMatchHead) else 1
+        joint = len(judged) if self.match_head.reads_pairs else 1
         predicting = _StateRefresh(initial.repeat(len(read), 1), state_refresh)
         judging = _StateRefresh(initial.repeat(joint, 1), state_refresh)
 
@@ -300,7 +306,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     def _changed(
         self, codes: torch.Tensor, mask: torch.Tensor, changed: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes and mask [B, N] of a step as a callback wants them. Raises `ValueError` where its tensors do not fit."""
+        """
+        Codes and mask [B, N] of a step as a callback wants them. Raises `ValueError` where its tensors do not fit.
+        """
         if not isinstance(changed, Mapping):
             raise ValueError(f"callback_on_step_end must give a dict of tensors or None, got {type(changed).__name__}")
         wanted = [changed.get(name, given) for name, given in (("codes", codes), ("mask", mask))]
@@ -340,10 +348,11 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             image_codes, image_mask: as in [`generate`]; a token of the plan is filled where any of its cells is.
             plan_codes: the plan of the picture [B, P]; not needed where all cells are masked.
             num_inference_steps, temperature: of the plan.
-            num_fine_steps, fine_temperature, fine_guidance_scale: of the cells below it, which follow it with little guidance.
+            num_fine_steps, fine_temperature, fine_guidance_scale: of the cells below it, which follow it with little
+                guidance.
             generator: one for each sample, or one that seeds them all.
-            callback_on_step_end, progress_bar: as in [`generate`], for the steps of the plan, `codes` and `mask` [B, P], and then those of
-                the cells.
+            callback_on_step_end, progress_bar: as in [`generate`], for the steps of the plan, `codes` and `mask` [B,
+                P], and then those of the cells.
             guidance: what else [`generate`] takes, for the plan.
 
         Raises:
@@ -439,7 +448,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             image_codes: [B, N], the face.
             suppress_tokens: ids that are never written, beside the special ones of the configuration.
             num_inference_steps, temperature, confidence_temperature, decoding, top_k: as in [`generate`].
-            guidance_scale: of classifier-free guidance away from what is written where the whole face is masked; 1 = off.
+            guidance_scale: of classifier-free guidance away from what is written where the whole face is masked; 1 =
+                off.
             itm_guidance, generator: as in [`generate`].
 
         Raises:
@@ -496,8 +506,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         self, captions: Sequence[Captions], table: torch.Tensor, plan_codes: torch.Tensor | None = None
     ) -> Callable[..., tuple[torch.Tensor, ...]]:
         """
-        Function of the vectors [B, N, H] of a grid's codes, its mask [B, N] and the states kept of it → logits over codes [M, K] of
-        the masked cells in float32, for each of the captions: one pass for all of them. `plan_codes` [B, P] stand above the grid.
+        Function of the vectors [B, N, H] of a grid's codes, its mask [B, N] and the states kept of it → logits over
+        codes [M, K] of the masked cells in float32, for each of the captions: one pass for all of them. `plan_codes`
+        [B, P] stand above the grid.
         """
         caption = self._stack(captions)
         count = len(captions)

@@ -42,8 +42,8 @@ def per_sample_generators(
 
 def outside_inference_mode(method: Callable[..., Any]) -> Callable[..., Any]:
     """
-    Lets a method that follows gradients work where its caller is in `torch.inference_mode()`: tensors made there can have none, so it runs
-    outside, on copies of them.
+    Lets a method that follows gradients work where its caller is in `torch.inference_mode()`: tensors made there can
+    have none, so it runs outside, on copies of them.
     """
 
     @functools.wraps(method)
@@ -81,7 +81,10 @@ class Captions:
 
     @staticmethod
     def stack(captions: "Sequence[Captions]", padding: int) -> "Captions":
-        """Several captions for each sample → one batch of them all, the first of all samples first; padded with the id `padding`."""
+        """
+        Several captions for each sample → one batch of them all, the first of all samples first; padded with the id
+        `padding`.
+        """
         if len(captions) == 1:
             return captions[0]
         length = max(each.input_ids.shape[1] for each in captions)

@@ -12,8 +12,8 @@ from .decoding import gumbel_noise
 Estimator = Literal["soft", "straight_through"]
 
 
-#: Of a loss whose gradient passes through float16, which holds nothing below 6e-8: where caption and picture match well already, there
-#: would be no gradient left.
+#: Of a loss whose gradient passes through float16, which holds nothing below 6e-8: where caption and picture match
+#: well already, there would be no gradient left.
 HALF_LOSS_SCALE = 1024.0
 
 
@@ -72,9 +72,10 @@ def guide_logits(
     Pulls the distribution over masked cells towards what the matching head takes for the prompt.
 
     With ℓ the logits, p = softmax(ℓ/τ), q = softmax((ℓ+δ)/τ) and e_i = Σ_c q_i(c)·E(c), δ descends
-    L = −log σ(s(e)) + k·mean_i KL(q_i‖p_i): δ ← δ − α·σ_ℓ·∇/max(‖∇‖^γ, ε), σ_ℓ the standard deviation of ℓ over codes and
-    ‖∇‖ the root of the mean over masked cells of ‖∇_i‖², per sample. The result is ℓ + g·δ: the geometric fusion
-    q^g·p^(1−g). With `estimator="straight_through"` e_i is E of a code drawn from q_i, and its gradient that of the sum.
+    L = −log σ(s(e)) + k·mean_i KL(q_i‖p_i): δ ← δ − α·σ_ℓ·∇/max(‖∇‖^γ, ε), σ_ℓ the standard deviation of ℓ over codes
+    and ‖∇‖ the root of the mean over masked cells of ‖∇_i‖², per sample. The result is ℓ + g·δ: the geometric fusion
+    q^g·p^(1−g). With `estimator="straight_through"` e_i is E of a code drawn from q_i, and its gradient that of the
+    sum.
 
     Args:
         logits: ℓ [M, K] of the masked cells, in order.
@@ -137,7 +138,8 @@ def guidance_divergence(
     guided: torch.Tensor, unguided: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0
 ) -> torch.Tensor:
     """
-    How far guidance moved the distributions: mean over masked cells of KL(guided ‖ unguided), nats [B]; 0 without such cells.
+    How far guidance moved the distributions: mean over masked cells of KL(guided ‖ unguided), nats [B]; 0 without such
+    cells.
 
     Args:
         guided, unguided: logits [M, K] of the masked cells, in order.

@@ -15,7 +15,6 @@ from .caption_contrast import caption_contrast_loss
 from .configuration_gptface import GPTFaceConfig
 from .layers import take_positions
 from .modeling_gptface import GPTFaceModelOutput
-from .output_heads import GPTFaceCrossMatchHead, GPTFaceMatchHead
 from .task_model import GPTFaceTaskModel, masked_mean_cross_entropy
 
 #: The terms of the pre-training loss, in the order of `loss_weights`.
@@ -27,13 +26,14 @@ class GPTFaceForPreTrainingOutput(ModelOutput):
     """
     Args:
         loss (`torch.FloatTensor`, *optional*): weighted sum of the terms below.
-        text_loss, image_loss, match_loss, label_loss, contrast_loss (`torch.FloatTensor`, *optional*): each term, a mean over
-            what it counts.
-        text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with `text_positions`, of these
-            alone.
-        image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_positions`, of these cells alone.
-        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(batch, captions, 2)`
-            where captions were given apart.
+        text_loss, image_loss, match_loss, label_loss, contrast_loss (`torch.FloatTensor`, *optional*): each term, a
+            mean over what it counts.
+        text_logits (`torch.FloatTensor` of shape `(batch, text_length, vocab_size)`): over words; with
+            `text_positions`, of these alone.
+        image_logits (`torch.FloatTensor` of shape `(batch, cells, K)`): over codes; with `image_positions`, of these
+            cells alone.
+        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(batch,
+            captions, 2)` where captions were given apart.
     """
 
     loss: torch.Tensor | None = None
@@ -104,31 +104,35 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceForPreTrainingOutput:
         r"""
-        No shape depends on the data, so that it is one graph for `torch.compile(fullgraph=True)`. See [`GPTFaceModel.forward`] for the
-        inputs, `plan_codes` among them.
+        No shape depends on the data, so that it is one graph for `torch.compile(fullgraph=True)`. See
+        [`GPTFaceModel.forward`] for the inputs, `plan_codes` among them.
 
         Args:
             text_labels (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): word ids, −100 = ignored.
             image_labels (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes, −100 = ignored.
-            text_positions, image_positions (`torch.LongTensor` of shape `(batch, budget)`, *optional*): words and cells that are
-                predicted, as many of each sample; what is left of the budget names some without a label. All where they are not given.
-            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
-            labels (`torch.Tensor`, *optional*): of the head `config.auxiliary_head`, see [`GPTFaceForImageClassification`].
-            match (mapping, *optional*): captions that are matched with every picture, in the place of `match_labels`; needs
-                `match_head="cross"`. `input_ids` and `attention_mask` `(captions, text_length)`, and, for the loss, `labels`
-                `(batch, captions)`, −100 = ignored.
-            contrast (mapping, *optional*): pairs of a picture and an attribute, see [`~caption_contrast.caption_contrast_loss`]; needs
-                `caption_reader` and `image_labels`. `input_ids` and `attention_mask` `(phrases, text_length)`; `phrases` `(pairs, 2)`,
-                the numbers of those for value 0 and 1; `pictures` `(pairs,)`, numbers in the batch; `positions` `(pairs, budget)`, the
-                cells that the phrases speak of, −1 = none; `labels` `(pairs,)`, which phrase is true, −100 = ignored.
-            loss_weights (`torch.FloatTensor` of shape `(5,)`, *optional*): of the terms text, image, match, label and contrast; 1
-                where it is not given.
+            text_positions, image_positions (`torch.LongTensor` of shape `(batch, budget)`, *optional*): words and
+                cells that are predicted, as many of each sample; what is left of the budget names some without a
+                label. All where they are not given.
+            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 =
+                ignored.
+            labels (`torch.Tensor`, *optional*): of the head `config.auxiliary_head`, see
+                [`GPTFaceForImageClassification`].
+            match (mapping, *optional*): captions that are matched with every picture, in the place of `match_labels`;
+                needs `match_head="cross"`. `input_ids` and `attention_mask` `(captions, text_length)`, and, for the
+                loss, `labels` `(batch, captions)`, −100 = ignored.
+            contrast (mapping, *optional*): pairs of a picture and an attribute, see
+                [`~caption_contrast.caption_contrast_loss`]; needs `caption_reader` and `image_labels`. `input_ids` and
+                `attention_mask` `(phrases, text_length)`; `phrases` `(pairs, 2)`, the numbers of those for value 0 and
+                1; `pictures` `(pairs,)`, numbers in the batch; `positions` `(pairs, budget)`, the cells that the
+                phrases speak of, −1 = none; `labels` `(pairs,)`, which phrase is true, −100 = ignored.
+            loss_weights (`torch.FloatTensor` of shape `(5,)`, *optional*): of the terms text, image, match, label and
+                contrast; 1 where it is not given.
 
         Raises:
             ValueError: labels that the configuration has no head for.
         """
         state_positions = None
-        apart = labels is None and contrast is None and isinstance(self.match_head, GPTFaceMatchHead)
+        apart = labels is None and contrast is None and self.match_head.reads_pairs
         if apart and not self._is_recorded(kwargs):
             # no term reads other states than those of [CLS] and of what is predicted
             state_positions = self._state_positions(text_positions, image_positions, input_ids, inputs_embeds)
@@ -208,7 +212,9 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
     ) -> torch.Tensor | None:
-        """Places in the sequence [B, 1 + words + cells] of `[CLS]` and of what is predicted; None where all cells are."""
+        """
+        Places in the sequence [B, 1 + words + cells] of `[CLS]` and of what is predicted; None where all cells are.
+        """
         if image_positions is None:
             return None
         captions = input_ids if inputs_embeds is None else inputs_embeds
@@ -228,10 +234,10 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         has_image: bool,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """
-        States of the captions that are read apart from the pictures, all in one pass: those of the pictures themselves [B, T, H],
-        where a head asks for them, those of `match` and of `contrast`.
+        States of the captions that are read apart from the pictures, all in one pass: those of the pictures themselves
+        [B, T, H], where a head asks for them, those of `match` and of `contrast`.
         """
-        single = match is None and isinstance(self.match_head, GPTFaceCrossMatchHead)
+        single = match is None and not self.match_head.reads_pairs
         own = (self.lm_head.caption_reader is not None and has_image) or single
         if inputs_embeds is None and input_ids is None:
             input_ids = self.gptface.empty_caption(batch)
@@ -276,8 +282,8 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         plan: bool,
     ) -> torch.Tensor:
         """
-        States of cells [B, M, H], or of tokens of the `plan` → logits over codes [B, M, K]. A head with a caption reader reads the
-        `words` [B, T, H], see [`caption_states`].
+        States of cells [B, M, H], or of tokens of the `plan` → logits over codes [B, M, K]. A head with a caption
+        reader reads the `words` [B, T, H], see [`caption_states`].
         """
         if self.lm_head.caption_reader is not None and words is not None:
             image_states = self.lm_head.caption_reader(image_states, words, attention_mask)
@@ -293,18 +299,11 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         match: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
         """Logits [B, 2] of each picture with its caption, or [B, P, 2] with each caption of `match`."""
-        if isinstance(self.match_head, GPTFaceMatchHead):
-            if match is not None:
-                raise ValueError(
-                    "match compares every picture with every caption: this needs match_head='cross' in the configuration"
-                )
-            assert outputs.pooler_output is not None
-            return self.match_head(outputs.pooler_output)
         if match is not None:
             assert match_words is not None
-            return self.match_head.all_pairs(match_words, image_states, match.get("attention_mask"))
-        assert words is not None
-        return self.match_head(words, image_states, attention_mask)
+            return self.match_head.all_pairs(image_states, match_words, match.get("attention_mask"))
+        states = outputs.pooler_output if self.match_head.reads_pairs else image_states
+        return self.match_head(states, words, attention_mask)
 
 
 class GPTFaceForImageTextMatching(GPTFaceTaskModel):
@@ -329,7 +328,8 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
         See [`GPTFaceModel.forward`] for the inputs.
 
         Args:
-            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 = ignored.
+            match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 =
+                ignored.
         """
         picture = {
             "pixel_values": pixel_values,
@@ -352,9 +352,23 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     """
     Named classification heads over the states of the picture.
 
-    `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these labels,
-    and makes one named `"labels"` where they are nobody's; without them it takes the first head. The subclasses take the head of
-    their name, with new labels where others were asked for (which needs `ignore_mismatched_sizes=True` in `from_pretrained`).
+    `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these
+    labels, and makes one named `"labels"` where they are nobody's; without them it takes the first head. With `head`,
+    as with the subclasses, it takes the head of that name, with new labels where others were asked for (which needs
+    `ignore_mismatched_sizes=True` in `from_pretrained`).
+
+    Args:
+        head: name of the head, of `config.heads` or a new one.
+
+    Example:
+
+    ```python
+    >>> heads = {"mood": {"labels": ["merry", "sad"], "problem_type": "single_label_classification"}}
+    >>> model = GPTFaceForImageClassification(GPTFaceConfig(heads=heads), head="mood")  # with random weights
+    >>> model.config.id2label
+    {0: 'merry', 1: 'sad'}
+
+    ```
     """
 
     trained_heads = ("classifiers",)
@@ -362,13 +376,14 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     head_name: str = ""
     default_problem_type = "single_label_classification"
 
-    def __init__(self, config: GPTFaceConfig):
+    def __init__(self, config: GPTFaceConfig, head: str | None = None):
+        self.head_name = head or self.head_name
         id2label: dict[Any, str] = config.id2label or {}
         labels = [id2label[index] for index in sorted(id2label)]
         known = [
             name
-            for name, head in config.heads.items()
-            if list(head["labels"]) == labels and config.problem_type in (None, head["problem_type"])
+            for name, entry in config.heads.items()
+            if list(entry["labels"]) == labels and config.problem_type in (None, entry["problem_type"])
         ]
         asked = bool(labels) and not known
         if self.head_name:
@@ -381,10 +396,10 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
             labels = labels or ["LABEL_0", "LABEL_1"]  # the default of transformers
             problem_type = config.problem_type or self.default_problem_type
             config.heads = {**config.heads, name: {"labels": labels, "problem_type": problem_type, "trained": False}}
-        head = config.heads[name]
-        config.id2label = dict(enumerate(head["labels"]))
+        entry = config.heads[name]
+        config.id2label = dict(enumerate(entry["labels"]))
         config.label2id = {label: index for index, label in config.id2label.items()}
-        config.problem_type = head["problem_type"]
+        config.problem_type = entry["problem_type"]
         self.head_name = name
         super().__init__(config)
 
@@ -413,8 +428,8 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
 
         Args:
             labels (`torch.LongTensor` of shape `(batch,)` or `torch.FloatTensor` of shape `(batch, num_labels)`,
-                *optional*): class indices, or 0/1 for each label of a multi-label head (negative or NaN = ignored), or values
-                for a regression.
+                *optional*): class indices, or 0/1 for each label of a multi-label head (negative or NaN = ignored), or
+                values for a regression.
         """
         if pixel_values is None and image_codes is None:
             raise ValueError("classification needs a picture: give pixel_values or image_codes")

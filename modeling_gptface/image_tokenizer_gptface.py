@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
 from .plan_gptface import PlanTokenizer
-from .quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
+from .quantization import QUANTIZERS
 from .refiner_gptface import GPTFaceRefiner
 from .weight_loading import SafetensorsModel
 
@@ -61,7 +61,8 @@ def vqgan_backbone(config: GPTFaceImageTokenizerConfig) -> "tuple[Encoder, Decod
 class GPTFaceImageTokenizerOutput(ModelOutput):
     """
     Args:
-        reconstruction (`torch.FloatTensor` of shape `(batch, 3, H, W)`): decoded picture, about in [-1, 1], not clipped.
+        reconstruction (`torch.FloatTensor` of shape `(batch, 3, H, W)`): decoded picture, about in [-1, 1], not
+            clipped.
         codes (`torch.LongTensor` of shape `(batch, cells)`): codes in raster order, 0…K−1.
         latents (`torch.FloatTensor` of shape `(batch, latent_channels, h, w)`): encoder output before the quantizer.
     """
@@ -75,8 +76,8 @@ class GPTFaceImageTokenizer(SafetensorsModel):
     """
     Convolutional encoder → quantizer → decoder. All pixels are in [-1, 1]; codes are in raster order.
 
-    With `config.plan_levels` it has a plan too: codes of a grid of half the side, from the same encoder, that say what is where
-    in the face. They have a decoder of their own to latents, from which the same decoder makes pixels.
+    With `config.plan_levels` it has a plan too: codes of a grid of half the side, from the same encoder, that say what
+    is where in the face. They have a decoder of their own to latents, from which the same decoder makes pixels.
     """
 
     config: GPTFaceImageTokenizerConfig
@@ -97,14 +98,7 @@ class GPTFaceImageTokenizer(SafetensorsModel):
             self.decoder = compact_decoder(config.hidden_channels, config.latent_channels, config.num_channels)
         else:
             self.encoder, self.decoder = vqgan_backbone(config)
-        if config.quantizer == "fsq":
-            self.quantizer: FiniteScalarQuantizer | CodebookQuantizer = FiniteScalarQuantizer(
-                config.fsq_levels, config.latent_channels
-            )
-        else:
-            learned = CodebookQuantizer if config.quantizer == "codebook" else GumbelQuantizer
-            dimension = config.codebook_dim or config.latent_channels
-            self.quantizer = learned(config.codebook_size, dimension, config.latent_channels)
+        self.quantizer = QUANTIZERS[config.quantizer].from_config(config)
         self.plan: PlanTokenizer | None = None
         if config.plan_levels is not None:
             self.plan = PlanTokenizer(config.plan_levels, config.latent_channels, config.plan_channels)
@@ -125,7 +119,10 @@ class GPTFaceImageTokenizer(SafetensorsModel):
             init.uniform_(module.weight, -1.0 / module.num_embeddings, 1.0 / module.num_embeddings)
 
     def latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pixels [B, 3, H, W] of any float dtype in [-1, 1] → continuous latents [B, C, h, w]; H and W multiples of the factor."""
+        """
+        Pixels [B, 3, H, W] of any float dtype in [-1, 1] → continuous latents [B, C, h, w]; H and W multiples of the
+        factor.
+        """
         pixel_values = pixel_values.to(self.quantizer.down.weight.dtype)
         if self.config.backbone == "compact":  # this backbone wants [0, 1]
             pixel_values = (pixel_values + 1) / 2
@@ -133,7 +130,9 @@ class GPTFaceImageTokenizer(SafetensorsModel):
         return self.encoder(pixel_values.contiguous(memory_format=torch.channels_last))
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pixels [B, 3, H, W] in [-1, 1] → codes [B, N] (long, raster order). Raises what [`checked_latents`] raises."""
+        """
+        Pixels [B, 3, H, W] in [-1, 1] → codes [B, N] (long, raster order). Raises what [`checked_latents`] raises.
+        """
         return self.quantizer(self.checked_latents(pixel_values))[1].flatten(1)
 
     def checked_latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -186,7 +185,8 @@ class GPTFaceImageTokenizer(SafetensorsModel):
         self, pixel_values: torch.Tensor | None = None, *, latents: torch.Tensor | None = None
     ) -> torch.Tensor:
         """
-        Codes of the plan [B, num_plan_tokens] (long, 0…num_plan_codes−1, raster order). Autocast has no influence on them.
+        Codes of the plan [B, num_plan_tokens] (long, 0…num_plan_codes−1, raster order). Autocast has no influence on
+        them.
 
         Args:
             pixel_values: pixels [B, 3, H, W] in [-1, 1].
@@ -206,11 +206,16 @@ class GPTFaceImageTokenizer(SafetensorsModel):
             return plan.encode(latents.to(self.dtype)).flatten(1)
 
     def embed_plan(self, plan_codes: torch.Tensor) -> torch.Tensor:
-        """Codes of a plan [B, N] (long) of a square grid → latents [B, C, 2·√N, 2·√N]. Raises `ValueError` without a plan."""
+        """
+        Codes of a plan [B, N] (long) of a square grid → latents [B, C, 2·√N, 2·√N]. Raises `ValueError` without a
+        plan.
+        """
         return self._required_plan().embed(_square(plan_codes))
 
     def decode_plan(self, plan_codes: torch.Tensor) -> torch.Tensor:
-        """Codes of a plan [B, N] (long) → pixels [B, 3, H, W] clipped to [-1, 1]. Raises `ValueError` without a plan."""
+        """
+        Codes of a plan [B, N] (long) → pixels [B, 3, H, W] clipped to [-1, 1]. Raises `ValueError` without a plan.
+        """
         return self.decode_latents(self.embed_plan(plan_codes)).clamp(-1, 1)
 
     def _required_plan(self) -> PlanTokenizer:
@@ -231,8 +236,8 @@ class GPTFaceImageTokenizer(SafetensorsModel):
 
     def fingerprint(self) -> str:
         """
-        Hash of the weights that decide the codes, as fp16: codes of one tokenizer must not be read with another. Neither the
-        decoder nor the plan is among them: they may get better while the codes stay what they are.
+        Hash of the weights that decide the codes, as fp16: codes of one tokenizer must not be read with another.
+        Neither the decoder nor the plan is among them: they may get better while the codes stay what they are.
         """
         return self._digest((*DECODING_ONLY, PLAN)).hexdigest()[:16]
 

@@ -20,7 +20,10 @@ def take_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tenso
 
 
 def mask_of_queries(mask: torch.Tensor | None, positions: torch.Tensor) -> torch.Tensor | None:
-    """Attention mask [B or 1, 1, L or 1, K] → that of the queries at `positions` [B, Q]; one that is the same for all queries stays."""
+    """
+    Attention mask [B or 1, 1, L or 1, K] → that of the queries at `positions` [B, Q]; one that is the same for all
+    queries stays.
+    """
     if mask is None or mask.shape[2] == 1:
         return mask
     batch, length = positions.shape
@@ -30,7 +33,8 @@ def mask_of_queries(mask: torch.Tensor | None, positions: torch.Tensor) -> torch
 
 class GPTFacePositions(NamedTuple):
     """
-    Positions whose states a layer is asked for, as many of each sample: rows are [B, Q, H], and no shape depends on the data.
+    Positions whose states a layer is asked for, as many of each sample: rows are [B, Q, H], and no shape depends on
+    the data.
 
     Attributes:
         positions: [B, Q] long.
@@ -53,8 +57,8 @@ class GPTFacePositions(NamedTuple):
 
 class GPTFaceQueries(NamedTuple):
     """
-    Positions whose states a layer is asked for. All that works on one position at a time runs on them alone, in one flat
-    list of rows; attention needs a number of queries that is the same for each sample, and pads.
+    Positions whose states a layer is asked for. All that works on one position at a time runs on them alone, in one
+    flat list of rows; attention needs a number of queries that is the same for each sample, and pads.
 
     Attributes:
         mask: [B, L] bool, True = asked for; its rows M in order are the flat list.
@@ -203,8 +207,8 @@ class GPTFaceAttention(nn.Module):
         **kwargs,
     ):
         """
-        States [B, L, H] → states that attended, [B, L, H] or only rows of the `queries`, and the weights. Keys and values of other
-        positions than the queries come from `kept`, which a first pass fills.
+        States [B, L, H] → states that attended, [B, L, H] or only rows of the `queries`, and the weights. Keys and
+        values of other positions than the queries come from `kept`, which a first pass fills.
         """
         of_query, of_key, of_value, of_output = (
             getattr(adapter, name, None) for name in ("query", "key", "value", "output")

@@ -1,7 +1,7 @@
 """The GPTFace transformer: one bidirectional encoder over a caption and the codes of a face picture.
 
-The sequence is `[CLS] caption [SEP]` followed by the codes in raster order. Image positions start at `max_text_length` whatever
-the caption's length, so that a cell of the grid always has the same position.
+The sequence is `[CLS] caption [SEP]` followed by the codes in raster order. Image positions start at `max_text_length`
+whatever the caption's length, so that a cell of the grid always has the same position.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,12 +42,14 @@ TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
 class GPTFaceModelOutput(ModelOutput):
     """
     Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(batch, text_length + cells, hidden_size)`): states of the sequence;
-            those that were not asked for are 0. With `state_positions` `(batch, positions, hidden_size)`, these states alone.
+        last_hidden_state (`torch.FloatTensor` of shape `(batch, text_length + cells, hidden_size)`): states of the
+            sequence; those that were not asked for are 0. With `state_positions` `(batch, positions, hidden_size)`,
+            these states alone.
         pooler_output (`torch.FloatTensor` of shape `(batch, hidden_size)`): state of `[CLS]`.
         image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): the codes that were read.
         hidden_states, attentions: those of each layer, where asked for.
-        image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): the vectors that the cells were read as.
+        image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): the vectors that the
+            cells were read as.
     """
 
     last_hidden_state: torch.Tensor
@@ -60,9 +62,9 @@ class GPTFaceModelOutput(ModelOutput):
 
 class GPTFaceKeptStates:
     """
-    What a pass over a sequence computed, for later passes over the same sequence that differ in few cells: these alone (and
-    `[CLS]`) are computed anew, all others keep the states of the first pass, as if they had not read what has changed. An
-    approximation, as prefix caches are for bidirectional diffusion models of language.
+    What a pass over a sequence computed, for later passes over the same sequence that differ in few cells: these alone
+    (and `[CLS]`) are computed anew, all others keep the states of the first pass, as if they had not read what has
+    changed. An approximation, as prefix caches are for bidirectional diffusion models of language.
 
     Args:
         changing: cells that may differ from pass to pass [B, N] bool.
@@ -96,7 +98,8 @@ class GPTFaceKeptStates:
 
 def sine_positions(length: int, size: int, step: int = 1) -> torch.Tensor:
     """
-    1-D sine and cosine positions [length, size] (Vaswani et al. 2017); with a `step`, of the middles of so many positions each.
+    1-D sine and cosine positions [length, size] (Vaswani et al. 2017); with a `step`, of the middles of so many
+    positions each.
     """
     frequency = torch.exp(-torch.arange(0, size, 2, dtype=torch.float) * (9.21 / size))
     angle = (torch.arange(length, dtype=torch.float) * step + (step - 1) / 2)[:, None] * frequency
@@ -125,10 +128,11 @@ class GPTFaceClosedEmbedding(nn.Embedding):
 
 def level_sums(free: torch.Tensor, vectors: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:
     """
-    Vector of every FSQ code [K, H]: its free vector [K, H] plus one for each of its levels, out of `vectors` [Σ levels, H].
+    Vector of every FSQ code [K, H]: its free vector [K, H] plus one for each of its levels, out of `vectors` [Σ
+    levels, H].
     """
-    # The first level runs fastest through the codes: as a grid with one axis a level, the last level first, the sums are
-    # broadcasts, whose gradients cost little.
+    # The first level runs fastest through the codes: as a grid with one axis a level, the last level first, the sums
+    # are broadcasts, whose gradients cost little.
     grid = free.unflatten(0, tuple(levels)[::-1])
     for dimension, level_vectors in enumerate(vectors.split(tuple(levels))):
         grid = grid + level_vectors.view(-1, *[1] * dimension, free.shape[1])
@@ -137,8 +141,8 @@ def level_sums(free: torch.Tensor, vectors: torch.Tensor, levels: Sequence[int])
 
 class GPTFacePlanEmbeddings(nn.Module):
     """
-    The coarse scale in the space of the words and codes: plan codes with positions of their own, and what a plan token tells the
-    2×2 codes below it.
+    The coarse scale in the space of the words and codes: plan codes with positions of their own, and what a plan token
+    tells the 2×2 codes below it.
     """
 
     def __init__(self, config: GPTFaceConfig):
@@ -158,8 +162,8 @@ class GPTFacePlanEmbeddings(nn.Module):
 
     def parents(self, plan_codes: torch.Tensor) -> torch.Tensor:
         """
-        Plan codes [B, P] → what is added to the vectors of the codes below them [B, 4·P, H], raster order; nothing where a plan
-        code is negative (not known).
+        Plan codes [B, P] → what is added to the vectors of the codes below them [B, 4·P, H], raster order; nothing
+        where a plan code is negative (not known).
         """
         offsets = torch.tensor([0, *self.levels[:-1]], device=plan_codes.device).cumsum(0)
         rows = code_levels(plan_codes.clamp(min=0), self.levels) + offsets  # [B, P, D]
@@ -192,8 +196,8 @@ class GPTFaceEmbeddings(nn.Module):
 
     def code_table(self, cells: int | None = None) -> torch.Tensor:
         """
-        Vector of every code [K, H]: the free vector plus, with `code_embedding="levels"`, one for each FSQ level. Of the plan's
-        codes where `cells`, the size of a grid, is the plan's.
+        Vector of every code [K, H]: the free vector plus, with `code_embedding="levels"`, one for each FSQ level. Of
+        the plan's codes where `cells`, the size of a grid, is the plan's.
         """
         if self.plan is not None and cells is not None and self.config.is_plan(cells):
             return self.plan.code_table()
@@ -209,8 +213,8 @@ class GPTFaceEmbeddings(nn.Module):
         code_table: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        Codes [B, N] → vectors [B, N, H]; where `image_mask` is True or a code is −1 (absent), the vector of `[MASK]`. Who has the
-        `code_table` [K, H] gives it.
+        Codes [B, N] → vectors [B, N, H]; where `image_mask` is True or a code is −1 (absent), the vector of `[MASK]`.
+        Who has the `code_table` [K, H] gives it.
         """
         if code_table is None:
             code_table = self.code_table(image_codes.shape[1])
@@ -234,8 +238,8 @@ class GPTFaceEmbeddings(nn.Module):
         has_positions: bool = False,
     ) -> torch.Tensor:
         """
-        Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H]. `has_positions`: the image
-        vectors say already where they are.
+        Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H].
+        `has_positions`: the image vectors say already where they are.
         """
         length = word_vectors.shape[1]
         if length > self.config.max_text_length:
@@ -363,35 +367,39 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     ) -> GPTFaceModelOutput:
         r"""
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): `[CLS] caption [SEP]`, padded; the
-                empty caption where neither this nor `inputs_embeds` is given.
+            input_ids (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): `[CLS] caption [SEP]`, padded;
+                the empty caption where neither this nor `inputs_embeds` is given.
             attention_mask (`torch.Tensor` of shape `(batch, text_length)`, *optional*): 1 = word, 0 = padding.
             pixel_values (`torch.FloatTensor` of shape `(batch, 3, H, W)`, *optional*): aligned faces in [-1, 1].
-            image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes 0…K−1 instead of pixels; −1 = the picture has
-                no pixels there: masked, and no key of attention (where `attention_mask` is given). Of a model with a plan also plan
-                codes of shape `(batch, plan tokens)`: the same network then reads the coarse scale.
+            image_codes (`torch.LongTensor` of shape `(batch, cells)`, *optional*): codes 0…K−1 instead of pixels; −1 =
+                the picture has no pixels there: masked, and no key of attention (where `attention_mask` is given). Of
+                a model with a plan also plan codes of shape `(batch, plan tokens)`: the same network then reads the
+                coarse scale.
             image_mask (`torch.BoolTensor` of shape `(batch, cells)`, *optional*): True = the cell is masked.
-            inputs_embeds (`torch.FloatTensor` of shape `(batch, text_length, hidden_size)`, *optional*): vectors of the words.
-            image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): vectors of the cells,
-                for example a mixture of codes; takes the place of `image_codes` and `image_mask`.
-            plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the coarse picture that the cells below
-                belong to, −1 = not known; is added to their vectors.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch, text_length, hidden_size)`, *optional*): vectors of
+                the words.
+            image_embeds (`torch.FloatTensor` of shape `(batch, cells, hidden_size)`, *optional*): vectors of the
+                cells, for example a mixture of codes; takes the place of `image_codes` and `image_mask`.
+            plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the coarse picture that the
+                cells below belong to, −1 = not known; is added to their vectors.
             text_state_mask (`torch.BoolTensor` that broadcasts to `(batch, text_length)`, *optional*),
-            image_state_mask (`torch.BoolTensor` that broadcasts to `(batch, cells)`, *optional*): True = the state is needed.
-                Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back as 0. All are
-                computed where hidden states or attentions are asked for, and under `torch.compile`.
-            state_positions (`torch.LongTensor` of shape `(batch, positions)`, *optional*): places in the sequence whose states are
-                needed, that of `[CLS]`, 0, first: the last layer leaves out all others, and these come back in this order. As many of
-                each sample, so that no shape depends on the data, under `torch.compile` too; in the place of the masks.
-            kept_states ([`GPTFaceKeptStates`], *optional*): the first pass that is given it fills it, later ones compute what has
-                changed and take the rest from it, whatever states they ask for. Under `torch.compile` all passes are whole.
-            read_pixels (`bool`, *optional*, defaults to `False`): the pixels are read by the pixel reader, for recognition, in the
-                place of their codes; the cells are then those of its coarser grid.
+            image_state_mask (`torch.BoolTensor` that broadcasts to `(batch, cells)`, *optional*): True = the state is
+                needed. Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back
+                as 0. All are computed where hidden states or attentions are asked for, and under `torch.compile`.
+            state_positions (`torch.LongTensor` of shape `(batch, positions)`, *optional*): places in the sequence
+                whose states are needed, that of `[CLS]`, 0, first: the last layer leaves out all others, and these
+                come back in this order. As many of each sample, so that no shape depends on the data, under
+                `torch.compile` too; in the place of the masks.
+            kept_states ([`GPTFaceKeptStates`], *optional*): the first pass that is given it fills it, later ones
+                compute what has changed and take the rest from it, whatever states they ask for. Under `torch.compile`
+                all passes are whole.
+            read_pixels (`bool`, *optional*, defaults to `False`): the pixels are read by the pixel reader, for
+                recognition, in the place of their codes; the cells are then those of its coarser grid.
 
         Raises:
-            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range; `kept_states` of
-                another sequence, with hidden states or attentions (they would not be those of a whole pass), or with gradient
-                checkpointing.
+            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range;
+                `kept_states` of another sequence, with hidden states or attentions (they would not be those of a whole
+                pass), or with gradient checkpointing.
         """
         if input_ids is not None and inputs_embeds is not None:
             raise ValueError("give input_ids or inputs_embeds, not both")
@@ -517,7 +525,9 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         return None if needed.all() else GPTFaceQueries.of(needed)
 
     def check_codes(self, image_codes: torch.Tensor, image_mask: torch.Tensor | None = None) -> None:
-        """Raises `ValueError` where codes are out of range (looked at on the CPU alone) or the mask has another shape."""
+        """
+        Raises `ValueError` where codes are out of range (looked at on the CPU alone) or the mask has another shape.
+        """
         if image_mask is not None and image_mask.shape != image_codes.shape:
             raise ValueError(f"image_mask {list(image_mask.shape)} must have the shape {list(image_codes.shape)}")
         # Elsewhere than on the CPU the look at the values would wait for the device.
@@ -549,7 +559,9 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         text_length: int,
         image_codes: torch.Tensor | None = None,
     ):
-        """Text mask [B, T] or None → what the attention function takes; neither padding nor an absent cell is a key."""
+        """
+        Text mask [B, T] or None → what the attention function takes; neither padding nor an absent cell is a key.
+        """
         if attention_mask is not None:
             cells = hidden_states.shape[1] - text_length
             if image_codes is None:
@@ -565,7 +577,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             def prefix(batch_idx, head_idx, q_idx, kv_idx):
                 return (kv_idx < text_length) | ((q_idx >= text_length) & (kv_idx <= q_idx))
 
-        # Whether all are keys, so that no mask is needed, is a look at the values: elsewhere than on the CPU it would wait for the device.
+        # Whether all are keys, so that no mask is needed, is a look at the values: elsewhere than on the CPU it would
+        # wait for the device.
         skip = attention_mask is None or attention_mask.device.type == "cpu"
         mask = create_bidirectional_mask(
             self.config,
@@ -577,7 +590,10 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         return self._favour_words(mask, hidden_states, text_length)  # type: ignore[arg-type]
 
     def _favour_words(self, mask: torch.Tensor | None, hidden_states: torch.Tensor, text_length: int):
-        """Adds `config.text_attention_bias` to the scores of words: mask (or None) → additive mask [B or 1, 1, Q or 1, K]."""
+        """
+        Adds `config.text_attention_bias` to the scores of words: mask (or None) → additive mask [B or 1, 1, Q or 1,
+        K].
+        """
         if self.config.text_attention_bias == 0:
             return mask
         if self.config._attn_implementation not in ("eager", "sdpa"):

@@ -1,8 +1,8 @@
 """The pixel reader: aligned pixels → vectors of the tokens of a coarse grid, for recognition.
 
-Codes are made to draw a face, and hide what tells expressions apart; understanding and generation may read a picture differently
-(Wu et al. 2024, "Janus", arXiv 2410.13848). The transformer between is the same: adapters let its layers read these tokens, and leave
-what they make of codes as it is.
+Codes are made to draw a face, and hide what tells expressions apart; understanding and generation may read a picture
+differently (Wu et al. 2024, "Janus", arXiv 2410.13848). The transformer between is the same: adapters let its layers
+read these tokens, and leave what they make of codes as it is.
 """
 
 import torch
@@ -36,8 +36,8 @@ class GPTFacePixelBlock(nn.Module):
 
 def make_stage(inputs: int, channels: int, blocks: int) -> nn.Sequential:
     """Part of the stem at one resolution, [B, inputs, 2h, 2w] → [B, channels, h, w]."""
-    # One norm a stage is enough for a stem this shallow, and is what keeps it fast; over groups of channels, not over the batch: what
-    # is seen in a face does not depend on the faces beside it.
+    # One norm a stage is enough for a stem this shallow, and is what keeps it fast; over groups of channels, not over
+    # the batch: what is seen in a face does not depend on the faces beside it.
     return nn.Sequential(
         nn.Conv2d(inputs, channels, 3, stride=2, padding=1, bias=False),
         nn.GroupNorm(NORM_GROUPS, channels),
@@ -48,7 +48,8 @@ def make_stage(inputs: int, channels: int, blocks: int) -> nn.Sequential:
 
 class GPTFacePixelReader(nn.Module):
     """
-    A small convolutional stem, the positions of its tokens, and for each layer of the transformer what it does differently with them.
+    A small convolutional stem, the positions of its tokens, and for each layer of the transformer what it does
+    differently with them.
 
     At 128 pixels the stem of the default size takes 0.7 GFLOP and makes 64 tokens.
     """
@@ -64,7 +65,8 @@ class GPTFacePixelReader(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """
-        Aligned pixels [B, 3, S, S] in [-1, 1] → vectors of tokens in raster order, with their positions [B, (S / 16)², H].
+        Aligned pixels [B, 3, S, S] in [-1, 1] → vectors of tokens in raster order, with their positions [B, (S / 16)²,
+        H].
 
         Raises:
             ValueError: pixels of another size.

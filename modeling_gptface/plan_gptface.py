@@ -1,4 +1,6 @@
-"""The plan of a face: a coarse grid of codes that say what is where, and their way back to the latents of the image tokenizer."""
+"""The plan of a face: a coarse grid of codes that say what is where, and their way back to the latents of the image
+tokenizer.
+"""
 
 from collections.abc import Sequence
 
@@ -25,7 +27,10 @@ class CellBlock(nn.Module):
 
 
 class NeighbourBlock(nn.Module):
-    """ConvNeXt block (Liu et al. 2022, arXiv 2201.03545), [B, C, h, w] → the same shape: a depthwise 5×5 convolution, then an MLP."""
+    """
+    ConvNeXt block (Liu et al. 2022, arXiv 2201.03545), [B, C, h, w] → the same shape: a depthwise 5×5 convolution,
+    then an MLP.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -53,7 +58,10 @@ class FineBlock(nn.Module):
 
 
 class PlanEncoder(nn.Module):
-    """Latents [B, C, 2h, 2w] → a vector for each cell of the plan [B, channels, h, w], which depends on its own four latents alone."""
+    """
+    Latents [B, C, 2h, 2w] → a vector for each cell of the plan [B, channels, h, w], which depends on its own four
+    latents alone.
+    """
 
     def __init__(self, latent_channels: int, channels: int, depth: int = 2):
         super().__init__()
@@ -67,7 +75,9 @@ class PlanEncoder(nn.Module):
 
 
 class PlanDecoder(nn.Module):
-    """Vectors of the plan's cells [B, channels, h, w] → latents [B, C, 2h, 2w], in which cells look at their neighbours."""
+    """
+    Vectors of the plan's cells [B, channels, h, w] → latents [B, C, 2h, 2w], in which cells look at their neighbours.
+    """
 
     def __init__(self, latent_channels: int, channels: int):
         super().__init__()
@@ -84,7 +94,8 @@ class PlanDecoder(nn.Module):
 
 class PlanTokenizer(nn.Module):
     """
-    Latents of an image tokenizer's encoder ↔ a grid of codes of half its side (finite scalar quantization of each cell).
+    Latents of an image tokenizer's encoder ↔ a grid of codes of half its side (finite scalar quantization of each
+    cell).
 
     Args:
         levels: of each FSQ dimension; their product is the number of codes.
@@ -99,7 +110,9 @@ class PlanTokenizer(nn.Module):
         self.decoder = PlanDecoder(latent_channels, channels)
 
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents [B, C, 2h, 2w] → those that the plan gives back, through which gradients pass, and its codes [B, h, w]."""
+        """
+        Latents [B, C, 2h, 2w] → those that the plan gives back, through which gradients pass, and its codes [B, h, w].
+        """
         quantized, codes = self.quantizer(self.encoder(latents))
         return self.decoder(quantized), codes
 

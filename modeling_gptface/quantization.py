@@ -1,7 +1,9 @@
 """Quantizers of the image tokenizer: finite scalar quantization and learned codebooks, behind one interface."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,10 +19,23 @@ class PointwiseConvolution(nn.Conv2d):
 
 
 class Quantizer(nn.Module, ABC):
-    """Latents [B, C, h, w] → quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to latents."""
+    """
+    Latents [B, C, h, w] → quantized latents of the same shape and codes [B, h, w] (long, 0…K−1), and codes back to
+    latents.
+    """
 
     down: PointwiseConvolution
     up: PointwiseConvolution
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Any) -> "Quantizer":
+        """The quantizer of a [`GPTFaceImageTokenizerConfig`], with random weights."""
+
+    @staticmethod
+    @abstractmethod
+    def codes_of(config: Any) -> int:
+        """Number of different codes K that the quantizer of a [`GPTFaceImageTokenizerConfig`] has."""
 
     @property
     @abstractmethod
@@ -37,8 +52,8 @@ class Quantizer(nn.Module, ABC):
 
     def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
         """
-        Loss terms by name, besides those of the pixels, for latents [B, C, h, w] and the codes [B, h, w] that they were given;
-        none unless a quantizer has its own.
+        Loss terms by name, besides those of the pixels, for latents [B, C, h, w] and the codes [B, h, w] that they
+        were given; none unless a quantizer has its own.
         """
         return {}
 
@@ -47,8 +62,8 @@ class FiniteScalarQuantizer(Quantizer):
     """
     Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505) between 1×1 convolutions.
 
-    Dimension j is squashed to `levels[j]` values and rounded to integers q_j; code = Σ_j (q_j + L_j//2)·∏_{i<j} L_i. The
-    integers divided by L_j//2 go through `up`. Gradients pass the rounding straight through.
+    Dimension j is squashed to `levels[j]` values and rounded to integers q_j; code = Σ_j (q_j + L_j//2)·∏_{i<j} L_i.
+    The integers divided by L_j//2 go through `up`. Gradients pass the rounding straight through.
     """
 
     def __init__(self, levels: Sequence[int], latent_channels: int):
@@ -57,9 +72,17 @@ class FiniteScalarQuantizer(Quantizer):
         self.down = PointwiseConvolution(latent_channels, len(levels))
         self.up = PointwiseConvolution(len(levels), latent_channels)
 
+    @classmethod
+    def from_config(cls, config: Any) -> "FiniteScalarQuantizer":
+        return cls(config.fsq_levels, config.latent_channels)
+
+    @staticmethod
+    def codes_of(config: Any) -> int:
+        return math.prod(config.fsq_levels)
+
     @property
     def num_codes(self) -> int:
-        return int(torch.tensor(self.levels).prod())
+        return math.prod(self.levels)
 
     def _column(self, values: list[float], like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
@@ -112,6 +135,14 @@ class CodebookQuantizer(Quantizer):
         self.codebook = nn.Embedding(codebook_size, codebook_dim)
         self.up = PointwiseConvolution(codebook_dim, latent_channels)
 
+    @classmethod
+    def from_config(cls, config: Any) -> "CodebookQuantizer":
+        return cls(config.codebook_size, config.codebook_dim or config.latent_channels, config.latent_channels)
+
+    @staticmethod
+    def codes_of(config: Any) -> int:
+        return config.codebook_size
+
     @property
     def num_codes(self) -> int:
         return self.codebook.num_embeddings
@@ -130,7 +161,10 @@ class CodebookQuantizer(Quantizer):
         return self.up(self.codebook(codes).movedim(-1, 1))
 
     def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`commitment_loss` draws latents to their vectors, `codebook_loss` vectors to their latents (mean squared distances)."""
+        """
+        `commitment_loss` draws latents to their vectors, `codebook_loss` vectors to their latents (mean squared
+        distances).
+        """
         vectors, chosen = self.down(latents).movedim(1, -1), self.codebook(codes)
         return {
             "commitment_loss": nn.functional.mse_loss(vectors, chosen.detach()),
@@ -142,8 +176,8 @@ class GumbelQuantizer(CodebookQuantizer):
     """
     Learned codebook whose codes a linear classifier picks (Jang et al. 2017, as in taming-transformers' `GumbelVQ`).
 
-    `proj` scores the codes; the likeliest one is taken, without the Gumbel noise of taming's training, so that encoding is
-    repeatable. Gradients pass straight through to the softmax.
+    `proj` scores the codes; the likeliest one is taken, without the Gumbel noise of taming's training, so that
+    encoding is repeatable. Gradients pass straight through to the softmax.
     """
 
     def __init__(self, codebook_size: int, codebook_dim: int, latent_channels: int):
@@ -160,6 +194,14 @@ class GumbelQuantizer(CodebookQuantizer):
     def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
         """None: the classifier picks the codes, and gradients reach the vectors through its softmax."""
         return {}
+
+
+#: Kinds of quantizers, by the name that `config.quantizer` gives.
+QUANTIZERS: dict[str, type[Quantizer]] = {
+    "fsq": FiniteScalarQuantizer,
+    "codebook": CodebookQuantizer,
+    "gumbel": GumbelQuantizer,
+}
 
 
 def code_levels(codes: torch.Tensor, levels: Sequence[int]) -> torch.Tensor:

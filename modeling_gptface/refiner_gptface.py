@@ -22,15 +22,16 @@ GREY = (0.299, 0.587, 0.114)
 
 def push_pull_fill(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """
-    Spreads values smoothly to where they are not known (the pull-push pyramid of Gortler et al. 1996, "The Lumigraph").
+    Spreads values smoothly to where they are not known (the pull-push pyramid of Gortler et al. 1996, "The
+    Lumigraph").
 
     Args:
         values: [B, C, H, W], H = W a power of two.
         weights: [B, 1, H, W] in 0…1, how well each value is known.
 
     Returns:
-        [B, C, H, W]: the values where the weight is 1, blends of what is known around, the nearer the more, where it is 0;
-        zeros where nothing is known in the whole picture.
+        [B, C, H, W]: the values where the weight is 1, blends of what is known around, the nearer the more, where it
+        is 0; zeros where nothing is known in the whole picture.
     """
     known, weight = values * weights, weights
     levels = []
@@ -58,8 +59,8 @@ def refiner_inputs(
     decoded: torch.Tensor, photo: torch.Tensor, mask: torch.Tensor, likeness: torch.Tensor, tone: torch.Tensor
 ) -> torch.Tensor:
     """
-    What the refiner's network sees, [B, 12, S, S]. Of the photo inside of the mask nothing gets in but its high frequencies, as
-    far as `likeness` lets them.
+    What the refiner's network sees, [B, 12, S, S]. Of the photo inside of the mask nothing gets in but its high
+    frequencies, as far as `likeness` lets them.
 
     Args:
         decoded: [B, 3, S, S] in [-1, 1], the decoded codes at the photo's size.
@@ -69,7 +70,8 @@ def refiner_inputs(
         tone: [B, 1] in 0…1, how much the tone inside should be made to fit the photo around it.
 
     Returns:
-        By channel: `decoded` (3); its error outside of the mask (3); that error spread into the mask (3); the mask in [-1, 1] (1);
+        By channel: `decoded` (3); its error outside of the mask (3); that error spread into the mask (3); the mask in
+            [-1, 1] (1);
         high frequencies inside (1); `tone` as a plane (1).
     """
     outside = (1 - EDGE * mask).clamp(min=0)
@@ -157,15 +159,19 @@ class GPTFaceRefiner(SafetensorsModel):
     ) -> torch.Tensor:
         """
         Args:
-            decoded: [B, 3, s, s] in [-1, 1], the decoded codes; enlarged bicubically where s is not S = `config.image_size`.
+            decoded: [B, 3, s, s] in [-1, 1], the decoded codes; enlarged bicubically where s is not S =
+                `config.image_size`.
             photo: [B, 3, S, S] in [-1, 1]; what it shows inside of the mask counts by its high frequencies at most.
             mask: [B, 1, S, S] in 0…1, 1 = may change; 1 everywhere for a face made from text.
-            likeness: [B, 1, S, S] in 0…1, how much of the photo's high frequencies is still true inside of the mask; 0 by default.
-            tone: [B, 1] in 0…1, how much the tone inside should be made to fit the photo around it: 1 for what leaves tones as
-                they are (an expression), 0 where a tone is what was asked for (hair, beard, make-up). 1 by default.
+            likeness: [B, 1, S, S] in 0…1, how much of the photo's high frequencies is still true inside of the mask; 0
+                by default.
+            tone: [B, 1] in 0…1, how much the tone inside should be made to fit the photo around it: 1 for what leaves
+                tones as they are (an expression), 0 where a tone is what was asked for (hair, beard, make-up). 1 by
+                default.
 
         Returns:
-            The refined picture [B, 3, S, S], about in [-1, 1], not clipped, and of use inside of the mask: outside is the photo.
+            The refined picture [B, 3, S, S], about in [-1, 1], not clipped, and of use inside of the mask: outside is
+            the photo.
 
         Raises:
             ValueError: where a shape is another.
@@ -192,8 +198,8 @@ class GPTFaceRefiner(SafetensorsModel):
 
     def refine(self, decoded: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """
-        The network alone: `decoded` [B, 3, H, W] and what `refiner_inputs` makes of it, [B, 12, H, W] → refined picture
-        [B, 3, H, W]; H and W multiples of 8, of a whole picture or of a crop.
+        The network alone: `decoded` [B, 3, H, W] and what `refiner_inputs` makes of it, [B, 12, H, W] → refined
+        picture [B, 3, H, W]; H and W multiples of 8, of a whole picture or of a crop.
         """
         # channels last in memory: convolutions take a third less time
         hidden = self.stem(inputs.contiguous(memory_format=torch.channels_last))
@@ -208,7 +214,8 @@ class GPTFaceRefiner(SafetensorsModel):
             self.tone(torch.relu(hidden)).float(), decoded.shape[-2:], mode="bicubic", align_corners=False
         ).chunk(2, 1)
         for level in reversed(range(len(self.up))):
-            # bilinear, not pixel shuffle: that left a grid; the 1×1 convolution commutes with it and is cheaper in front
+            # bilinear, not pixel shuffle: that left a grid; the 1×1 convolution commutes with it and is cheaper in
+            # front
             hidden = nn.functional.interpolate(self.up[level](hidden), scale_factor=2, mode="bilinear")
             hidden = self.up_blocks[level](hidden + skips[level])
         return decoded * (1 + gain) + offset + self.residual(torch.relu(hidden))

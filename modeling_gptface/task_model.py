@@ -1,7 +1,7 @@
 """The base of the task models: the transformer with all of its heads.
 
-Every task model holds all heads (they are small), so that one folder serves every class and saving one keeps the others. The
-parts that a class does not train are frozen.
+Every task model holds all heads (they are small), so that one folder serves every class and saving one keeps the
+others. The parts that a class does not train are frozen.
 """
 
 from typing import Any, ClassVar
@@ -14,13 +14,7 @@ from .configuration_gptface import GPTFaceConfig
 from .face_parser_gptface import GPTFaceParser
 from .image_tokenizer_gptface import GPTFaceImageTokenizer
 from .modeling_gptface import GPTFaceModel, GPTFaceModelOutput, GPTFacePreTrainedModel
-from .output_heads import (
-    GPTFaceClosedLinear,
-    GPTFaceCrossMatchHead,
-    GPTFaceLMHead,
-    GPTFaceMatchHead,
-    make_classifier,
-)
+from .output_heads import GPTFaceLMHead, GPTFaceZeroLinear, make_classifier, make_match_head
 
 
 def masked_mean_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -43,7 +37,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         super().__init__(config)
         self.gptface = GPTFaceModel(config)
         self.lm_head = GPTFaceLMHead(config)
-        self.match_head = (GPTFaceMatchHead if config.match_head == "cls" else GPTFaceCrossMatchHead)(config)
+        self.match_head = make_match_head(config)
         self.classifiers = nn.ModuleDict({name: make_classifier(config, name) for name in config.heads})
         self.post_init()
         self.freeze_unused_parts()
@@ -73,8 +67,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
 
     def freeze_unused_parts(self) -> None:
         """
-        Freezes the image tokenizer, the face parser and the heads that this class does not train: they get no gradient from its
-        loss.
+        Freezes the image tokenizer, the face parser and the heads that this class does not train: they get no gradient
+        from its loss.
         """
         self.image_tokenizer.requires_grad_(False)
         if self.gptface.pixel_reader is not None:
@@ -94,7 +88,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
             for bias in (module.image_bias, module.plan_bias):
                 if bias is not None:
                     init.zeros_(bias)
-        elif isinstance(module, GPTFaceClosedLinear):
+        elif isinstance(module, GPTFaceZeroLinear):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
 
@@ -127,7 +121,9 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """States [B, T, H] of captions that are read apart from any picture; without words those of the empty caption."""
+        """
+        States [B, T, H] of captions that are read apart from any picture; without words those of the empty caption.
+        """
         if input_ids is None and inputs_embeds is None:
             input_ids = self.gptface.empty_caption(batch)
         return self.gptface(input_ids, attention_mask, inputs_embeds=inputs_embeds).last_hidden_state
@@ -140,10 +136,10 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         **inputs: Any,
     ) -> tuple[torch.Tensor, GPTFaceModelOutput]:
         """
-        Caption and picture (see [`GPTFaceModel.forward`]) → logits [B, 2], class 1 = they match, and the model's output: that of
-        the pair, or with `match_head="cross"`, which reads the two apart, that of the picture.
+        Caption and picture (see [`GPTFaceModel.forward`]) → logits [B, 2], class 1 = they match, and the model's
+        output: that of the pair, or of the picture where the head has the two read apart.
         """
-        if isinstance(self.match_head, GPTFaceMatchHead):
+        if self.match_head.reads_pairs:
             # the state of [CLS] and no other
             none = torch.zeros(1, 1, dtype=torch.bool, device=self.device)
             outputs = self.gptface(
@@ -153,7 +149,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         outputs = self.gptface(**inputs)
         states = self.split_states(outputs)[1]
         words = self.caption_states(len(states), input_ids, attention_mask, inputs_embeds)
-        return self.match_head(words, states, attention_mask), outputs
+        return self.match_head(states, words, attention_mask), outputs
 
     def read_for(
         self,
@@ -163,8 +159,9 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         **inputs: Any,
     ) -> GPTFaceModelOutput:
         """
-        Pixels [B, 3, H, W] or codes [B, N], and other inputs of [`GPTFaceModel.forward`] → what the transformer makes of them for a
-        head: the input that the head was trained on is read, the codes of the pixels or the pixels themselves.
+        Pixels [B, 3, H, W] or codes [B, N], and other inputs of [`GPTFaceModel.forward`] → what the transformer makes
+        of them for a head: the input that the head was trained on is read, the codes of the pixels or the pixels
+        themselves.
 
         Raises:
             ValueError: codes for a head that reads pixels.
@@ -181,8 +178,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
 
     def classification_loss(self, head: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """
-        Loss of a head by its problem type; labels that are negative or NaN do not count (in a regression only NaN: there are
-        negative values).
+        Loss of a head by its problem type; labels that are negative or NaN do not count (in a regression only NaN:
+        there are negative values).
         """
         problem_type = self.config.heads[head]["problem_type"]
         if problem_type == "single_label_classification":

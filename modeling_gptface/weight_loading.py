@@ -1,4 +1,6 @@
-"""Loading of weights: out of safetensors files beside the configuration. Nothing else is opened, whatever a folder names."""
+"""Loading of weights: out of safetensors files beside the configuration. Nothing else is opened, whatever a folder
+names.
+"""
 
 import os
 import re
@@ -11,15 +13,15 @@ from transformers import PreTrainedModel
 SAFETENSORS = ".safetensors"
 # a file name on any system
 _WEIGHT_NAME = re.compile(r"[^/\\:]+" + re.escape(SAFETENSORS))
-#: Parameters that a checkpoint may lack, which are drawn at random: new heads and words. What lacks more is not the checkpoint of
-#: this network, and a configuration out of nowhere must not fill the memory.
+#: Parameters that a checkpoint may lack, which are drawn at random: new heads and words. What lacks more is not the
+#: checkpoint of this network, and a configuration out of nowhere must not fill the memory.
 MOST_NEW_PARAMETERS = 2**27
 
 
 def check_weight_names(names: Iterable[Any], where: str) -> None:
     """
-    Raises `ValueError` where what an index names is not a safetensors file beside it: a pickle runs whatever its author put into it,
-    and a path leads to files that are nobody's business.
+    Raises `ValueError` where what an index names is not a safetensors file beside it: a pickle runs whatever its
+    author put into it, and a path leads to files that are nobody's business.
 
     Args:
         names: values of a `weight_map`.
@@ -40,8 +42,8 @@ class SafetensorsModel(PreTrainedModel):
 
         Raises:
             OSError: no safetensors file, or a damaged one.
-            ValueError: another kind of file is asked for or named, or one outside of the folder; or a configuration of a network that
-                the files are not the weights of.
+            ValueError: another kind of file is asked for or named, or one outside of the folder; or a configuration of
+                a network that the files are not the weights of.
         """
         if kwargs.setdefault("use_safetensors", True) is not True or kwargs.get("gguf_file") is not None:
             raise ValueError("GPTFace opens safetensors files alone: leave use_safetensors and gguf_file out")

@@ -113,15 +113,15 @@ class ResultStream:
 
 class BatchedPipeline(Pipeline):
     """
-    Base of the pipelines. Takes one input, a list, a generator, a `KeyDataset` or `datasets.Dataset`, one of its columns, or rows
-    (`{"image": …, "prompt": …}`); `batch_size` of them go through the model at once. A list gives a list; a generator or data set is read
-    as its results are asked for.
+    Base of the pipelines. Takes one input, a list, a generator, a `KeyDataset` or `datasets.Dataset`, one of its
+    columns, or rows (`{"image": …, "prompt": …}`); `batch_size` of them go through the model at once. A list gives a
+    list; a generator or data set is read as its results are asked for.
 
-    An input that fails raises an error that names it; with `on_error="return"` its place in the result holds `{"error": message}` and the
-    others go on.
+    An input that fails raises an error that names it; with `on_error="return"` its place in the result holds
+    `{"error": message}` and the others go on.
 
-    `preprocess(input, …)` takes one [`PipelineInput`], `_forward(states, …)` a list of what that gave, and `postprocess(state, …)` one of
-    what that gave.
+    `preprocess(input, …)` takes one [`PipelineInput`], `_forward(states, …)` a list of what that gave, and
+    `postprocess(state, …)` one of what that gave.
     """
 
     model: GPTFaceTaskModel
@@ -135,7 +135,8 @@ class BatchedPipeline(Pipeline):
     input_name = "image"
     #: Parameters that may be given once for each input, in a list or in rows.
     per_input: tuple[str, ...] = ()
-    #: The parameter that says how many candidates are drawn of an input; None where nothing is drawn. Then states have `seeds`.
+    #: The parameter that says how many candidates are drawn of an input; None where nothing is drawn. Then states have
+    #: `seeds`.
     candidates: str | None = None
     #: Parts of the model that give a result; the heads say in the configuration whether they are trained.
     required_parts: tuple[str, ...] = ("gptface.",)
@@ -191,7 +192,9 @@ class BatchedPipeline(Pipeline):
         return results
 
     def _input(self, index: int | None, value: Any, options: Mapping[str, Any], on_error: OnError) -> PipelineInput:
-        """One input, or a row of a data set: its other columns count where they are parameters that each input may have."""
+        """
+        One input, or a row of a data set: its other columns count where they are parameters that each input may have.
+        """
         name = None if index is None else f"{self.input_name} {index}"
         if isinstance(value, Mapping) and self.input_name in value:
             own = {name: value[name] for name in self.per_input if value.get(name) is not None}

@@ -15,8 +15,8 @@ from gptface.processing.regions import (
     shown_cells,
 )
 
-# In sides of the crop: what is redrawn beside an area, since an edit fades in from the edge of its cells; and the way on which an edit
-# fades in from the edge of its bound, or more.
+# In sides of the crop: what is redrawn beside an area, since an edit fades in from the edge of its cells; and the way
+# on which an edit fades in from the edge of its bound, or more.
 MARGIN, FADE = 5 / 128, 8 / 128
 # Share of a cell that must be in an area, and of a region that its classes must fill to be believed.
 LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
@@ -44,7 +44,8 @@ class EditArea:
 
 def named_area(names: list[str], grid: int, size: int, parsing: FaceParsing | None = None) -> EditArea:
     """
-    The area of named regions: their shapes, and of these, where a parser has seen the face, only what shows what they are about.
+    The area of named regions: their shapes, and of these, where a parser has seen the face, only what shows what they
+    are about.
 
     Args:
         names: of regions, as users may write them.
@@ -68,7 +69,8 @@ def named_area(names: list[str], grid: int, size: int, parsing: FaceParsing | No
         seen = _seen(name, parsing, grid, size)
         redrawn, shown = region_cells(name, grid) & _touched(seen, grid), shown_cells(name, grid)
         cells |= redrawn
-        # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour would stay.
+        # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour
+        # would stay.
         seen = np.maximum(seen, NOTHING * widen(seen > 0.5, FADE))
         bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size) * (1 - kept_pixels(name, size)))
     gone = [parsing.crop_mask(find_region(name).classes, size) for name in names if find_region(name).removed]

@@ -12,7 +12,8 @@ from gptface.processing.masks import feather as fade_inwards
 
 from .edit_plan import EditedFace, EditedPhoto, EditPlan, FacePlan
 
-# Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a smear.
+# Pixels of a 128-px crop. A hole is filled from its edge first: below the edge of an edit lies no damage, only a
+# smear.
 FEATHER_RADIUS, HOLE_FEATHER_RADIUS = 6.0, 2.0
 #: The refiner makes the edge fit by itself, and a wide one shows what the edit takes away.
 REFINED_FEATHER_RADIUS = 4.0
@@ -77,7 +78,9 @@ def _layer(
 
 
 def _to_crop(photo: Image.Image, plan: FacePlan, size: int) -> np.ndarray:
-    """[2, 3] from photo to crop of `size` pixels; an aligned input of another size is a photo whose crop is all of it."""
+    """
+    [2, 3] from photo to crop of `size` pixels; an aligned input of another size is a photo whose crop is all of it.
+    """
     if plan.face.matrix is not None:
         return plan.face.matrix
     return np.array([[size / photo.width, 0.0, 0.0], [0.0, size / photo.height, 0.0]])
@@ -95,13 +98,15 @@ def refined_layer(
     gone: np.ndarray | None = None,
 ) -> Layer:
     """
-    An edit as the refiner draws it with the photo in view; as [`decoded_layer`], which shows decoded codes as they are.
+    An edit as the refiner draws it with the photo in view; as [`decoded_layer`], which shows decoded codes as they
+    are.
 
     Args:
         edited, reconstruction: decoded codes after and before the edit, float32 [s, s, 3] in [0, 1].
         alpha: where the crop may change, [s, s] in [0, 1].
         matrix: [2, 3] from the photo to the crop of s pixels.
-        keep_tone: whether the tone inside is to fit that of the photo around it; where a tone is what was asked for it is not.
+        keep_tone: whether the tone inside is to fit that of the photo around it; where a tone is what was asked for it
+            is not.
         gone: bool [s, s], what of the photo is to go: nothing of its detail stays.
 
     Raises:

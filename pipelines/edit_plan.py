@@ -45,8 +45,8 @@ class EditPlan:
         hole: whether what the mask covers is damaged or covered.
         request: what is asked for.
         told: what the model is told.
-        captions: by the names that `generate` gives them, `"source"` and `"negative"` for the second and third: what the model is told (`""`),
-            what the face is now and what to move away from, each [1, T].
+        captions: by the names that `generate` gives them, `"source"` and `"negative"` for the second and third: what
+            the model is told (`""`), what the face is now and what to move away from, each [1, T].
         strength: share of the cells of the areas that is redrawn.
         toning: of a black-and-white or toned photo that is to stay one, see [`find_toning`].
     """

@@ -14,8 +14,9 @@ from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_reading import EditIntent, read_prompt
 from gptface.processing.regions import regions_from_prompt, speaks_of_expressions_alone
 
-#: Probability from which on a face has what is asked for, so that nothing is painted: what is in doubt is painted. Of 240 CelebA validation
-#: faces it keeps 2 % of those without a smile from getting one, and finds 95 % of those without glasses.
+#: Probability from which on a face has what is asked for, so that nothing is painted: what is in doubt is painted. Of
+#: 240 CelebA validation faces it keeps 2 % of those without a smile from getting one, and finds 95 % of those without
+#: glasses.
 SETTLED = 0.97
 #: Of other kinds there is always more to have: make-up, age, waves.
 MAY_BE_SETTLED = frozenset(("add", "remove", "expression", "colour"))
@@ -68,8 +69,8 @@ def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> li
     A prompt → the passes of the pipeline that it asks for, one an edit; warns of what was ignored or corrected.
 
     Args:
-        strict: whether words must be those of an edit of the table; else they are passed on to the model as they are, with a warning
-            where the table has not all of them, and change the regions that they name, or the face.
+        strict: whether words must be those of an edit of the table; else they are passed on to the model as they are,
+            with a warning where the table has not all of them, and change the regions that they name, or the face.
         at_once: one pass for all edits, for an area that the user chose.
 
     Raises:

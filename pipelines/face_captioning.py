@@ -27,7 +27,8 @@ class FaceCaptioningPipeline(FacePipeline):
     Parameters of a call:
         num_tokens: length of the caption in tokens, one number or a list of lengths to choose the best match from.
         num_captions: candidates of each length, ranked by match; candidate j uses seed + j.
-        seed or generator: the same seed gives the same captions; one for each image, or a generator for each candidate, in lists.
+        seed or generator: the same seed gives the same captions; one for each image, or a generator for each
+            candidate, in lists.
         num_inference_steps, temperature, decoding, top_k: of the decoding, see [`DecodingSchedule`].
         guidance_scale: classifier-free guidance away from what is said of any face, 1 = off.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).

@@ -1,4 +1,6 @@
-"""`pipeline("face-attribute-classification")` and `pipeline("facial-expression")`."""
+"""`pipeline("face-classification")`, and by its heads `pipeline("face-attribute-classification")` and
+`pipeline("facial-expression")`.
+"""
 
 from typing import Any
 
@@ -11,13 +13,24 @@ from .face_pipeline import FacePipeline
 
 
 class FaceClassificationPipeline(FacePipeline):
-    """Common part of the two classifiers: one list of scores for each face."""
+    """
+    Scores of any classification head: one list for each face.
+
+    ```python
+    classify = pipeline("face-classification", head="expression")
+    classify("portrait.jpg", top_k=1)  # [{"label": "neutral", "score": …, "box": …}]
+    ```
+
+    Args:
+        head: name of the head, as in `model.config.heads`; the first one by default.
+    """
 
     model: GPTFaceTaskModel
-    head_name: str
+    head_name: str = ""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, head: str | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.head_name = head or self.head_name or next(iter(self.model.config.heads), "")
         self.require_head(self.head_name)
 
     def _sanitize_parameters(
@@ -64,13 +77,13 @@ class FaceClassificationPipeline(FacePipeline):
         face: Any = "largest",
     ) -> list[Any]:
         """
-        For each face a list of {"label", "score"} (and "box" where it was detected), best first; with `face="all"` a list
-        of such lists. Scores are calibrated by the head's temperature.
+        For each face a list of {"label", "score"} (and "box" where it was detected), best first; with `face="all"` a
+        list of such lists. Scores are calibrated by the head's temperature.
 
         Args:
             top_k: at most so many labels, the best; all by default.
-            threshold: labels with at least this score; `"auto"`: at least the label's own threshold, which fine-tuning chose
-                (0.5 where it did not); None: all.
+            threshold: labels with at least this score; `"auto"`: at least the label's own threshold, which fine-tuning
+                chose (0.5 where it did not); None: all.
 
         Raises:
             ValueError: `"auto"` where the labels exclude each other: the best one is the answer (`top_k=1`).

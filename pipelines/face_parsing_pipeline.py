@@ -24,9 +24,10 @@ class FaceParsingPipeline(FacePipeline):
     Parameters of a call:
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
 
-    Returns for one image the classes that it shows, largest first, in the format of transformers' image segmentation: `label`, `mask` (mode
-    `"L"`, 255 where the class is the likeliest; nothing further from the face than half a crop is looked at) and `score`, the mean
-    probability there. With `face="all"` a list of such lists, one for each face. For a list of images a list of these.
+    Returns for one image the classes that it shows, largest first, in the format of transformers' image segmentation:
+    `label`, `mask` (mode `"L"`, 255 where the class is the likeliest; nothing further from the face than half a crop
+    is looked at) and `score`, the mean probability there. With `face="all"` a list of such lists, one for each face.
+    For a list of images a list of these.
     """
 
     required_parts = ("gptface.face_parser.",)

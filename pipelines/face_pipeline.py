@@ -41,8 +41,8 @@ class AlignedFace:
 
 class FacePipeline(BatchedPipeline):
     """
-    Base of the pipelines that look at photos. Takes one picture or several (PIL, path, URL, bytes, array, rows of a data set), see
-    [`BatchedPipeline`]; finds and aligns the faces.
+    Base of the pipelines that look at photos. Takes one picture or several (PIL, path, URL, bytes, array, rows of a
+    data set), see [`BatchedPipeline`]; finds and aligns the faces.
     """
 
     per_input: tuple[str, ...] = ("landmarks",)
@@ -70,8 +70,9 @@ class FacePipeline(BatchedPipeline):
         Args:
             face: `"largest"`, `"all"` or an index from 0, largest first.
             aligned: the photo is the crop already: it is only resized.
-            landmarks: [5, 2] (or [faces, 5, 2]), points (x, y) in pixels instead of detection: the eye on the left side of the
-                upright picture (the person's right one), the other eye, the nose, the left and the right mouth corner.
+            landmarks: [5, 2] (or [faces, 5, 2]), points (x, y) in pixels instead of detection: the eye on the left
+                side of the upright picture (the person's right one), the other eye, the nose, the left and the right
+                mouth corner.
 
         Warns of faces that are narrower than `FEW_PIXELS`.
 
@@ -114,7 +115,8 @@ class FacePipeline(BatchedPipeline):
         What faces and their surroundings show, by the model's face parser.
 
         Args:
-            faces: of each the photo and the matrix [2, 3] from photo to crop, see [`AlignedFace`]; None where the photo is the crop already.
+            faces: of each the photo and the matrix [2, 3] from photo to crop, see [`AlignedFace`]; None where the
+                photo is the crop already.
 
         Raises:
             ValueError: a model without a trained face parser.

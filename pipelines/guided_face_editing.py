@@ -43,7 +43,8 @@ DEFAULTS = {
     # moves the codes by 0.7 nats a cell: more changes little, less leaves the face as it was (model card)
     "itm_guidance": 4.0,
 }
-#: Where the plan is drawn first, guidance by matching does most; the other kind makes frames of glasses firmer, but breaks mouths.
+#: Where the plan is drawn first, guidance by matching does most; the other kind makes frames of glasses firmer, but
+#: breaks mouths.
 PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
 
 
@@ -88,44 +89,60 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     ```
 
     Parameters of a call:
-        images: a photo, or several, see [`BatchedPipeline`]; rows `{"image": …, "prompt": …}` bring their own prompt (and negative_prompt,
-            source_prompt, mask_image, landmarks, seed).
-        prompt: what the face should be, one string or one for each image: edits of the table ([`list_edits`]) in one's own words, "make her
-            smile", "without glasses, younger"; several are done one after the other, at once where a mask or region is given.
-        strict: whether a prompt without a known edit is refused (by default), and other words are left out with a warning; with False the
-            words go to the model as they are.
+        images: a photo, or several, see [`BatchedPipeline`]; rows `{"image": …, "prompt": …}` bring their own prompt
+            (and negative_prompt, source_prompt, mask_image, landmarks, seed).
+        prompt: what the face should be, one string or one for each image: edits of the table ([`list_edits`]) in one's
+            own words, "make her smile", "without glasses, younger"; several are done one after the other, at once
+            where a mask or region is given.
+        strict: whether a prompt without a known edit is refused (by default), and other words are left out with a
+            warning; with False the words go to the model as they are.
         force: edits also where the model's heads find all there already that is asked for.
-        expand_prompt: whether "smiling" may become "smiling, mouth slightly open", see [`expand_prompt`]; true by default, where the
-            mouth may change and `negative_prompt` does not speak of it.
+        expand_prompt: whether "smiling" may become "smiling, mouth slightly open", see [`expand_prompt`]; true by
+            default, where the mouth may change and `negative_prompt` does not speak of it.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
-        hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV), and the face's
-            cells of which it covers more than half are redrawn, with little `feather`.
-        region: a named region or a list of them (`"smile"`, and `"mouth"` where the prompt speaks of one, redraw the chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of the prompt decide, and where they
-            name no place the whole face may change. Of a region that changes which the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside the hair: for hair that is to grow beyond it draw a mask. A colour of hair and lipstick are for all hair and lips that the face parser sees, around the crop, too, and are not drawn: the part takes the mean colour of such parts and keeps its structure. `"auto"` takes the cells that the match with the prompt depends on most.
+        hole: what the mask covers is damaged or covered, nothing of it is read: it is filled from its edge (OpenCV),
+            and the face's cells of which it covers more than half are redrawn, with little `feather`.
+        region: a named region or a list of them (`"smile"`, and `"mouth"` where the prompt speaks of one, redraw the
+            chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of
+            the prompt decide, and where they name no place the whole face may change. Of a region that changes which
+            the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside
+            the hair: for hair that is to grow beyond it draw a mask. A colour of hair and lipstick are for all hair
+            and lips that the face parser sees, around the crop, too, and are not drawn: the part takes the mean colour
+            of such parts and keeps its structure. `"auto"` takes the cells that the match with the prompt depends on
+            most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
-        source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by the
-            difference between both captions.
-        strength: in (0, 1], share of the region's cells that are redrawn, the most salient first; below 1 nothing is redrawn that would be put back. Of a new colour of hair or lips the share of the way to it.
-        plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what changed of it; by
-            default where the checkpoint has a trained plan and the edit suits it.
+        source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by
+            the difference between both captions.
+        strength: in (0, 1], share of the region's cells that are redrawn, the most salient first; below 1 nothing is
+            redrawn that would be put back. Of a new colour of hair or lips the share of the way to it.
+        plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what
+            changed of it; by default where the checkpoint has a trained plan and the edit suits it.
         num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
             [`DecodingSchedule`].
-        guidance_scale: classifier-free guidance, 1 = off; by default 2; where the plan is drawn first 1.5, or 1 for an expression.
+        guidance_scale: classifier-free guidance, 1 = off; by default 2; where the plan is drawn first 1.5, or 1 for an
+            expression.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
-        seed or generator: the same seed gives the same picture; one for each image, or a generator for each candidate, in lists.
-        batch_size: photos that go through the model at once; a picture depends on what else is in its batch by rounding alone.
+        seed or generator: the same seed gives the same picture; one for each image, or a generator for each candidate,
+            in lists.
+        batch_size: photos that go through the model at once; a picture depends on what else is in its batch by
+            rounding alone.
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
         composite: how the edit gets into the photo, see `COMPOSITE_MODES`: by default `"blend"`.
-        keep_colour_space: whether a black-and-white or toned photo stays one: then only brightness changes, see [`keep_toning`]. Colour
-            photos are not affected.
+        keep_colour_space: whether a black-and-white or toned photo stays one: then only brightness changes, see
+            [`keep_toning`]. Colour photos are not affected.
         feather: pixels of the model's crop over which the edit fades in from the edge of its mask inwards.
         output_type: of `image`: `"pil"`, `"np"` or `"pt"`, see [`as_output_type`].
         callback_on_step_end, callback_on_step_end_tensor_inputs, progress_bar: see [`PictureGeneration`].
 
-    Returns for one image a list of dicts, best first, whose pictures are its `.images`: `image` (the size of the input), `prompt` (what the model was told), `face` (edited crop), `mask` (mode `"L"`, the size of the input: how much of each pixel is the edit's; where it is 0 the photo is as it was),
-    `match_score` (of the codes under that prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`, `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`; of what they know), `note` (why nothing was painted, else None; then `match_score` is None); with `face="all"`, `face` and `box` are lists. For a list of images a list of lists.
+    Returns for one image a list of dicts, best first, whose pictures are its `.images`: `image` (the size of the
+    input), `prompt` (what the model was told), `face` (edited crop), `mask` (mode `"L"`, the size of the input: how
+    much of each pixel is the edit's; where it is 0 the photo is as it was), `match_score` (of the codes under that
+    prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`,
+    `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`;
+    of what they know), `note` (why nothing was painted, else None; then `match_score` is None); with `face="all"`,
+    `face` and `box` are lists. For a list of images a list of lists.
     """
 
     per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image", *SEEDING)
@@ -314,7 +331,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         return EditPlan(photo, photo_mask, tuple(faces), hole, request, told, captions, strength, toning)
 
     def _told(self, prompt: str, expand: bool) -> tuple[str, Captions]:
-        """What the model is told, and its tokens: the prompt, expanded where that is wanted and fits into what the model reads."""
+        """
+        What the model is told, and its tokens: the prompt, expanded where that is wanted and fits into what the model
+        reads.
+        """
         told = expanded(prompt) if expand else prompt
         text = encode_prompt(self.processor, "prompt", prompt)  # complains about what the user wrote
         if told != prompt:
@@ -341,7 +361,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         photo_mask: np.ndarray | None,
         hole: bool,
     ) -> FacePlan:
-        """What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt will say."""
+        """
+        What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
+        will say.
+        """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
         if names is not None:
@@ -377,7 +400,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     def _draw(
         self, plans: Sequence[EditPlan], seeds: Sequence[Sequence[int]], force: Sequence[bool], **options: Any
     ) -> list[EditedPhoto]:
-        """What the model draws of photos under their plans, all at once; nothing of those whose faces have all that is asked for."""
+        """
+        What the model draws of photos under their plans, all at once; nothing of those whose faces have all that is
+        asked for.
+        """
         watching = self.watching(**{name: options.pop(name) for name in WATCHING if name in options})
         before = self._verified_before(plans)
         notes = [
@@ -421,7 +447,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         plan_first: bool | None = None,
         **decoding: Any,
     ) -> list[_Drawing]:
-        """Faces with their plans and seeds → ready to be drawn, each with its options: what suits its edit, then what the user says."""
+        """
+        Faces with their plans and seeds → ready to be drawn, each with its options: what suits its edit, then what the
+        user says.
+        """
         if not faces:
             return []
         tokenizer = self.model.image_tokenizer

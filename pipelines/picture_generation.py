@@ -15,7 +15,8 @@ from .batched_pipeline import BatchedPipeline
 OutputType = Literal["pil", "np", "pt"]
 #: Parameters of a call about what is seen of it while it goes on.
 WATCHING = ("callback_on_step_end", "callback_on_step_end_tensor_inputs", "progress_bar")
-#: What a callback can be given: codes [B, N] and mask [B, N] of all candidates of the batch, and their pictures so far.
+#: What a callback can be given: codes [B, N] and mask [B, N] of all candidates of the batch, and their pictures so
+#: far.
 CALLBACK_INPUTS = ("codes", "mask", "images")
 
 
@@ -35,7 +36,8 @@ class GeneratedPictures(list):
 
 def as_output_type(image: Image.Image, output_type: OutputType) -> Any:
     """
-    A picture as it was asked for: `"pil"`, `"np"` (float32 [H, W, C] in [0, 1]) or `"pt"` (float32 [C, H, W] in [0, 1]).
+    A picture as it was asked for: `"pil"`, `"np"` (float32 [H, W, C] in [0, 1]) or `"pt"` (float32 [C, H, W] in [0,
+    1]).
 
     Raises:
         ValueError: another type.
@@ -55,9 +57,11 @@ class PictureGeneration(BatchedPipeline):
     Base of the pipelines that make pictures, with the habits of diffusers' pipelines.
 
     Parameters of a call:
-        callback_on_step_end: called with (pipeline, step, timestep, tensors) after each decoding step, `timestep` counting down to 0; codes
-            or masks in the dict that it gives back, if any, are those with which decoding goes on.
-        callback_on_step_end_tensor_inputs: what it is given, names out of `CALLBACK_INPUTS`; `codes` and `mask` by default.
+        callback_on_step_end: called with (pipeline, step, timestep, tensors) after each decoding step, `timestep`
+            counting down to 0; codes or masks in the dict that it gives back, if any, are those with which decoding
+            goes on.
+        callback_on_step_end_tensor_inputs: what it is given, names out of `CALLBACK_INPUTS`; `codes` and `mask` by
+            default.
         progress_bar: whether there is a bar of the steps, see [`set_progress_bar_config`].
     """
 
@@ -68,7 +72,8 @@ class PictureGeneration(BatchedPipeline):
 
     def set_progress_bar_config(self, **options: Any) -> Self:
         """
-        How the bar of the decoding steps looks, in parameters of `tqdm`; with any of them there is one, unless `disable=True`.
+        How the bar of the decoding steps looks, in parameters of `tqdm`; with any of them there is one, unless
+        `disable=True`.
 
         ```python
         pipe.set_progress_bar_config(leave=False)

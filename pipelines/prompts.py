@@ -62,12 +62,12 @@ def split_parameters(given: Mapping[str, Any], *stages: Collection[str]) -> tupl
 
 def candidate_seeds(seed: int | None, generator: Any, count: int) -> list[int]:
     """
-    Seeds of the candidates: candidate j uses seed + j; without a seed it is drawn from the generator, or fresh. A list of generators gives
-    each candidate a seed of its own.
+    Seeds of the candidates: candidate j uses seed + j; without a seed it is drawn from the generator, or fresh. A list
+    of generators gives each candidate a seed of its own.
 
     Raises:
-        ValueError: both a seed and a generator, a seed that is no whole number or has more than 63 bits, or as many generators as there are no
-            candidates.
+        ValueError: both a seed and a generator, a seed that is no whole number or has more than 63 bits, or as many
+            generators as there are no candidates.
     """
     if seed is not None and generator is not None:
         raise ValueError("give seed or generator, not both")

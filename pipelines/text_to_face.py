@@ -33,9 +33,10 @@ class TextToFacePipeline(PictureGeneration):
         prompt: what the face should be: a string, a list of strings, a stream of them or of rows `{"prompt": …}`.
         negative_prompt: what to move away from, one or one for each prompt; acts through `guidance_scale`.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.
-        seed or generator: the same seed gives the same picture; a list of generators has one for each candidate of each prompt.
-        plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below it; by default where the
-            checkpoint has a trained plan.
+        seed or generator: the same seed gives the same picture; a list of generators has one for each candidate of
+            each prompt.
+        plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below it; by
+            default where the checkpoint has a trained plan.
         num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
             [`DecodingSchedule`].
         guidance_scale: classifier-free guidance, 1 = off.

@@ -1,8 +1,8 @@
 """Geometry of the face crop: from five landmarks to a similarity transform, and from a photo to the aligned crop.
 
-Coordinates are continuous pixel coordinates `(x, y)`: `(0, 0)` is the outer corner of the top left pixel, and pixel `i`
-spans `[i, i + 1)` with its centre at `i + 0.5`. A picture that is scaled by two therefore has every coordinate doubled.
-A matrix is float64 `[2, 3]` and maps column vectors: `(x', y') = M[:, :2] @ (x, y) + M[:, 2]`.
+Coordinates are continuous pixel coordinates `(x, y)`: `(0, 0)` is the outer corner of the top left pixel, and pixel
+`i` spans `[i, i + 1)` with its centre at `i + 0.5`. A picture that is scaled by two therefore has every coordinate
+doubled. A matrix is float64 `[2, 3]` and maps column vectors: `(x', y') = M[:, :2] @ (x, y) + M[:, 2]`.
 """
 
 import math
@@ -19,8 +19,8 @@ CROP_SIZE = 128
 CROP_LANDMARKS = np.array([[44.5, 55.5], [83.5, 55.5], [64.0, 80.0], [48.0, 96.0], [80.0, 96.0]])
 CROP_LANDMARKS.flags.writeable = False
 
-# How far, in pixels of the crop, landmarks may lie from these. Of faces that look aside they do by up to 11, and from 16
-# on where the points of a frontal face are confused.
+# How far, in pixels of the crop, landmarks may lie from these. Of faces that look aside they do by up to 11, and from
+# 16 on where the points of a frontal face are confused.
 LARGEST_MISFIT = 13.0
 
 # Far beyond any picture; the squares of much larger numbers would overflow.
@@ -91,7 +91,8 @@ def crop_matrix(landmarks: ArrayLike, size: int = CROP_SIZE) -> np.ndarray:
 
 
 def misfit(landmarks: ArrayLike) -> float:
-    """How far landmarks `[5, 2]` lie from where a frontal face has them: root mean square in pixels of the aligned crop.
+    """How far landmarks `[5, 2]` lie from where a frontal face has them: root mean square in pixels of the aligned
+    crop.
 
     Raises:
         ValueError: As for `crop_matrix`.

@@ -1,8 +1,9 @@
 """How an edit gets into the photo: layers of one formula, pasted at the photo's resolution.
 
-`out = photo + alpha · ((R + Δ) − d · R − (1 − d) · photo)`, where R is the photo as the image tokenizer decodes it, Δ what the edit did to
-that, d the share of the photo's own detail that stays and alpha how far the edit counts. With d = 0 the edited pixels replace the photo,
-with d = 1 their change is added to it. Pixels are float in [0, 1]; where alpha is 0 the result is the photo, bit for bit.
+`out = photo + alpha · ((R + Δ) − d · R − (1 − d) · photo)`, where R is the photo as the image tokenizer decodes it, Δ
+what the edit did to that, d the share of the photo's own detail that stays and alpha how far the edit counts. With d =
+0 the edited pixels replace the photo, with d = 1 their change is added to it. Pixels are float in [0, 1]; where alpha
+is 0 the result is the photo, bit for bit.
 """
 
 from collections.abc import Iterable
@@ -26,9 +27,11 @@ COMPOSITE_MODES: dict[CompositeMode, str] = {
 }
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 
-#: The difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares that it is averaged over.
+#: The difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares that it
+#: is averaged over.
 CHANGE_SCALE, CHANGE_CELL = 0.06, 4
-#: Probability from which on a pixel shows a part, and the share of the surroundings that it must fill to have a colour of its own.
+#: Probability from which on a pixel shows a part, and the share of the surroundings that it must fill to have a colour
+#: of its own.
 SEEN, LEAST_PART = 0.5, 1 / 1000
 
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
@@ -153,8 +156,8 @@ def decoded_layer(
 
 def likeness(edited: np.ndarray, reconstruction: np.ndarray, gone: np.ndarray | None = None) -> np.ndarray:
     """
-    Where an edit left a picture `[S, S, 3]` as it was, [S, S] in [0, 1], by the mean difference in squares of pixels: detail of what is no
-    longer there (the line of closed lips, rims) would shine through.
+    Where an edit left a picture `[S, S, 3]` as it was, [S, S] in [0, 1], by the mean difference in squares of pixels:
+    detail of what is no longer there (the line of closed lips, rims) would shine through.
 
     Args:
         gone: bool [S, S], what is to go whatever the difference: there it is 0.
@@ -179,8 +182,8 @@ def paste(
             drew on the photo and that the crop's pixels are too coarse to follow.
 
     Returns:
-        A new image of the photo's mode, size, transparency and ICC profile; and the weight that its pixels got, float32
-        `[height, width]`, the largest of all layers. Where the weight is 0 its pixels are those of the photo.
+        A new image of the photo's mode, size, transparency and ICC profile; and the weight that its pixels got,
+        float32 `[height, width]`, the largest of all layers. Where the weight is 0 its pixels are those of the photo.
 
     Raises:
         ValueError: A photo of another mode, or a `photo_mask` of another shape.

@@ -28,9 +28,9 @@ from .image_loading import to_rgb
 _FIRST_SIDE = 640
 _SMALL_SIDE = 320
 
-# Larger sizes are cut into tiles. A face that no tile holds whole is one of the next smaller size, where it has half as
-# many pixels. Of pictures with more pixels than this, half the resolution is the largest size: the faces that escape it
-# are too small to be edited or judged.
+# Larger sizes are cut into tiles. A face that no tile holds whole is one of the next smaller size, where it has half
+# as many pixels. Of pictures with more pixels than this, half the resolution is the largest size: the faces that
+# escape it are too small to be edited or judged.
 _TILE_SIDE = 640
 _TILE_OVERLAP = 160
 _MOST_PIXELS = 2_000_000
@@ -38,7 +38,8 @@ _MOST_PIXELS = 2_000_000
 # Share of the smaller of two boxes from which on they show one face: what the edge of a tile left of it, for example.
 _SAME_FACE = 0.6
 
-# A face with this score stands upright. Of 720 pictures of faces 92 % have it upright, 0.2 % turned by a quarter or half.
+# A face with this score stands upright. Of 720 pictures of faces 92 % have it upright, 0.2 % turned by a quarter or
+# half.
 _UPRIGHT_SCORE = 0.92
 _TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 
@@ -48,8 +49,8 @@ _CLOSE_UP_LOOKS = 2
 _CLOSE_UP_CROP = 90
 _CLOSE_UP_SIDE = 160
 
-# Where YuNet sees landmarks, less where CelebA's alignment has them, on average over CelebA's pictures, in pixels of the
-# 128-pixel crop: it puts the eyes a little lower and closer together. Without this, crops come out 3 % too large.
+# Where YuNet sees landmarks, less where CelebA's alignment has them, on average over CelebA's pictures, in pixels of
+# the 128-pixel crop: it puts the eyes a little lower and closer together. Without this, crops come out 3 % too large.
 _LANDMARK_BIAS = np.array([[0.85, 1.65], [-0.85, 1.65], [0.0, -0.4], [0.25, -0.35], [-0.25, -0.35]])
 
 _MIRRORED_ORDER = [1, 0, 2, 4, 3]
@@ -65,8 +66,8 @@ class DetectedFace:
 
     Attributes:
         box: `(x0, y0, x1, y1)`, inside the picture.
-        landmarks: float64 `[5, 2]`: the eye on the left side of the upright picture, the eye on the right, nose tip, left
-            mouth corner, right mouth corner. They may lie outside a picture that cuts the face.
+        landmarks: float64 `[5, 2]`: the eye on the left side of the upright picture, the eye on the right, nose tip,
+            left mouth corner, right mouth corner. They may lie outside a picture that cuts the face.
         score: Confidence in [0, 1].
     """
 
@@ -108,8 +109,8 @@ class YuNetDetector:
 
         Args:
             image: Any mode; transparency is laid over white.
-            thorough: Look for faces of all sizes. Without it, other sizes are looked for only where none was found, which
-                is faster and enough for the largest face.
+            thorough: Look for faces of all sizes. Without it, other sizes are looked for only where none was found,
+                which is faster and enough for the largest face.
         """
         image = to_rgb(image)
         rows, looks = self._search(image, _looks(image.size, thorough))
@@ -132,7 +133,9 @@ class YuNetDetector:
         return np.zeros((0, 15)), len(looks)
 
     def _look(self, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-        """Rows `[N, 15]` (x, y, width, height, five landmarks, score) in pixels of `image`, which is seen at `size`."""
+        """
+        Rows `[N, 15]` (x, y, width, height, five landmarks, score) in pixels of `image`, which is seen at `size`.
+        """
         resized = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
         found = []
         for top in _tile_starts(size[1]):

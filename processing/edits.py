@@ -1,7 +1,7 @@
 """The table of edits: what may be asked of a face, in which words, where it changes, and how well it works.
 
-A row is an [`Edit`]. Prompts are read by it, the model is told its phrase, the pipeline takes its defaults, and the lists of edits in
-README and on the command line are printed from it. To add an edit, add a row.
+A row is an [`Edit`]. Prompts are read by it, the model is told its phrase, the pipeline takes its defaults, and the
+lists of edits in README and on the command line are printed from it. To add an edit, add a row.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,18 +37,18 @@ class Edit:
     Args:
         name: its key in [`EDITS`].
         phrase: what the model is told, as training captions say it.
-        kind: `"add"` and `"remove"` of things, `"colour"` of hair, `"shape"` of hair, brows and skin, `"expression"`, `"age"`,
-            `"make-up"`, or `"fill"`: nothing new, only whole again.
+        kind: `"add"` and `"remove"` of things, `"colour"` of hair, `"shape"` of hair, brows and skin, `"expression"`,
+            `"age"`, `"make-up"`, or `"fill"`: nothing new, only whole again.
         regions: keys of `regions.REGIONS` that are redrawn.
         sentence: what a user may expect of it.
         target: what a head can verify of it; None where no head knows it.
         opposite: name of the edit that "no …" or "remove …" of this one means; None where nothing is said by that.
         group: edits of one group exclude each other; empty where there is none but the opposite.
-        part_colour: the part of the face that takes another colour, and nothing else changes; measured by `lab/measure_part_colours.py` on
-            CelebA's training faces. None where the edit is drawn.
+        part_colour: the part of the face that takes another colour, and nothing else changes; measured by
+            `lab/measure_part_colours.py` on CelebA's training faces. None where the edit is drawn.
         quality: as seen on validation portraits: `"good"`, `"fair"`, or `"experimental"`.
-        defaults: parameters of the pipeline's call that suit it, where nothing else is asked for: `guidance_scale`, `itm_guidance`,
-            `plan_first`, `composite`, `num_inference_steps`.
+        defaults: parameters of the pipeline's call that suit it, where nothing else is asked for: `guidance_scale`,
+            `itm_guidance`, `plan_first`, `composite`, `num_inference_steps`.
         synonyms: English ways to say it, beside the phrase.
         translations: language code (de, fr, es, zh) → ways to say it.
     """
@@ -87,7 +87,8 @@ class Edit:
         return (self.phrase, *self.synonyms, *(each for said in self.translations.values() for each in said))
 
 
-# The plan of the whole face under little classifier-free guidance: more of it makes faces coarse, and matching does the rest.
+# The plan of the whole face under little classifier-free guidance: more of it makes faces coarse, and matching does
+# the rest.
 _BY_PLAN = MappingProxyType({"plan_first": True, "guidance_scale": 1.5, "itm_guidance": 4.0})
 # Of the mouth less is drawn by it: with 1.5 every tenth breaks.
 _EXPRESSION = MappingProxyType({"plan_first": True, "guidance_scale": 1.0, "itm_guidance": 4.0})

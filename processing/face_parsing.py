@@ -1,7 +1,8 @@
 """What each part of a photo of a face shows (skin, hair, eyeglasses, …), as soft masks.
 
-The network that tells it is passed in as a function of aligned crops. A face is looked at twice: as the crop, for its features, and with its
-surroundings, for hair, neck and clothes beyond it. Coordinates and matrices are those of `alignment.py`.
+The network that tells it is passed in as a function of aligned crops. A face is looked at twice: as the crop, for its
+features, and with its surroundings, for hair, neck and clothes beyond it. Coordinates and matrices are those of
+`alignment.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,8 +41,8 @@ class FaceParsing:
     What a face and its surroundings show.
 
     Args:
-        probabilities: float32 [C, T, T] in [0, 1], summing to 1 at every pixel, of a square frame that is `SURROUNDINGS` times the face
-            crop, the crop in its middle.
+        probabilities: float32 [C, T, T] in [0, 1], summing to 1 at every pixel, of a square frame that is
+            `SURROUNDINGS` times the face crop, the crop in its middle.
         labels: names of the C classes.
         matrix: [2, 3] from the photo to the frame.
     """
@@ -80,7 +81,10 @@ class FaceParsing:
         return self.probabilities.argmax(0)
 
     def photo_classes(self, size: tuple[int, int]) -> np.ndarray:
-        """The likeliest class of each pixel of a photo of `size` (width, height), int64 [height, width]; −1 beyond the frame."""
+        """
+        The likeliest class of each pixel of a photo of `size` (width, height), int64 [height, width]; −1 beyond the
+        frame.
+        """
         best = np.zeros((size[1], size[0]), np.float32)
         found = np.full(best.shape, -1)
         for index in np.flatnonzero(np.bincount(self.classes().ravel(), minlength=len(self.labels))):

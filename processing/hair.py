@@ -9,9 +9,9 @@ from .alignment import align
 from .face_parsing import SURROUNDINGS, FaceParsing
 from .masks import cells_to_mask, covered_cells, widen
 
-#: How far a parser that is sure is believed against colours, in the crop and beyond it, where it sees less well, and what it must see;
-#: the least standard
-#: deviation of colours, of [0, 1], and that of those of anything; and the probability between whose values hair begins and is all.
+#: How far a parser that is sure is believed against colours, in the crop and beyond it, where it sees less well, and
+#: what it must see; the least standard deviation of colours, of [0, 1], and that of those of anything; and the
+#: probability between whose values hair begins and is all.
 CERTAINTY, CERTAINTY_BEYOND, NOWHERE, SPREAD, ANY, SOME, ALL = 0.98, 0.8, 0.1, 0.03, 0.3, 0.35, 0.65
 #: Of twice the probability that the parser gives: what is hardly hair is none, and what is nearly all hair is all.
 HALO = 0.6
@@ -23,11 +23,13 @@ SQUARE = 8
 
 def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
     """
-    Hair by its colour, too: at its edges and beyond the crop a parser is unsure, or wrong, and a new colour would light up the wall. By Bayes'
-    rule, from what the parser thinks and from the colours in the crop of what it takes for hair there, and for what hair lies before.
+    Hair by its colour, too: at its edges and beyond the crop a parser is unsure, or wrong, and a new colour would
+    light up the wall. By Bayes' rule, from what the parser thinks and from the colours in the crop of what it takes
+    for hair there, and for what hair lies before.
 
     Returns:
-        what the face and its surroundings show with other probabilities of hair; as it was where there is too little hair in the crop.
+        what the face and its surroundings show with other probabilities of hair; as it was where there is too little
+        hair in the crop.
     """
     seen = parsing.mask("hair")
     total = len(seen)
@@ -60,8 +62,8 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
 
 def _log_likelihood(picture: np.ndarray, known: np.ndarray) -> np.ndarray | None:
     """
-    Log density of the colours of a picture [T, T, 3] under a normal distribution of those at some pixels bool [T, T], float32 [T, T]; None
-    where these are too few.
+    Log density of the colours of a picture [T, T, 3] under a normal distribution of those at some pixels bool [T, T],
+    float32 [T, T]; None where these are too few.
     """
     if known.mean() < LEAST_KNOWN / SURROUNDINGS**2:
         return None
@@ -70,14 +72,19 @@ def _log_likelihood(picture: np.ndarray, known: np.ndarray) -> np.ndarray | None
 
 
 def _log_normal(picture: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Log density of the colours of a picture [T, T, 3] under a normal distribution but for a constant, float32 [T, T]."""
+    """
+    Log density of the colours of a picture [T, T, 3] under a normal distribution but for a constant, float32 [T, T].
+    """
     offset = picture - mean
     distance = np.einsum("ijc,cd,ijd->ij", offset, np.linalg.inv(covariance), offset, optimize=True)
     return (-(distance + np.linalg.slogdet(covariance)[1]) / 2).astype(np.float32)
 
 
 def _joined(hair: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Where hair [T, T] hangs together with hair inside of the crop, seen in squares of pixels: float32 [T, T] of zeros and ones."""
+    """
+    Where hair [T, T] hangs together with hair inside of the crop, seen in squares of pixels: float32 [T, T] of zeros
+    and ones.
+    """
     side = len(hair) // SQUARE
     coarse = covered_cells(hair, side)
     found = coarse & covered_cells(inside, side)

@@ -25,8 +25,8 @@ MAX_ENCODED_BYTES = 128 * 2**20
 URL_TIMEOUT_SECONDS = 30.0
 #: Each scan of a JPEG takes the time of a whole picture. Encoders write 10 of a picture in colour, and 18 in CMYK.
 MAX_JPEG_SCANS = 32
-#: Pillow's names of the formats that photos come in, where it reads them. Others are a danger for nothing: a page description is run by
-#: an interpreter, and a container has another picture inside that no bound is known of.
+#: Pillow's names of the formats that photos come in, where it reads them. Others are a danger for nothing: a page
+#: description is run by an interpreter, and a container has another picture inside that no bound is known of.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 # Tags of TIFF.
@@ -55,20 +55,21 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
 
     Args:
         source: A PIL image; a path (`str` or `os.PathLike`); an http(s) or data URL; `bytes`; a binary file object;
-            `{"bytes": …, "path": …}`, as `datasets` holds a picture that is not decoded; a numpy array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`; or a torch tensor `[H, W]` or
-            `[1 | 3 | 4, H, W]`. Arrays and tensors hold uint8, 16-bit grey (uint16), or float in [0, 1].
+            `{"bytes": …, "path": …}`, as `datasets` holds a picture that is not decoded; a numpy array `[H, W]`, `[H,
+            W, 1]`, `[H, W, 3]` or `[H, W, 4]`; or a torch tensor `[H, W]` or `[1 | 3 | 4, H, W]`. Arrays and tensors
+            hold uint8, 16-bit grey (uint16), or float in [0, 1].
         name: How error messages call the input, for example `"image 3"`. A description of `source` is added.
 
     Returns:
         A new image, mode `"RGB"`, or `"RGBA"` where the source has transparency. EXIF orientation is applied; of an
-        animated file it is the first frame, with a warning; 16-bit grey is scaled to 8 bit, from the file's own maximum
-        where it names one. Its `info` holds `icc_profile`, if that describes RGB, what `read_metadata` reads, and
-        `orientation` where the EXIF orientation exchanged width and height.
+        animated file it is the first frame, with a warning; 16-bit grey is scaled to 8 bit, from the file's own
+        maximum where it names one. Its `info` holds `icc_profile`, if that describes RGB, what `read_metadata` reads,
+        and `orientation` where the EXIF orientation exchanged width and height.
 
     Raises:
         ImageInputError: Missing, empty, truncated or not a picture; more than `MAX_IMAGE_PIXELS` pixels (known from
-            the header, before decoding); a format that photos do not come in; no pixels at all; NaN or values out of range; a shape or type that is none
-            of the above.
+            the header, before decoding); a format that photos do not come in; no pixels at all; NaN or values out of
+            range; a shape or type that is none of the above.
     """
     label = label_of(source, name)
     if isinstance(source, Mapping) and (source.keys() & {"bytes", "path"}):
@@ -197,8 +198,8 @@ def _download(url: str, label: str) -> bytes:
 def _decode(stream: BinaryIO, label: str) -> Image.Image:
     try:
         Image.init()
-        # Pillow's own bound may warn first. Silencing it would take `warnings.catch_warnings`, which is no matter of one
-        # thread and makes Python forget which warnings a user has seen.
+        # Pillow's own bound may warn first. Silencing it would take `warnings.catch_warnings`, which is no matter of
+        # one thread and makes Python forget which warnings a user has seen.
         image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageInputError(f"{label} is too large ({error}): resize it first") from None
@@ -329,8 +330,8 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes) -> Image.Image:
 def _grey_to_eight_bit(grey: np.ndarray, label: str, bits: int = 16) -> np.ndarray:
     """Grey values of an unusual depth, [H, W], to uint8.
 
-    uint16 is the full range of `bits`. Pillow's 32-bit modes do not say their range: integers up to 255 are taken as 8 bit and up to
-    65,535 as 16 bit; floats up to 1 are taken as [0, 1] and up to 255 as 8 bit.
+    uint16 is the full range of `bits`. Pillow's 32-bit modes do not say their range: integers up to 255 are taken as 8
+    bit and up to 65,535 as 16 bit; floats up to 1 are taken as [0, 1] and up to 255 as 8 bit.
     """
     low, high = float(grey.min()), float(grey.max())
     if not (np.isfinite(low) and np.isfinite(high)):

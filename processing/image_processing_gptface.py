@@ -11,7 +11,8 @@ LARGEST_SIDE = 2048
 
 class GPTFaceImageProcessor(PilBackend):
     """
-    Resizes to a square (bicubic), rescales and normalises to [-1, 1]; RGB. It neither finds nor aligns faces: the pipelines do.
+    Resizes to a square (bicubic), rescales and normalises to [-1, 1]; RGB. It neither finds nor aligns faces: the
+    pipelines do.
 
     Raises:
         ValueError: a size of more than `LARGEST_SIDE` pixels on a side.

@@ -26,6 +26,19 @@ def check_format(path: Path) -> str:
     return Image.EXTENSION[path.suffix.lower()]
 
 
+def check_output(path: Path) -> None:
+    """
+    Complains before the work is done, not after it.
+
+    Raises:
+        ValueError: the name has no known ending.
+        FileNotFoundError: there is no such folder.
+    """
+    check_format(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder: make it first")
+
+
 def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, keep_location: bool = False) -> None:
     """
     Writes a picture in the format of the name, with its ICC profile; the file appears whole.
@@ -34,9 +47,11 @@ def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, 
     resolution (4:4:4), at the tables of the photo where that was a JPEG, else at quality 95; WebP at quality 95.
 
     Args:
-        image: a picture, such as the pipelines' results, whose `info` says how they were made and what the photo's file said:
-            date, author, camera and resolution go into the new file. Transparency is laid over white where the format has none.
-        provenance: write how it was made into the file (PNG, JPEG and WebP) as an XMP packet; see `processing/provenance.py`.
+        image: a picture, such as the pipelines' results, whose `info` says how they were made and what the photo's
+            file said: date, author, camera and resolution go into the new file. Transparency is laid over white where
+            the format has none.
+        provenance: write how it was made into the file (PNG, JPEG and WebP) as an XMP packet; see
+            `processing/provenance.py`.
         keep_location: write also where the photo was taken.
 
     Raises:

@@ -55,7 +55,9 @@ def covered_cells(mask: ArrayLike, grid: int, share: float = 0.5) -> np.ndarray:
 
 
 def widen(pixels: np.ndarray, margin: float) -> np.ndarray:
-    """Pixels bool `[S, S]` and what is beside them, at most `margin` sides of the picture away along rows and columns."""
+    """
+    Pixels bool `[S, S]` and what is beside them, at most `margin` sides of the picture away along rows and columns.
+    """
     side = 2 * round(margin * len(pixels)) + 1
     return np.asarray(Image.fromarray(pixels).convert("L").filter(ImageFilter.MaxFilter(side))) > 0
 
@@ -168,8 +170,8 @@ def _mask_from_array(mask: Any) -> np.ndarray:
 
 def fill_from_edges(photo: Image.Image, hole: np.ndarray) -> Image.Image:
     """
-    The hole filled from its edge inwards (by OpenCV, after Bertalmio et al. 2001): hard to beat in strokes of a few pixels, a
-    smear where it is wide.
+    The hole filled from its edge inwards (by OpenCV, after Bertalmio et al. 2001): hard to beat in strokes of a few
+    pixels, a smear where it is wide.
 
     Args:
         photo: mode RGB or RGBA; transparency in the hole, as an eraser leaves it, is filled too.

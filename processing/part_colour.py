@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Oklab (Ottosson 2020): linear sRGB → responses of the cones, and their cube roots → lightness, green–red, blue–yellow.
+#: Oklab (Ottosson 2020): linear sRGB → responses of the cones, and their cube roots → lightness, green–red,
+#: blue–yellow.
 _TO_CONES = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
@@ -19,8 +20,8 @@ _TO_OKLAB = np.array(
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
 )
-#: How much the deviation of lightness, and of the other two, may change: strands of black hair have little contrast, and pulled to that of
-#: blond hair their noise would show.
+#: How much the deviation of lightness, and of the other two, may change: strands of black hair have little contrast,
+#: and pulled to that of blond hair their noise would show.
 LEAST_CONTRAST, MOST_CONTRAST = np.array([0.5, 0.4, 0.4]), np.array([1.4, 1.5, 1.5])
 #: Probability from which on a pixel counts in the mean.
 SURELY = 0.5
@@ -48,7 +49,8 @@ class PartColour:
     Args:
         part: what the face parser calls it.
         colour: what that part is like on faces that have this colour: the means over people of mean and deviation.
-        beside: the part to which the mean is relative; lips are told by how they differ from skin. None: by themselves.
+        beside: the part to which the mean is relative; lips are told by how they differ from skin. None: by
+            themselves.
     """
 
     part: str
@@ -92,8 +94,8 @@ def measure_colour(pixels: np.ndarray, weights: np.ndarray) -> Colour | None:
 
 def recolour(pixels: np.ndarray, now: Colour, becomes: Colour) -> np.ndarray:
     """
-    Pixels of a part in another colour: the mean becomes that of the colour, the structure stays, with the contrast that such a part has in
-    this colour.
+    Pixels of a part in another colour: the mean becomes that of the colour, the structure stays, with the contrast
+    that such a part has in this colour.
 
     Args:
         pixels: sRGB [..., 3] in [0, 1].

@@ -44,8 +44,8 @@ def read_metadata(image: Image.Image) -> dict[str, Any]:
         image: As it was opened.
 
     Returns:
-        `"exif"`: bytes, without orientation and thumbnail. `"dpi"`: two floats. `"jpeg_tables"`: the quantization tables
-        of a JPEG, 64 numbers each.
+        `"exif"`: bytes, without orientation and thumbnail. `"dpi"`: two floats. `"jpeg_tables"`: the quantization
+        tables of a JPEG, 64 numbers each.
     """
     found: dict[str, Any] = {}
     exif = _exif_bytes(image, keep_location=True)

@@ -39,8 +39,8 @@ class GPTFaceProcessor(ProcessorMixin):
         """
         Aligned faces and captions → `pixel_values` [B, 3, H, W], `input_ids` and `attention_mask` [B, T].
 
-        Captions are padded to the longest and cut at the tokenizer's `model_max_length`, unless `padding` and `truncation`
-        say otherwise.
+        Captions are padded to the longest and cut at the tokenizer's `model_max_length`, unless `padding` and
+        `truncation` say otherwise.
 
         Raises:
             ValueError: where neither is given.

@@ -26,8 +26,9 @@ def expand_prompt(prompt: str) -> str:
     """
     Adds "mouth slightly open" to a prompt that asks for a smile, a laugh or surprise and says nothing of the mouth.
 
-    Captions call faces with closed lips "smiling" too, so that the bare word leaves open what is to become of the mouth; the model
-    then draws a bit of each (figures: lab/NOTES.md). A clause that denies anything ("not smiling", "happy instead of sad") stays as it is.
+    Captions call faces with closed lips "smiling" too, so that the bare word leaves open what is to become of the
+    mouth; the model then draws a bit of each (figures: lab/NOTES.md). A clause that denies anything ("not smiling",
+    "happy instead of sad") stays as it is.
     """
     clauses = [plain_words(clause) for clause in re.split("[,;.!?]", prompt)]
     if tells_of_the_mouth(prompt):

@@ -26,7 +26,8 @@ class EditIntent:
     Args:
         edit: its row of the table.
         detail: what the prompt says of the mouth beside an expression ("smiling, mouth closed").
-        comparative: whether more of it is asked for ("older", "a bigger smile"), so that having some of it is no reason to stop.
+        comparative: whether more of it is asked for ("older", "a bigger smile"), so that having some of it is no
+            reason to stop.
     """
 
     edit: Edit
@@ -61,7 +62,9 @@ class PromptReading:
 
     @property
     def remark(self) -> str | None:
-        """What a user should be told about how the prompt was read, in one line; None where there is nothing to tell."""
+        """
+        What a user should be told about how the prompt was read, in one line; None where there is nothing to tell.
+        """
         told = " and ".join(f'"{intent.phrase}"' for intent in self.intents)
         parts = [f'read "{written}" as "{read}"' for written, read in self.corrected]
         if self.ignored:
@@ -146,8 +149,8 @@ _SHOWN, _LISTED = 80, 8
 
 def read_prompt(text: str) -> PromptReading:
     """
-    Reads what a prompt asks for: imperatives, questions, descriptions, comparatives, negation, several edits, words with a letter
-    wrong, and simple German, French, Spanish and Chinese.
+    Reads what a prompt asks for: imperatives, questions, descriptions, comparatives, negation, several edits, words
+    with a letter wrong, and simple German, French, Spanish and Chinese.
 
     Raises:
         UnknownEditError: it asks for no edit of the table.
@@ -238,7 +241,10 @@ def _phrases() -> dict[tuple[str, ...], Edit]:
 
 @lru_cache
 def _vocabulary() -> tuple[dict[str, None], dict[str, None]]:
-    """All words that mean something in the order of the table: the English ones, and those of other languages and of grammar."""
+    """
+    All words that mean something in the order of the table: the English ones, and those of other languages and of
+    grammar.
+    """
     english = [word for edit in EDITS.values() for said in (edit.phrase, *edit.synonyms) for word in _tokens(said)]
     others = [word for words in _phrases() for word in words] + sorted(_GRAMMAR)
     return dict.fromkeys(english), dict.fromkeys(word for word in others if word not in english)
@@ -247,8 +253,8 @@ def _vocabulary() -> tuple[dict[str, None], dict[str, None]]:
 @lru_cache(maxsize=4096)
 def _correction(word: str) -> str | None:
     """
-    The word of the table that a misspelled one stands for: one letter wrong, missing, too much or swapped, or two in seven and more of
-    an English one; the first one right.
+    The word of the table that a misspelled one stands for: one letter wrong, missing, too much or swapped, or two in
+    seven and more of an English one; the first one right.
     """
     if process is None or len(word) < 4 or not word.isalpha() or word in NO_TYPOS:
         return None
@@ -290,7 +296,9 @@ class _Mention:
 
 @dataclass
 class _Scope:
-    """What a negating word reaches: the next thing, and what is joined to that by "and", "or" or, of verbs, a comma."""
+    """
+    What a negating word reaches: the next thing, and what is joined to that by "and", "or" or, of verbs, a comma.
+    """
 
     how: str = ""
     spent: bool = False

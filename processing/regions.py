@@ -1,7 +1,7 @@
 """Named regions of the aligned face crop, and which of them a prompt talks about.
 
-All crops share one alignment, so a region has a fixed shape, laid out around the landmarks of `CROP_LANDMARKS`; what of it may change in a
-face is told by the classes of a face parser that it names.
+All crops share one alignment, so a region has a fixed shape, laid out around the landmarks of `CROP_LANDMARKS`; what
+of it may change in a face is told by the classes of a face parser that it names.
 """
 
 import re
@@ -39,10 +39,12 @@ class Region:
     The union of the shapes in `include` without those in `exclude`.
 
     Args:
-        shown: what is shown of an edit, where there are any: the rest is redrawn for their sake, so that they may fit to it, and then
-            put back.
-        kept: ellipses whose pixels stay the photo's in an edit by a prompt: all is redrawn, but what is behind clear lenses is the person's.
-        classes: of `FACE_CLASSES` or groups of them (`face_parsing.GROUPS`), what the region may change; anything where there are none.
+        shown: what is shown of an edit, where there are any: the rest is redrawn for their sake, so that they may fit
+            to it, and then put back.
+        kept: ellipses whose pixels stay the photo's in an edit by a prompt: all is redrawn, but what is behind clear
+            lenses is the person's.
+        classes: of `FACE_CLASSES` or groups of them (`face_parsing.GROUPS`), what the region may change; anything
+            where there are none.
         removed: whether what its classes show is to go.
         beside: what may change with them, up to `margin` pixels of the 128-pixel crop away.
     """
@@ -94,7 +96,8 @@ _HEAD_WITHOUT_EARS = ("face", "hair", "hat", "neck")
 
 REGIONS: dict[str, Region] = {
     "mouth": Region((_MOUTH,), classes=_LIPS_AND_SKIN),
-    # A mouth opens downwards: drawn above a chin that stays it fails more often (lab/NOTES.md); but the jaw is the person's.
+    # A mouth opens downwards: drawn above a chin that stays it fails more often (lab/NOTES.md); but the jaw is the
+    # person's.
     "smile": Region(
         (_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS), classes=_LIPS_AND_SKIN
     ),
@@ -172,7 +175,10 @@ def shown_cells(name: str | Iterable[str], grid: int) -> np.ndarray:
 
 
 def kept_pixels(name: str, size: int) -> np.ndarray:
-    """How much of each pixel of a crop stays the photo's, float32 `[size, size]`: 1 in the ellipses of `kept`, then falling to 0."""
+    """
+    How much of each pixel of a crop stays the photo's, float32 `[size, size]`: 1 in the ellipses of `kept`, then
+    falling to 0.
+    """
     places = (np.arange(size) + 0.5) / size
     kept = np.zeros((size, size), np.float32)
     for shape in find_region(name).kept:
@@ -190,7 +196,9 @@ def _look_up_all(name: str | Iterable[str]) -> list[Region]:
 
 
 def region_key(name: str) -> str:
-    """A region's name as users may write it (`"Lower face"`, `"lower-face"`) → as the keys of `REGIONS` are written."""
+    """
+    A region's name as users may write it (`"Lower face"`, `"lower-face"`) → as the keys of `REGIONS` are written.
+    """
     return "_".join(re.split(r"[\s_-]+", str(name).strip().lower()))
 
 
@@ -214,8 +222,8 @@ def _cells(region: Region, grid: int) -> np.ndarray:
     return cover >= min(_MINIMAL_COVER, float(cover.max()))
 
 
-# What a prompt may say, and the regions that this speaks of. An expression of the whole face names the parts that move, but for the
-# eyes: redrawn with 8×8 pixels a cell they look damaged, and a gaze is much of who a person is.
+# What a prompt may say, and the regions that this speaks of. An expression of the whole face names the parts that
+# move, but for the eyes: redrawn with 8×8 pixels a cell they look damaged, and a gaze is much of who a person is.
 _EXPRESSIONS: list[tuple[tuple[str, ...], str]] = [
     (("mouth", "chin"), "open mouth, mouth open, mouth slightly open, yawn, yawning, shouting, screaming"),
     (
@@ -323,8 +331,9 @@ def regions_from_prompt(prompt: str) -> list[str]:
 
 def speaks_of_expressions_alone(prompt: str) -> bool:
     """
-    Whether all phrases of the table that a prompt has are of what a face does, and not of what it is or wears ("smiling", but not "a
-    beard" or "red lips"). Words beside them that the table has not do not count: "a smiling zombie" is an expression, too.
+    Whether all phrases of the table that a prompt has are of what a face does, and not of what it is or wears
+    ("smiling", but not "a beard" or "red lips"). Words beside them that the table has not do not count: "a smiling
+    zombie" is an expression, too.
     """
     found = set(_ANY_PHRASE.findall(plain_words(prompt)))
     return bool(found) and found <= _EXPRESSION_PHRASES

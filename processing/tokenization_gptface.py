@@ -16,8 +16,8 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-#: Kinds of the parts that a tokenizer.json may have. Others can be programs: replacements that double a text thirty times over, and
-#: regular expressions, do not end.
+#: Kinds of the parts that a tokenizer.json may have. Others can be programs: replacements that double a text thirty
+#: times over, and regular expressions, do not end.
 PARTS = {
     "model": ("WordPiece",),
     "normalizer": ("BertNormalizer",),
@@ -30,7 +30,9 @@ LONGEST_WORD = 100
 
 
 def check_tokenizer_file(path: str | os.PathLike) -> None:
-    """Raises `ValueError` where a tokenizer.json is not of the kind that this project writes; says which part is not."""
+    """
+    Raises `ValueError` where a tokenizer.json is not of the kind that this project writes; says which part is not.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -95,8 +97,8 @@ class GPTFaceTokenizer(PreTrainedTokenizerFast):
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, max_length: int = 64) -> "GPTFaceTokenizer":
         """
-        Trains a WordPiece vocabulary of at most `vocab_size` entries; every printable ASCII character is in it. The same texts
-        give the same vocabulary, on each rank too.
+        Trains a WordPiece vocabulary of at most `vocab_size` entries; every printable ASCII character is in it. The
+        same texts give the same vocabulary, on each rank too.
         """
         texts = list(texts)
         tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))

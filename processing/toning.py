@@ -8,8 +8,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _BINS = 32
 # Longest side, roughly, of the picture that is looked at: grain and stains average out.
 _SIDE = 256
-# Levels of 255, root mean square, by which colours may stray from those of their brightness. Of 812 portraits the toned
-# ones, yellowed paper among them, stay below 4.6, and the colour ones, and 1,500 photos of CelebA, above 5.4.
+# Levels of 255, root mean square, by which colours may stray from those of their brightness. Of 812 portraits the
+# toned ones, yellowed paper among them, stay below 4.6, and the colour ones, and 1,500 photos of CelebA, above 5.4.
 _MOST_STRAY = 5.0
 
 
@@ -20,7 +20,8 @@ def find_toning(photo: Image.Image) -> np.ndarray | None:
         photo: Mode RGB or RGBA; what is transparent does not count.
 
     Returns:
-        What red, green and blue have more or less than the luma, float32 `[256, 3]` by luma: zeros for black and white.
+        What red, green and blue have more or less than the luma, float32 `[256, 3]` by luma: zeros for black and
+        white.
         None where the colour does not follow from the brightness: a colour photo.
     """
     shrunk = photo.reduce(max(1, max(photo.size) // _SIDE))
@@ -55,7 +56,8 @@ def keep_toning(before: Image.Image, after: Image.Image, toning: np.ndarray) -> 
         toning: Of the photo, as `find_toning` gives it.
 
     Returns:
-        A new picture of the mode, transparency and `info` of `after`; where that is as `before`, it stays so bit for bit.
+        A new picture of the mode, transparency and `info` of `after`; where that is as `before`, it stays so bit for
+        bit.
 
     Example:
         ```python

@@ -1,4 +1,6 @@
-"""Files and folders that are there whole or not at all, for whoever looks, and after a kill, a full disk or a power cut."""
+"""Files and folders that are there whole or not at all, for whoever looks, and after a kill, a full disk or a power
+cut.
+"""
 
 import contextlib
 import os
@@ -12,8 +14,8 @@ from pickle import UnpicklingError
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """
-    A scratch name beside `path` to write a file to; the file takes the name `path` when the block ends well, in the place of one that
-    may be there. After an error nothing is left of it.
+    A scratch name beside `path` to write a file to; the file takes the name `path` when the block ends well, in the
+    place of one that may be there. After an error nothing is left of it.
 
     ```python
     with whole_file("report.json") as scratch:
@@ -36,7 +38,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def whole_folder(target: str | Path, replace: bool = False) -> Iterator[Path]:
     """
-    A scratch folder beside `target` that takes its name when the block ends well; after an error nothing is left of it.
+    A scratch folder beside `target` that takes its name when the block ends well; after an error nothing is left of
+    it.
 
     Args:
         replace: take the place of a folder that is there, which goes when the new one stands.
@@ -66,8 +69,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 def publish(scratch: Path, path: Path) -> None:
     """
-    Renames a finished file or folder, in the place of one that may be there. What it holds is on the disk before the name is: else a
-    power cut could leave the name on something empty.
+    Renames a finished file or folder, in the place of one that may be there. What it holds is on the disk before the
+    name is: else a power cut could leave the name on something empty.
     """
     sync(scratch)
     old = path.with_name(f".{path.name}.old")
@@ -80,7 +83,9 @@ def publish(scratch: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or a folder with all that is in it, is on the disk. Raises `OSError` where the disk is full."""
+    """
+    Waits until a file, or a folder with all that is in it, is on the disk. Raises `OSError` where the disk is full.
+    """
     for parent, _, names in os.walk(path):
         for name in names:
             _sync_one(Path(parent, name))
@@ -103,7 +108,8 @@ def _sync_one(path: Path) -> None:
 @contextlib.contextmanager
 def damage_named(path: str | Path, remedy: str) -> Iterator[None]:
     """
-    Inside of the block a file is read and taken apart: what goes wrong with its content becomes one error that names it.
+    Inside of the block a file is read and taken apart: what goes wrong with its content becomes one error that names
+    it.
 
     Args:
         remedy: what to do about a damaged file.

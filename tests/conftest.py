@@ -1,19 +1,21 @@
 """
 Fixtures that all tests share. Everything is tiny and seeded; nothing needs the network.
 
-- `tiny_config(**overrides)` → [`GPTFaceConfig`]: hidden 32, 2 layers, 37 words, 60 codes (FSQ 3·4·5), 24 px, so a grid of 3×3 cells.
-  `image_tokenizer_config={…}` changes single fields of the tiny image tokenizer.
-- `tiny_model(model_class=GPTFaceForPreTraining, **overrides)`: such a model in eval mode. All its parameters are random, also
-  those that start at zero, so that no part of it is without effect.
-- `tiny_inputs(config, batch=2, text_length=5)`: `input_ids`, `attention_mask`, `image_codes` and `image_mask` for `forward`.
+- `tiny_config(**overrides)` → [`GPTFaceConfig`]: hidden 32, 2 layers, 37 words, 60 codes (FSQ 3·4·5), 24 px, so a grid
+  of 3×3 cells. `image_tokenizer_config={…}` changes single fields of the tiny image tokenizer.
+- `tiny_model(model_class=GPTFaceForPreTraining, **overrides)`: such a model in eval mode. All its parameters are
+  random, also those that start at zero, so that no part of it is without effect.
+- `tiny_inputs(config, batch=2, text_length=5)`: `input_ids`, `attention_mask`, `image_codes` and `image_mask` for
+  `forward`.
 - `tiny_tokenizer`: a trained [`GPTFaceTokenizer`] with at most 16 tokens a caption. Read only.
 - `tiny_processor`: it and an image processor of 64 px.
-- `tiny_checkpoint`: folder of a complete checkpoint that every class and pipeline loads: 64 px, a grid of 8×8 cells, so that named
-  regions have cells; a face parser; `match_trained`, heads `attributes` (multi-label) and `expression` (7 labels), both `trained`. Its weights are
-  random. Read only: copy it to change it.
+- `tiny_checkpoint`: folder of a complete checkpoint that every class and pipeline loads: 64 px, a grid of 8×8 cells,
+  so that named regions have cells; a face parser; `match_trained`, heads `attributes` (multi-label) and `expression`
+  (7 labels), both `trained`. Its weights are random. Read only: copy it to change it.
 - `checkout_on_path`: `benchmarks` can be imported, which is not part of the package.
 - `lpips_file`: LPIPS weights of a thin network.
-- `face_picture`: an RGB picture of 80×96 px, smooth, in PIL. No detector finds a face in it: use `aligned=True` or `landmarks`.
+- `face_picture`: an RGB picture of 80×96 px, smooth, in PIL. No detector finds a face in it: use `aligned=True` or
+  `landmarks`.
 """
 
 import importlib.util
@@ -76,7 +78,9 @@ def make_config(image_tokenizer_config: dict | None = None, **overrides) -> GPTF
 
 
 def randomize(model: PreTrainedModel) -> PreTrainedModel:
-    """Gives all parameters random values of a size at which differences show, and codes that differ from cell to cell."""
+    """
+    Gives all parameters random values of a size at which differences show, and codes that differ from cell to cell.
+    """
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):

@@ -1,8 +1,8 @@
 """
 What becomes of the faults that people report of such software: `python tests/reports.py [arguments of pytest]`.
 
-Tests that try such a report are marked `@pytest.mark.report("what was reported")`; the first line of their docstring says what happens now.
-Prints each report with those lines, `ok` where the test passes.
+Tests that try such a report are marked `@pytest.mark.report("what was reported")`; the first line of their docstring
+says what happens now. Prints each report with those lines, `ok` where the test passes.
 """
 
 import sys

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """
-Runs the common tests of transformers itself on GPTFace: `python tests/run_transformers_common.py [arguments of pytest]`.
+Runs the common tests of transformers itself on GPTFace: `python tests/run_transformers_common.py [arguments of
+pytest]`.
 
-They ship in the source distribution of transformers on the package index, not in its wheel. This script downloads the one of the
-installed version (and the small package `parameterized`, which they need) into a cache, adds stand-ins for the few modules that
-the distribution leaves out, and runs the classes of `transformers_common_gptface.py` in there. It needs the network once; the
-tests do not.
+They ship in the source distribution of transformers on the package index, not in its wheel. This script downloads the
+one of the installed version (and the small package `parameterized`, which they need) into a cache, adds stand-ins for
+the few modules that the distribution leaves out, and runs the classes of `transformers_common_gptface.py` in there. It
+needs the network once; the tests do not.
 
 The cache is `$GPTFACE_TEST_CACHE`, or `gptface-tests` in the folder for temporary files.
 """

@@ -17,7 +17,9 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "finetune_attributes.py"
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_trainer_example_is_short_and_its_folder_opens(plain, tiny_checkpoint, tmp_path, monkeypatch):
-    """With pictures as datasets writes them, and as plain bytes without its metadata, which any other program writes."""
+    """
+    With pictures as datasets writes them, and as plain bytes without its metadata, which any other program writes.
+    """
     datasets = pytest.importorskip("datasets")
     assert len(EXAMPLE.read_text().splitlines()) < 60
     generator = np.random.default_rng(0)

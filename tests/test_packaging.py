@@ -1,5 +1,6 @@
 """The package as users get it: a light import, no bare top-level names, and the documented Auto classes."""
 
+import ast
 import importlib.util
 import os
 import subprocess
@@ -19,6 +20,7 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 import gptface
+from gptface.registration import register
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("modeling_gptface", "processing", "pipelines", "data", "training", "conversion", "evaluation", "metrics")
@@ -31,12 +33,61 @@ def run(code: str, **kwargs) -> str:
     return done.stdout
 
 
+def run_here(code: str) -> str:
+    """The output of code that finds the package in this checkout."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    return run(code, env=environment).strip()
+
+
 def test_the_import_brings_in_nothing_heavy():
+    """`gptface --help` would take seconds, and who imports the package for a constant would wait for torch."""
+    heavy = ["torch", "transformers", "numpy", "PIL", "diffusers", "cv2", "datasets", "evaluate", "pyarrow"]
+    loaded = f"print([name for name in {heavy} if name in sys.modules])"
+    assert run_here(f"import gptface, sys; gptface.DEFAULT_CHECKPOINT; {loaded}") == "[]"
+
+
+def test_the_models_bring_in_only_what_they_need():
     """diffusers, OpenCV and datasets cost seconds or are not installed; only what needs them may load them."""
     heavy = ["diffusers", "cv2", "datasets", "torchvision", "evaluate", "pyarrow"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    loaded = run(f"import gptface, sys; print([name for name in {heavy} if name in sys.modules])", env=environment)
-    assert loaded.strip() == "[]"
+    loaded = f"print([name for name in {heavy} if name in sys.modules])"
+    assert run_here(f"import gptface, gptface.registration, sys; {loaded}") == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["edit", "--no-such-option"], ["evaluate", "editing", "--help"]]
+)
+def test_the_command_line_answers_without_torch(arguments):
+    code = f"""
+import sys
+from gptface.cli import main
+try:
+    main({arguments!r})
+except SystemExit:
+    print("loaded", [name for name in ("torch", "transformers", "PIL") if name in sys.modules])
+"""
+    assert run_here(code).endswith("loaded []")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import transformers.pipelines, gptface",
+        "from gptface import GPTFaceModel; import transformers.pipelines",
+        "from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration; import transformers.pipelines",
+        "import gptface; from transformers import pipeline, AutoModel",
+    ],
+)
+def test_pipelines_and_auto_classes_know_the_package_in_whatever_order_they_are_imported(imports):
+    code = f"""
+{imports}
+import gptface
+from transformers import AutoConfig, AutoModelForImageToImage
+from transformers.pipelines import PIPELINE_REGISTRY
+assert type(AutoConfig.for_model("gptface")) is gptface.GPTFaceConfig
+assert AutoModelForImageToImage._model_mapping[gptface.GPTFaceConfig] is gptface.GPTFaceForGuidedGeneration
+print(PIPELINE_REGISTRY.check_task("guided-face-editing")[1]["default"]["model"][0] == gptface.DEFAULT_CHECKPOINT)
+"""
+    assert run_here(code) == "True"
 
 
 @pytest.mark.parametrize(
@@ -68,12 +119,22 @@ def test_pipeline_tasks_are_registered():
 
 
 def test_registering_twice_is_harmless():
-    gptface.register(gptface.DEFAULT_CHECKPOINT)
+    register()
 
 
-def test_all_public_names_exist():
+def test_all_public_names_exist_where_type_checkers_look_for_them():
     assert sorted(gptface.__all__) == gptface.__all__
-    assert all(hasattr(gptface, name) for name in gptface.__all__)
+    assert all(hasattr(gptface, name) for name in gptface.__all__) and set(gptface.__all__) <= set(dir(gptface))
+    tree = ast.parse(Path(gptface.__file__).read_text())
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imported = {alias.name: line.module for line in checked.body for alias in line.names}
+    assert imported == {name: f"gptface.{module}" for name, module in gptface._MODULES.items()}
+    assert sorted(imported) == gptface.__all__
+
+
+def test_a_name_that_does_not_exist():
+    with pytest.raises(AttributeError, match="GPTFaceForNothing"):
+        _ = gptface.GPTFaceForNothing
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""The speed benchmark runs to its table: a row that breaks is noticed before the machine is set aside for an hour. No times."""
+"""The speed benchmark runs to its table: a row that breaks is noticed before the machine is set aside for an hour. No
+times.
+"""
 
 import json
 

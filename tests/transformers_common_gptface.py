@@ -153,8 +153,8 @@ class GPTFaceModelTest(ModelTesterMixin, unittest.TestCase):
 
 class GPTFaceOptionsModelTest(GPTFaceModelTest):
     """
-    The same with every option that changes the modules; and as a composite model, which some common tests take otherwise (it is
-    one by its nested configuration, but both its modalities go through one transformer).
+    The same with every option that changes the modules; and as a composite model, which some common tests take
+    otherwise (it is one by its nested configuration, but both its modalities go through one transformer).
     """
 
     _is_composite = True
@@ -246,7 +246,9 @@ class GPTFaceImageProcessingTest(ImageProcessingTestMixin, unittest.TestCase):
     image_processor_tester_class = GPTFaceImageProcessingTester
 
     def test_pil_can_run_without_torchvision(self):
-        """The common test starts a Python that knows transformers alone; the Auto class knows GPTFace after its import."""
+        """
+        The common test starts a Python that knows transformers alone; the Auto class knows GPTFace after its import.
+        """
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "sitecustomize.py").write_text("import gptface\n")
             path = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])

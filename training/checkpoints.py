@@ -20,8 +20,8 @@ UNFINISHED = "unfinished"
 
 def last_whole_checkpoint(folder: str | Path) -> str | None:
     """
-    The newest `checkpoint-N` of a training folder that was written to its end, None where there is none. Each newer one that is
-    passed over is named in a warning.
+    The newest `checkpoint-N` of a training folder that was written to its end, None where there is none. Each newer
+    one that is passed over is named in a warning.
     """
     found = [
         path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.rpartition("-")[2].isdigit()

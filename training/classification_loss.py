@@ -11,8 +11,8 @@ from torch import nn
 class ClassificationLoss:
     """
     Args:
-        class_balance: exponent b of the class weights (share of the class)^−b, with mean 1; 0 = none, 1 = all classes count
-            the same. Of an independent label the positives weigh (negatives / positives)^b.
+        class_balance: exponent b of the class weights (share of the class)^−b, with mean 1; 0 = none, 1 = all classes
+            count the same. Of an independent label the positives weigh (negatives / positives)^b.
         focal_gamma: exponent γ of focal loss, (1 − p)^γ · cross-entropy (Lin et al. 2017); 0 = none.
         label_smoothing: share of the target that is spread over all classes.
     """
@@ -42,7 +42,8 @@ class ClassificationLoss:
         self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Logits [B, labels] and targets (as in [`ClassificationData`]) → (summed loss of each row [B], what counts in it [B]).
+        Logits [B, labels] and targets (as in [`ClassificationData`]) → (summed loss of each row [B], what counts in it
+        [B]).
 
         Their totals divided give the mean loss over known labels.
         """

@@ -21,7 +21,9 @@ BATCH = 16
 def paired_codes(
     old: GPTFaceImageTokenizer, new: GPTFaceImageTokenizer, codes: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes of the new tokenizer [rows, N] → the same faces, cell by cell, as (old codes, new codes), each [rows·N]."""
+    """
+    Codes of the new tokenizer [rows, N] → the same faces, cell by cell, as (old codes, new codes), each [rows·N].
+    """
     old_codes = []
     for start in range(0, len(codes), BATCH):
         pixels = new.decode(torch.from_numpy(codes[start : start + BATCH].astype(np.int64)))
@@ -30,15 +32,15 @@ def paired_codes(
 
 
 @torch.no_grad()
-def carry_over(
+def swap_image_tokenizer(
     model: GPTFaceForPreTraining, tokenizer: GPTFaceImageTokenizer, codes: np.ndarray
 ) -> GPTFaceForPreTraining:
     """
     The model with another image tokenizer of the same grid.
 
     A new code gets the mean vector (and bias) of the old codes that stand in the same cells of the same faces; with
-    `code_embedding="levels"` a ridge regression splits it into the vectors of its levels and the code's own rest. All other
-    weights stay.
+    `code_embedding="levels"` a ridge regression splits it into the vectors of its levels and the code's own rest. All
+    other weights stay.
 
     Args:
         model: trained with its present image tokenizer; not changed.

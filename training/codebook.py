@@ -15,12 +15,13 @@ from gptface.modeling_gptface.quantization import CodebookQuantizer
 class CodebookConfig:
     """
     Args:
-        update: `"ema"`: each vector is the moving average of the latents that chose it (van den Oord et al. 2017, appendix
-            A.1); `"gradient"`: the optimizer moves it towards them.
+        update: `"ema"`: each vector is the moving average of the latents that chose it (van den Oord et al. 2017,
+            appendix A.1); `"gradient"`: the optimizer moves it towards them.
         decay: of the moving averages.
         commitment_weight: factor of the loss that draws latents to their vectors.
         kmeans: whether the first codebook are clusters of the latents of training pictures, or what there is.
-        revive_below: a code that is used less than this share of the mean use is dead: a latent of the batch replaces it.
+        revive_below: a code that is used less than this share of the mean use is dead: a latent of the batch replaces
+            it.
     """
 
     update: str = "ema"
@@ -38,7 +39,9 @@ class CodebookConfig:
 
 @torch.no_grad()
 def nearest(vectors: torch.Tensor, centres: torch.Tensor, chunk: int = 8192) -> torch.Tensor:
-    """Index of the nearest of `centres` [K, D] for each of `vectors` [N, D] → [N] (long), in chunks to bound the memory."""
+    """
+    Index of the nearest of `centres` [K, D] for each of `vectors` [N, D] → [N] (long), in chunks to bound the memory.
+    """
     offset = centres.pow(2).sum(1)
     return torch.cat([(offset - 2 * part @ centres.t()).argmin(1) for part in vectors.split(chunk)])
 
@@ -103,8 +106,8 @@ class CodebookUpdater(nn.Module):
         self, weight: torch.Tensor, vectors: torch.Tensor, codes: torch.Tensor, generator: torch.Generator
     ) -> int:
         """
-        One update of the codebook in place; returns how many codes were revived. Over several ranks, which must all call it,
-        counts and sums are those of all, and rank 0 gives the vectors for dead codes.
+        One update of the codebook in place; returns how many codes were revived. Over several ranks, which must all
+        call it, counts and sums are those of all, and rank 0 gives the vectors for dead codes.
 
         Args:
             weight: the codebook [K, D].

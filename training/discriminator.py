@@ -28,8 +28,8 @@ class PatchDiscriminator(nn.Module):
     """
     Convolutions that judge overlapping patches (Isola et al. 2017).
 
-    Group norms in place of pix2pix's batch norms: with those, real and made pictures of one batch, and the GPUs of one run,
-    would see different statistics.
+    Group norms in place of pix2pix's batch norms: with those, real and made pictures of one batch, and the GPUs of one
+    run, would see different statistics.
     """
 
     def __init__(self, channels: int = 64, layers: int = 3, num_channels: int = 3):
@@ -58,8 +58,8 @@ def hinge_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
 
 def adaptive_weight(reconstruction: torch.Tensor, adversarial: torch.Tensor, layer: torch.Tensor) -> torch.Tensor:
     """
-    ‖∇ reconstruction loss‖ / (‖∇ adversarial loss‖ + 1e-4) at the decoder's last layer, clipped to 10⁴: both losses pull
-    equally hard there, whatever their units.
+    ‖∇ reconstruction loss‖ / (‖∇ adversarial loss‖ + 1e-4) at the decoder's last layer, clipped to 10⁴: both losses
+    pull equally hard there, whatever their units.
     """
     (wanted,) = torch.autograd.grad(reconstruction, layer, retain_graph=True)
     (given,) = torch.autograd.grad(adversarial, layer, retain_graph=True)

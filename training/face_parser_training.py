@@ -36,7 +36,8 @@ UNKNOWN = 255
 @dataclass(frozen=True)
 class ParserTrainingArguments:
     """
-    How a parser is trained. The run ends after `steps` or `minutes`, whichever comes first; the learning rate falls to 0 until then.
+    How a parser is trained. The run ends after `steps` or `minutes`, whichever comes first; the learning rate falls to
+    0 until then.
 
     Args:
         steps, minutes: length of the run; one of them at least.
@@ -45,9 +46,12 @@ class ParserTrainingArguments:
         weight_decay: of AdamW.
         max_grad_norm: to which gradients are clipped.
         weight_average: decay of the average of the weights over the steps, which is what is kept.
-        dice_weight: factor of the Dice loss (Milletari et al. 2016) beside the cross-entropy; small classes count as much as large ones in it.
-        rare_class_weight: exponent of a class's share of the pixels in its weight in the cross-entropy, negated; 0 weighs all pixels alike.
-        rare_face_weight: the same of a class's share of the faces, in how often a face is drawn that shows it; 0 draws all alike.
+        dice_weight: factor of the Dice loss (Milletari et al. 2016) beside the cross-entropy; small classes count as
+            much as large ones in it.
+        rare_class_weight: exponent of a class's share of the pixels in its weight in the cross-entropy, negated; 0
+            weighs all pixels alike.
+        rare_face_weight: the same of a class's share of the faces, in how often a face is drawn that shows it; 0 draws
+            all alike.
         unlabelled_share: share of a batch that are faces without a mask, labelled by the averaged parser
             (Tarvainen and Valpola 2017) as it sees them unchanged.
         confidence: probability below which such a label does not count.
@@ -90,8 +94,8 @@ class FaceParserTrainingConfig(Recipe):
 
     Args:
         output_dir: where checkpoints and the final parser (`final`) go.
-        train, evaluation: parquet files, see [`read_parsed_faces`]; relative paths start at `data_dir`. Rows without a mask are
-            the unlabelled faces.
+        train, evaluation: parquet files, see [`read_parsed_faces`]; relative paths start at `data_dir`. Rows without a
+            mask are the unlabelled faces.
         data_dir: folder of the files.
         init: folder of a parser, or of a model that has one, to start from; random weights where it is not given.
         model: fields of [`GPTFaceParserConfig`].
@@ -117,8 +121,8 @@ class FaceParserTrainingConfig(Recipe):
 
 def run_face_parser_training(config: FaceParserTrainingConfig) -> Path:
     """
-    Runs a recipe, going on from the checkpoint in `output_dir` if there is one; returns the folder of the parser, whose weights are rounded to
-    fp16, as they are released.
+    Runs a recipe, going on from the checkpoint in `output_dir` if there is one; returns the folder of the parser,
+    whose weights are rounded to fp16, as they are released.
 
     Raises:
         ValueError: a field of the recipe, or a data file, that cannot be right.
@@ -193,7 +197,8 @@ def train_face_parser(
         priors: [M, C], see [`ParsedFaces`]; nothing is known of the unlabelled faces by default.
         parser: to start from; a new one by default. It is trained in place.
         evaluation: faces whose mean IoU stands in the log after the run and at each checkpoint.
-        checkpoint: file that holds the state of the run, written every `checkpoint_every` seconds; a run goes on from it.
+        checkpoint: file that holds the state of the run, written every `checkpoint_every` seconds; a run goes on from
+            it.
 
     Returns:
         The parser with the average of the weights, on the device of the data, in eval mode.
@@ -362,14 +367,20 @@ class _Run:
 
 
 def class_weights(masks: torch.Tensor, num_classes: int, exponent: float) -> torch.Tensor:
-    """Weights [num_classes] of the classes in masks [N, S, S]: share of the pixels ** −exponent; 1 for a pixel on average."""
+    """
+    Weights [num_classes] of the classes in masks [N, S, S]: share of the pixels ** −exponent; 1 for a pixel on
+    average.
+    """
     counts = torch.bincount(masks.flatten().long(), minlength=num_classes)[:num_classes].float()
     weights = (counts.clamp(min=1) / counts.sum()) ** -exponent
     return weights / (weights * counts / counts.sum()).sum()
 
 
 def face_weights(shown: torch.Tensor, exponent: float) -> torch.Tensor:
-    """How often each face is drawn [N]: by the rarest class that it shows (bool [N, C]), its share of the faces ** −exponent."""
+    """
+    How often each face is drawn [N]: by the rarest class that it shows (bool [N, C]), its share of the faces **
+    −exponent.
+    """
     shares = shown.float().mean(0).clamp(min=1 / len(shown))
     return (shown * shares**-exponent).amax(1).clamp(min=1)
 
@@ -404,8 +415,8 @@ def predict_probabilities(
     parser: GPTFaceParser, images: torch.Tensor, priors: torch.Tensor | None = None
 ) -> torch.Tensor:
     """
-    Probabilities [B, C, S, S] of the classes in pictures uint8 [B, S, S, 3] on the parser's device: the mean of those of a picture and of
-    its mirror image; priors [B, C] are added to the logits.
+    Probabilities [B, C, S, S] of the classes in pictures uint8 [B, S, S, 3] on the parser's device: the mean of those
+    of a picture and of its mirror image; priors [B, C] are added to the logits.
     """
     pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
@@ -419,7 +430,10 @@ def predict_probabilities(
 def parsing_confusion(
     parser: GPTFaceParser, images: torch.Tensor, masks: torch.Tensor, batch_size: int = 16
 ) -> torch.Tensor:
-    """Confusion counts long [C, C] of a parser, on the CPU, over pictures uint8 [N, S, S, 3] and masks [N, S, S]; no mirror images."""
+    """
+    Confusion counts long [C, C] of a parser, on the CPU, over pictures uint8 [N, S, S, 3] and masks [N, S, S]; no
+    mirror images.
+    """
     classes = len(parser.config.class_names)
     counts = torch.zeros(classes, classes, dtype=torch.long)
     for start in range(0, len(images), batch_size):

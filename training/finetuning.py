@@ -1,4 +1,6 @@
-"""Fine-tuning of a classification head, with as much of the transformer as wanted, on labelled faces: `gptface finetune`."""
+"""Fine-tuning of a classification head, with as much of the transformer as wanted, on labelled faces: `gptface
+finetune`.
+"""
 
 import logging
 from dataclasses import dataclass, field
@@ -16,12 +18,14 @@ from gptface.data.encode import pixels_from_images
 from gptface.data.epochs import EpochDataset, EpochSetter
 from gptface.data.masking import sample_generator
 from gptface.metrics.calibration import choose_thresholds, fit_temperature
-from gptface.modeling_gptface.configuration_gptface import INPUTS, READERS
+from gptface.modeling_gptface.configuration_gptface import DEFAULT_READER, INPUTS, GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
 )
+from gptface.modeling_gptface.output_heads import CLASSIFIERS
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
 from .checkpoints import last_whole_checkpoint
@@ -32,7 +36,11 @@ from .release import save_release
 
 logger = logging.getLogger(__name__)
 
-MODELS = {"attributes": GPTFaceForFaceAttributeClassification, "expression": GPTFaceForFacialExpression}
+#: Heads that have a class of their own.
+MODELS: dict[str, type[GPTFaceForImageClassification]] = {
+    "attributes": GPTFaceForFaceAttributeClassification,
+    "expression": GPTFaceForFacialExpression,
+}
 
 
 @dataclass
@@ -44,26 +52,29 @@ class FineTuningConfig(Recipe):
         output_dir: where checkpoints, codes and the final model go.
         train: parquet files with an `image` column, tars, folders with a subfolder a class (see
             [`~gptface.data.sources.read_samples`]), or (without augmentation) folders that `gptface encode` wrote.
-        labels: 0/1 columns (attributes) or the column of the class (expression); by default those of the checkpoint's head
-            where the data have them, else all 0/1 columns, or the class column that is there.
+        labels: 0/1 columns (independent labels) or the column of the class; by default those of the checkpoint's head
+            where the data have them, else all 0/1 columns, or the class column that is there. A head that the
+            checkpoint does not have gets independent labels by a list of columns, and classes by one column or none.
         start_from: folder or Hub name of the checkpoint to start from; the embedded one by default.
         layout: of the pictures, as in `gptface encode`; guessed from their size by default.
         leave_out_every: n never trains on the rows whose number in their file is a multiple of n.
-        holdout: share of the people (rows where the data name none) that is not trained on, for temperature and thresholds.
+        holdout: share of the people (rows where the data name none) that is not trained on, for temperature and
+            thresholds.
         threshold_balance: see [`choose_thresholds`].
-        reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head for these labels is, and
-            `"attention"` for others.
-        input: what a head reads, `"codes"` or `"pixels"`; by default pixels where the checkpoint has a pixel reader. The other heads
-            that read pixels read them by the same reader: their weights stay, what they are given changes with it.
-        freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all but the
-            head and, where it reads pixels, the pixel reader). By default the backbone of a head that reads pixels, so that editing
-            and matching stay as they are, and nothing for codes.
+        reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head for these
+            labels is, and `"attention"` for others.
+        input: what a head reads, `"codes"` or `"pixels"`; by default pixels where the checkpoint has a pixel reader.
+            The other heads that read pixels read them by the same reader: their weights stay, what they are given
+            changes with it.
+        freeze: `"nothing"`, `"embeddings"`, a number n (the embeddings and the first n layers), or `"backbone"` (all
+            but the head and, where it reads pixels, the pixel reader). By default the backbone of a head that reads
+            pixels, so that editing and matching stay as they are, and nothing for codes.
         layer_decay: the learning rate of a layer is this to the power of its distance from the head.
         loss: fields of [`ClassificationLoss`].
         mixup: α of the Beta distribution by which two faces and their labels are mixed (Zhang et al. 2018); 0 = off.
-        augmentation: fields of [`FaceAugmentation`] ({} = its defaults): pictures are changed and encoded in every step. None:
-            they are as they are; for a head that reads codes they are encoded once, with their mirror images, which is many times
-            faster on a CPU.
+        augmentation: fields of [`FaceAugmentation`] ({} = its defaults): pictures are changed and encoded in every
+            step. None: they are as they are; for a head that reads codes they are encoded once, with their mirror
+            images, which is many times faster on a CPU.
         arguments: `TrainingArguments` by name.
     """
 
@@ -95,8 +106,8 @@ class FineTuningConfig(Recipe):
             )
         if self.input not in (None, *INPUTS):
             raise ValueError(f"input must be one of {INPUTS}, got {self.input!r}")
-        if self.reader not in (None, *READERS):
-            raise ValueError(f"reader must be one of {READERS}, got {self.reader!r}")
+        if self.reader not in (None, *CLASSIFIERS):
+            raise ValueError(f"reader must be one of {tuple(CLASSIFIERS)}, got {self.reader!r}")
         if self.mixup < 0:
             raise ValueError(f"mixup must be at least 0, got {self.mixup}")
 
@@ -123,11 +134,11 @@ class RowDataset(EpochDataset):
 @dataclass
 class FineTuningCollator:
     """
-    Rows and epoch → `pixel_values` [B, 3, H, W] or `image_codes` [B, N], `labels`, and with mixup `mix` [B]: how much of a face
-    is its own, the rest is the next one's in the batch.
+    Rows and epoch → `pixel_values` [B, 3, H, W] or `image_codes` [B, N], `labels`, and with mixup `mix` [B]: how much
+    of a face is its own, the rest is the next one's in the batch.
 
-    What is random derives from (seed, epoch, row): workers and resumed runs draw the same. Rows whose picture cannot be read
-    are left out of the batch.
+    What is random derives from (seed, epoch, row): workers and resumed runs draw the same. Rows whose picture cannot
+    be read are left out of the batch.
     """
 
     data: ClassificationData
@@ -225,7 +236,9 @@ def mixed_faces(
 
 
 def distance_from_head(name: str, layers: int) -> int:
-    """Layers between a parameter and the head: 0 for the head and the last norm, `layers` + 1 for what reads the picture."""
+    """
+    Layers between a parameter and the head: 0 for the head and the last norm, `layers` + 1 for what reads the picture.
+    """
     if name.startswith("gptface.layers."):
         return layers - int(name.split(".")[2])
     if name.startswith("gptface.pixel_reader.adapters."):
@@ -234,7 +247,9 @@ def distance_from_head(name: str, layers: int) -> int:
 
 
 def freeze_parameters(model: GPTFaceForImageClassification, freeze: str | int | None) -> None:
-    """Freezes parts of the transformer; see [`FineTuningConfig`]. Raises `ValueError` for more layers than there are."""
+    """
+    Freezes parts of the transformer; see [`FineTuningConfig`]. Raises `ValueError` for more layers than there are.
+    """
     layers = model.gptface.layers
     reads_pixels = model.config.reads_pixels(model.head_name)
     if freeze is None:
@@ -252,22 +267,27 @@ def freeze_parameters(model: GPTFaceForImageClassification, freeze: str | int | 
 
 
 def prepare_model(
-    kind: str, config: FineTuningConfig, seed: int
+    name: str, config: FineTuningConfig, seed: int
 ) -> tuple[GPTFaceForImageClassification, ClassificationData, GPTFaceProcessor]:
-    """The checkpoint with a head for the labels of the data (its own where they are the same), the data, the processor."""
-    from gptface import DEFAULT_CHECKPOINT
-
+    """
+    The checkpoint with the head `name` for the labels of the data (its own where they are the same), the data, the
+    processor.
+    """
     source = config.start_from or DEFAULT_CHECKPOINT
-    model = MODELS[kind].from_pretrained(source)
-    head = model.config.heads[kind]
+    known = GPTFaceConfig.from_pretrained(source).heads.get(name)
+    model = MODELS.get(name, GPTFaceForImageClassification).from_pretrained(source, head=name)
+    head = model.config.heads[name]
+    problem_type = head["problem_type"]
+    if known is None and name not in MODELS and isinstance(config.labels, list):
+        problem_type = "multi_label_classification"
     read = config.input or ("codes" if model.config.image_reader is None else "pixels")
     if read == "pixels" and model.config.image_reader is None:
         raise ValueError(f"input: pixels, but {source} has no pixel reader")
     data = load_classification_data(
         config.train,
-        kind == "attributes",
+        problem_type == "multi_label_classification",
         config.labels,
-        head["labels"],
+        () if known is None else known["labels"],
         config.layout,
         tokenizer=model.image_tokenizer if config.augmentation is None and read == "codes" else None,
         codes_folder=Path(config.output_dir) / "codes",
@@ -276,16 +296,16 @@ def prepare_model(
     entry: dict[str, Any] = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
     goes_on = head.get("trained") and all(list(head[key]) == list(entry[key]) for key in ("labels", "problem_type"))
     goes_on = goes_on and head.get("input", INPUTS[0]) == read
-    reader = config.reader or (head.get("reader", READERS[0]) if goes_on else READERS[0])
-    model.config.heads = {**model.config.heads, kind: {**entry, "reader": reader, "input": read}}
+    reader = config.reader or (head.get("reader", DEFAULT_READER) if goes_on else DEFAULT_READER)
+    model.config.heads = {**model.config.heads, name: {**entry, "reader": reader, "input": read}}
     model.freeze_unused_parts()
-    if not goes_on or reader != head.get("reader", READERS[0]):
+    if not goes_on or reader != head.get("reader", DEFAULT_READER):
         generator = torch.Generator().manual_seed(seed)
-        model.classifiers[kind] = fresh_classifier(model.config, kind, torch.from_numpy(data.targets), generator)
+        model.classifiers[name] = fresh_classifier(model.config, name, torch.from_numpy(data.targets), generator)
         logger.info("a fresh head for %d labels", len(data.names))
     model.config.problem_type = data.problem_type
     model.config.id2label = dict(enumerate(data.names))
-    model.config.label2id = {name: index for index, name in enumerate(data.names)}
+    model.config.label2id = {label: index for index, label in enumerate(data.names)}
     return model, data, GPTFaceProcessor.from_pretrained(source)
 
 
@@ -296,7 +316,9 @@ def calibrate(
     threshold_balance: float,
     batch_size: int = 32,
 ) -> None:
-    """Puts the thresholds that suit the data, and a temperature fitted on rows that were not trained on, into the head."""
+    """
+    Puts the thresholds that suit the data, and a temperature fitted on rows that were not trained on, into the head.
+    """
     head = model.config.heads[model.head_name]
     if len(held_out):
         logits, held_out = face_logits(model, data, held_out, batch_size)
@@ -306,9 +328,10 @@ def calibrate(
     head["trained"] = True
 
 
-def finetune(kind: str, config: FineTuningConfig) -> Path:
+def finetune(name: str, config: FineTuningConfig) -> Path:
     """
-    Fine-tunes the head `kind` ("attributes" or "expression") by a recipe and returns the folder of the result.
+    Fine-tunes the head `name` ("attributes", "expression", another one of the checkpoint or a new one) by a recipe and
+    returns the folder of the result.
 
     It resumes from the last checkpoint in `output_dir`. The other heads stay as they are.
 
@@ -323,7 +346,7 @@ def finetune(kind: str, config: FineTuningConfig) -> Path:
         **{"report_to": "none", **config.arguments},
     )
     set_seed(arguments.seed)
-    model, data, processor = prepare_model(kind, config, arguments.seed)
+    model, data, processor = prepare_model(name, config, arguments.seed)
     freeze_parameters(model, config.freeze)
     rows = np.arange(len(data))
     if config.leave_out_every:

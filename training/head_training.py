@@ -1,4 +1,6 @@
-"""Classification heads on the frozen backbone: its states are computed once, so that many passes over a head cost little."""
+"""Classification heads on the frozen backbone: its states are computed once, so that many passes over a head cost
+little.
+"""
 
 import copy
 import logging
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.output_heads import GPTFaceClassifier, GPTFaceConvolutionClassifier, make_classifier
+from gptface.modeling_gptface.output_heads import GPTFaceClassifier, make_classifier
 from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 
 from .classification_loss import ClassificationLoss
@@ -56,7 +58,9 @@ def image_states(model: GPTFaceTaskModel, codes: np.ndarray, batch_size: int = 3
 
 @contextmanager
 def torch_seed(generator: torch.Generator) -> Iterator[None]:
-    """What draws from torch's own generator, as dropout does, draws from a seed of this one; torch's is left as it was."""
+    """
+    What draws from torch's own generator, as dropout does, draws from a seed of this one; torch's is left as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         yield
@@ -64,10 +68,10 @@ def torch_seed(generator: torch.Generator) -> Iterator[None]:
 
 def fresh_classifier(
     config: GPTFaceConfig, name: str, targets: torch.Tensor, generator: torch.Generator
-) -> GPTFaceClassifier | GPTFaceConvolutionClassifier:
+) -> GPTFaceClassifier:
     """
-    The head `name` of the configuration with small random weights. Independent labels start at their share of the known targets
-    [rows, labels]: most are rare, and learning so first would cost many steps.
+    The head `name` of the configuration with small random weights. Independent labels start at their share of the
+    known targets [rows, labels]: most are rare, and learning so first would cost many steps.
     """
     with torch.random.fork_rng(devices=[]):
         classifier = make_classifier(config, name)
@@ -92,7 +96,7 @@ def learning_rate_factor(progress: float, warmup: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def busy_seconds() -> float:
+def cpu_seconds_per_thread() -> float:
     """Time that this process has worked, a thread: what a clock shows on an idle machine, also where others use it."""
     return time.process_time() / torch.get_num_threads()
 
@@ -111,12 +115,13 @@ def fit_classifier(
 
     Args:
         classify: inputs [B, …] → logits [B, labels].
-        parameters: those to train, or groups of them as optimizers take them; `scale` of a group multiplies its learning rate.
+        parameters: those to train, or groups of them as optimizers take them; `scale` of a group multiplies its
+            learning rate.
         inputs: [rows, …], the batches are rows of it.
         targets: class indices [rows] (−100 = unknown) or 0/1 [rows, labels] (−1 = unknown).
         generator: decides the order of the rows.
-        seconds: train for so long instead of `options.epochs` (see [`busy_seconds`]), so that methods whose steps cost more get no
-            more time than others.
+        seconds: train for so long instead of `options.epochs` (see [`cpu_seconds_per_thread`]), so that methods whose
+            steps cost more get no more time than others.
     """
     loss = ClassificationLoss(class_balance=options.balance if targets.ndim == 1 else 0)
     given: list[Any] = list(parameters)
@@ -125,11 +130,11 @@ def fit_classifier(
     steps = options.epochs * -(-len(inputs) // options.batch_size)
     weights: torch.Tensor | None = None
     history: list[float] = []
-    step, start = 0, busy_seconds()
+    step, start = 0, cpu_seconds_per_thread()
     while True:
         total = 0.0
         for rows in torch.randperm(len(inputs), generator=generator).split(options.batch_size):
-            progress = step / steps if seconds is None else (busy_seconds() - start) / seconds
+            progress = step / steps if seconds is None else (cpu_seconds_per_thread() - start) / seconds
             if progress >= 1:
                 return history
             for group in optimizer.param_groups:
@@ -159,8 +164,9 @@ def train_head(
     options: HeadTraining = HeadTraining(),
 ) -> list[float]:
     """
-    Trains a fresh head `name` on states [rows, N, H] of codes [rows, N] and labels ([rows] class indices or [rows, L] 0/1) and
-    puts it into the model and, by its `entry`, into the configuration; the other heads stay. Returns the mean loss of each epoch.
+    Trains a fresh head `name` on states [rows, N, H] of codes [rows, N] and labels ([rows] class indices or [rows, L]
+    0/1) and puts it into the model and, by its `entry`, into the configuration; the other heads stay. Returns the mean
+    loss of each epoch.
     """
     generator = torch.Generator().manual_seed(options.seed)
     config = copy.deepcopy(model.config)
@@ -183,7 +189,10 @@ def train_head(
 
 
 def _code_vectors(model: GPTFaceTaskModel, codes: np.ndarray) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Codes [rows, N] → what gives the vectors [B, N, H] of some rows: those of all would take as much memory as the states."""
+    """
+    Codes [rows, N] → what gives the vectors [B, N, H] of some rows: those of all would take as much memory as the
+    states.
+    """
     table = model.gptface.embeddings.code_table().detach().float().cpu()
     return lambda rows: nn.functional.embedding(torch.from_numpy(codes[rows.numpy()].astype(np.int64)), table)
 

@@ -1,4 +1,6 @@
-"""What an image tokenizer's training starts from: nothing, an autoencoder, or an older tokenizer with another quantizer."""
+"""What an image tokenizer's training starts from: nothing, an autoencoder, or an older tokenizer with another
+quantizer.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from transformers import AutoConfig
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceImageTokenizerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
-from gptface.modeling_gptface.quantization import CodebookQuantizer, FiniteScalarQuantizer
+from gptface.modeling_gptface.quantization import FiniteScalarQuantizer, Quantizer
 
 # Standard deviations of a latent direction that the outer levels of an FSQ dimension lie at.
 SPREAD = 1.3
@@ -39,8 +41,8 @@ def initial_image_tokenizer(
     The tokenizer that training starts from.
 
     Args:
-        init: folder of an image tokenizer or a whole model; or the safetensors files of an encoder and a decoder of the
-            compact backbone; or nothing for random weights around a quantizer that fits them.
+        init: folder of an image tokenizer or a whole model; or the safetensors files of an encoder and a decoder of
+            the compact backbone; or nothing for random weights around a quantizer that fits them.
         fields: of [`GPTFaceImageTokenizerConfig`]; those that replace the config's of the folder.
         pixels: training pictures [B, 3, H, W] in [-1, 1], from which a new quantizer, or what is new in it, is set.
 
@@ -103,13 +105,14 @@ def rows_of(latents: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def adapt_quantizer(tokenizer: GPTFaceImageTokenizer, source: GPTFaceImageTokenizer, pixels: torch.Tensor) -> None:
     """
-    Sets the new tokenizer's quantizer so that it says what the source's says. FSQ dimensions are kept, rescaled to their new
-    levels, and what they leave over gives further dimensions; another kind of quantizer is fitted to the latents anew.
+    Sets the new tokenizer's quantizer so that it says what the source's says. FSQ dimensions are kept, rescaled to
+    their new levels, and what they leave over gives further dimensions; another kind of quantizer is fitted to the
+    latents anew.
     """
     new, old = tokenizer.quantizer, source.quantizer
     shapes = [{key: tensor.shape for key, tensor in part.state_dict().items()} for part in (new, old)]
-    fsq = isinstance(new, FiniteScalarQuantizer) and isinstance(old, FiniteScalarQuantizer)
-    if type(new) is type(old) and shapes[0] == shapes[1] and not (fsq and new.levels != old.levels):
+    levels = [part.levels if isinstance(part, FiniteScalarQuantizer) else None for part in (new, old)]
+    if type(new) is type(old) and shapes[0] == shapes[1] and levels[0] == levels[1]:
         new.load_state_dict(old.state_dict())
         return
     latents = latents_of(source, pixels)
@@ -132,14 +135,16 @@ def adapt_quantizer(tokenizer: GPTFaceImageTokenizer, source: GPTFaceImageTokeni
 
 
 @torch.no_grad()
-def fit_quantizer(quantizer: FiniteScalarQuantizer | CodebookQuantizer, latents: torch.Tensor) -> None:
-    """Sets a quantizer's 1×1 convolutions by the principal components of the latents [B, C, h, w] that it will quantize."""
+def fit_quantizer(quantizer: Quantizer, latents: torch.Tensor) -> None:
+    """
+    Sets a quantizer's 1×1 convolutions by the principal components of the latents [B, C, h, w] that it will quantize.
+    """
     if isinstance(quantizer, FiniteScalarQuantizer):
         quantizer.up.bias.copy_(rows_of(latents).mean(0))
         _add_dimensions(quantizer, latents, 0)
         return
     rows = rows_of(latents)
-    directions = principal_directions(rows, quantizer.codebook.embedding_dim)
+    directions = principal_directions(rows, quantizer.down.out_channels)
     quantizer.down.weight.copy_(directions.t()[:, :, None, None])
     quantizer.down.bias.copy_(-directions.t() @ rows.mean(0))
     quantizer.up.weight.copy_(directions[:, :, None, None])
@@ -147,7 +152,9 @@ def fit_quantizer(quantizer: FiniteScalarQuantizer | CodebookQuantizer, latents:
 
 
 def principal_directions(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """Vectors [N, C] → unit directions of most variance [C, count], the strongest first; zeros where `count` is above C."""
+    """
+    Vectors [N, C] → unit directions of most variance [C, count], the strongest first; zeros where `count` is above C.
+    """
     centred = rows - rows.mean(0)
     directions = torch.linalg.eigh(centred.t() @ centred / len(rows))[1].flip(1)[:, :count]
     return nn.functional.pad(directions, (0, count - directions.shape[1]))
@@ -179,7 +186,9 @@ def _values(quantizer: FiniteScalarQuantizer, latents: torch.Tensor) -> torch.Te
 
 
 def _line(given: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slope and offset of the least-squares line from `given` [N] to `wanted` [N]; the offset alone where all are equal."""
+    """
+    Slope and offset of the least-squares line from `given` [N] to `wanted` [N]; the offset alone where all are equal.
+    """
     variance = given.var().clamp(min=1e-12)
     slope = ((given - given.mean()) * (wanted - wanted.mean())).mean() / variance
     return slope, wanted.mean() - slope * given.mean()

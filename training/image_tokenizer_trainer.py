@@ -20,7 +20,8 @@ from .codebook import CodebookConfig, CodebookUpdater, latent_vectors
 from .discriminator import DiscriminatorConfig, PatchDiscriminator, adaptive_weight, hinge_loss, last_convolution
 from .weight_average import WeightAverage
 
-# What a checkpoint holds besides the Trainer's files: discriminator, its optimizer, averages of the codebook and of the weights.
+# What a checkpoint holds besides the Trainer's files: discriminator, its optimizer, averages of the codebook and of
+# the weights.
 EXTRA_STATE = "tokenizer_training.pt"
 FIGURES = ("psnr", "lpips", "l1")
 
@@ -36,7 +37,8 @@ class ImageTokenizerTrainer(Trainer):
         lpips_weight: factor of the perceptual distance in the loss.
         codebook: how a learned codebook is trained.
         discriminator: settings of the discriminator, none = without one.
-        weight_average: decay of the average of the weights that is evaluated and kept, see [`WeightAverage`]; none = the weights.
+        weight_average: decay of the average of the weights that is evaluated and kept, see [`WeightAverage`]; none =
+            the weights.
         extra_state: what a checkpoint holds in `EXTRA_STATE`, to resume.
     """
 
@@ -87,7 +89,7 @@ class ImageTokenizerTrainer(Trainer):
             self.updater.load_state_dict(extra_state["codebook"])
 
     @property
-    def adversary_speaks(self) -> bool:
+    def discriminator_is_active(self) -> bool:
         """Whether the discriminator has started."""
         return self.adversary is not None and self.state.global_step >= self.adversary.start
 
@@ -101,7 +103,7 @@ class ImageTokenizerTrainer(Trainer):
             terms["lpips"] = self.perceptual(reconstruction, pixels).mean()
             loss = loss + self.lpips_weight * terms["lpips"]
         tokenizer = self.accelerator.unwrap_model(model)
-        if self.adversary is not None and self.adversary_speaks and model.training:
+        if self.adversary is not None and self.discriminator_is_active and model.training:
             terms["adversarial"] = self._adversarial_loss(reconstruction)
             balance = adaptive_weight(loss, terms["adversarial"], last_convolution(tokenizer.decoder))
             terms["adaptive_weight"] = balance
@@ -133,7 +135,7 @@ class ImageTokenizerTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         assert self._last is not None
         (pixels, outputs), self._last = self._last, None
-        if self.adversary_speaks:
+        if self.discriminator_is_active:
             assert outputs.reconstruction is not None
             self._count(
                 {"discriminator_loss": self._discriminator_step(pixels, outputs.reconstruction.detach().float())}
@@ -181,7 +183,9 @@ class ImageTokenizerTrainer(Trainer):
         return self.average.in_place(self.accelerator.unwrap_model(self.model))
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Figures of each picture [B, 3] in the order of `FIGURES` in place of logits, its codes in place of labels."""
+        """
+        Figures of each picture [B, 3] in the order of `FIGURES` in place of logits, its codes in place of labels.
+        """
         with torch.no_grad():
             inputs = self._prepare_inputs(inputs)
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)

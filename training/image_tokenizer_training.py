@@ -31,8 +31,8 @@ class ImageTokenizerTrainingConfig(Recipe):
         output_dir: where checkpoints, decoded pictures and the final tokenizer go.
         train, evaluation: fields of [`PictureSource`], one entry a source; relative paths start at `data_dir`.
         data_dir: folder of the sources.
-        init: folder of an image tokenizer (its `fsq_levels` may be others), or two safetensors files, encoder and decoder
-            of the compact backbone; random weights where it is not given.
+        init: folder of an image tokenizer (its `fsq_levels` may be others), or two safetensors files, encoder and
+            decoder of the compact backbone; random weights where it is not given.
         model: fields of [`GPTFaceImageTokenizerConfig`]; those that replace the config's of the `init` folder.
         crop_size: side of the random crops in pixels, a multiple of the backbone's factor.
         flips: whether half of the crops are mirrored.
@@ -40,10 +40,11 @@ class ImageTokenizerTrainingConfig(Recipe):
         lpips_weights: safetensors file of LPIPS (AlexNet); the `lpips` package where it is not given.
         codebook: fields of [`CodebookConfig`], for `quantizer: codebook`.
         discriminator: fields of [`DiscriminatorConfig`]; none by default.
-        frozen_codes: train only what decodes: codes made with the `init` folder stay valid, and so does what was trained on them.
-            A plan of the `init` folder stays then, too; without it there is none, as its codes come from the encoder.
-        weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept; none = the weights.
-            For quantizers without a codebook.
+        frozen_codes: train only what decodes: codes made with the `init` folder stay valid, and so does what was
+            trained on them. A plan of the `init` folder stays then, too; without it there is none, as its codes come
+            from the encoder.
+        weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept; none =
+            the weights. For quantizers without a codebook.
         start_pictures: about as many training pictures set what is new in the quantizer.
         arguments: `TrainingArguments` by name.
     """
@@ -116,8 +117,8 @@ def build_image_tokenizer(
 
 def train_image_tokenizer(config: ImageTokenizerTrainingConfig) -> Path:
     """
-    Runs a recipe, resuming from the last checkpoint in `output_dir` if there is one; returns the folder of the tokenizer. Its
-    weights are rounded to fp16, as they are released: codes made with it are those of the released one.
+    Runs a recipe, resuming from the last checkpoint in `output_dir` if there is one; returns the folder of the
+    tokenizer. Its weights are rounded to fp16, as they are released: codes made with it are those of the released one.
 
     Raises:
         ValueError: a field of the recipe that cannot be right.

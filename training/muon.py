@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,14 +17,14 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """
     Matrices [B, M, N] → about their nearest semi-orthogonal ones, in fp32, by a Newton-Schulz iteration.
 
-    It works in bfloat16 on CUDA, as `torch.optim.Muon` does everywhere, and in fp32 elsewhere: CPUs without such instructions
-    emulate bfloat16 hundreds of times more slowly.
+    It works in bfloat16, as `torch.optim.Muon` does, where the hardware multiplies such matrices, and in fp32
+    elsewhere: CPUs without the instructions emulate them hundreds of times more slowly.
     """
     a, b, c = NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    if x.is_cuda:
+    if x.is_cuda or _cpu_multiplies_bfloat16():
         x = x.bfloat16()
     for _ in range(steps):
         gram = x @ x.mT
@@ -31,12 +33,22 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return (x if wide else x.mT).float()
 
 
+@cache
+def _cpu_multiplies_bfloat16() -> bool:
+    # older versions of torch cannot tell
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 class MuonWithAdamW(torch.optim.Optimizer):
     """
     Momentum orthogonalised by [`orthogonalize`] for groups with `muon=True`, AdamW for the others.
 
-    A Muon update is scaled by 0.2·sqrt(max(M, N)), so that it has about the RMS of an AdamW update and both share learning
-    rate and weight decay (Liu et al. 2025, arXiv 2502.16982).
+    A Muon update is scaled by 0.2·sqrt(max(M, N)), so that it has about the RMS of an AdamW update and both share
+    learning rate and weight decay (Liu et al. 2025, arXiv 2502.16982).
+
+    One optimizer of torch's for each half would be two for schedulers, checkpoints and the Trainer to look after; and
+    `torch.optim.Muon` multiplies one matrix at a time, and in bfloat16 everywhere.
 
     Args:
         groups: parameter groups, each with `params` and `muon`.
@@ -134,8 +146,8 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """
-    Trained parameters in three groups: matrices of the transformer's layers (Muon), other matrices and filters (AdamW with
-    decay), embeddings, norms and biases (AdamW without).
+    Trained parameters in three groups: matrices of the transformer's layers (Muon), other matrices and filters (AdamW
+    with decay), embeddings, norms and biases (AdamW without).
     """
     layer_matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():

@@ -29,11 +29,13 @@ class PlanRecipe(Recipe):
 
     Args:
         output_dir: where the state of the run, its figures and the final image tokenizer go.
-        train, evaluation: fields of [`PictureSource`] without its weight, one entry a source; all faces are drawn alike.
+        train, evaluation: fields of [`PictureSource`] without its weight, one entry a source; all faces are drawn
+            alike.
         data_dir: folder at which relative paths start.
-        init: folder of the image tokenizer, alone or in a model; `gptface train-plan` takes the embedded one where it is not given.
-        plan: `plan_levels` and `plan_channels` of [`GPTFaceImageTokenizerConfig`] for a new plan; without them the one of `init`
-            is trained on.
+        init: folder of the image tokenizer, alone or in a model; `gptface train-plan` takes the embedded one where it
+            is not given.
+        plan: `plan_levels` and `plan_channels` of [`GPTFaceImageTokenizerConfig`] for a new plan; without them the one
+            of `init` is trained on.
         settings: fields of [`PlanTrainingSettings`]; `augmentation` holds fields of [`FaceAugmentation`].
         lpips_weights: safetensors file of LPIPS (AlexNet); the `lpips` package where it is not given.
         device: such as "cpu" or "cuda"; a GPU where there is one by default.
@@ -66,8 +68,8 @@ class PlanRecipe(Recipe):
 
 def train_plan_by_recipe(recipe: PlanRecipe) -> Path:
     """
-    Runs a recipe, resuming if it was stopped; returns the folder of the image tokenizer with its plan. `figures.json` beside it
-    holds what the plan keeps of the faces of `evaluation`, see [`plan_figures`].
+    Runs a recipe, resuming if it was stopped; returns the folder of the image tokenizer with its plan. `figures.json`
+    beside it holds what the plan keeps of the faces of `evaluation`, see [`plan_figures`].
 
     Raises:
         ValueError: a field of the recipe that cannot be right.

@@ -1,4 +1,6 @@
-"""Training of the plan of an image tokenizer, whose encoder, codes and decoder stay as they are: first on latents, then on pixels."""
+"""Training of the plan of an image tokenizer, whose encoder, codes and decoder stay as they are: first on latents,
+then on pixels.
+"""
 
 import logging
 import math
@@ -36,7 +38,8 @@ class PlanTrainingSettings:
     """
     Args:
         minutes, steps: how long, by the clock or by steps; one of them.
-        latent_share: share of that for the first part, on latents alone; 0 goes on with a plan that is trained already.
+        latent_share: share of that for the first part, on latents alone; 0 goes on with a plan that is trained
+            already.
         latent_faces: most faces whose latents are computed once, for the first part.
         latent_batch_size, batch_size: faces a step of the first and the second part.
         latent_learning_rate, learning_rate: of AdamW in the two parts; each rises quickly and falls by a cosine.
@@ -97,8 +100,8 @@ def with_plan(
 @torch.no_grad()
 def start_plan(plan: PlanTokenizer, latents: torch.Tensor) -> None:
     """
-    Sets an untrained plan so that training starts well: residual blocks that change nothing yet, and all levels in use for these
-    latents [B, C, h, w].
+    Sets an untrained plan so that training starts well: residual blocks that change nothing yet, and all levels in use
+    for these latents [B, C, h, w].
     """
     for name, parameter in plan.named_parameters():
         if ".project." in name:
@@ -116,13 +119,14 @@ def train_plan(
     checkpoint: Path | None = None,
 ) -> GPTFaceImageTokenizer:
     """
-    Trains the plan of an image tokenizer in place and returns it. The weights of the plan are rounded to fp16 in the end, as they
-    are released: codes made with it are those of the released one.
+    Trains the plan of an image tokenizer in place and returns it. The weights of the plan are rounded to fp16 in the
+    end, as they are released: codes made with it are those of the released one.
 
     Args:
         tokenizer: with a plan, see [`with_plan`].
         faces: aligned faces [N, H, W, 3] uint8; they go to the device as a whole.
-        covered: [N, cells] bool, the cells of the grid that a face's picture covers; there is no loss outside. All by default.
+        covered: [N, cells] bool, the cells of the grid that a face's picture covers; there is no loss outside. All by
+            default.
         perceptual: LPIPS, (pictures, targets) → distances [B].
         checkpoint: file for the state of the run; where it exists, the run goes on from it.
 
@@ -201,7 +205,10 @@ class _PlanTrainer:
 
     @torch.no_grad()
     def _keep_average(self) -> None:
-        """Gives what was trained its average, rounded; no byte of the rest changes, nor does the fingerprint of frozen codes."""
+        """
+        Gives what was trained its average, rounded; no byte of the rest changes, nor does the fingerprint of frozen
+        codes.
+        """
         for parameter, average in zip(self.plan.parameters(), self.average.module.parameters(), strict=True):
             if parameter.requires_grad:
                 parameter.copy_(average.half())
@@ -219,7 +226,10 @@ class _PlanTrainer:
 
     @torch.no_grad()
     def _latents(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Latents, those that the decoder is to get [N, C, h, w] (half precision), and whether a cell is seen [N, 1, h, w]."""
+        """
+        Latents, those that the decoder is to get [N, C, h, w] (half precision), and whether a cell is seen [N, 1, h,
+        w].
+        """
         generator = torch.Generator(self.device).manual_seed(self.settings.seed)
         count = min(len(self.faces), self.settings.latent_faces)
         order = torch.randperm(len(self.faces), generator=generator, device=self.device)[:count]
@@ -271,7 +281,9 @@ class _PlanTrainer:
         start: float,
         end: float,
     ) -> None:
-        """A step of the optimizer in the part of the run from `start` to `end` (shares of it), whose peak rate is given."""
+        """
+        A step of the optimizer in the part of the run from `start` to `end` (shares of it), whose peak rate is given.
+        """
         part = min(1.0, (self.progress - start) / (end - start))
         falling = LEAST_LEARNING_RATE + (1 - LEAST_LEARNING_RATE) * 0.5 * (1 + math.cos(math.pi * part))
         for group in self.optimizer.param_groups:
@@ -327,7 +339,10 @@ class _PlanTrainer:
 
 
 def check_faces(tokenizer: GPTFaceImageTokenizer, faces: torch.Tensor, covered: torch.Tensor | None) -> None:
-    """Raises `ValueError` where faces [N, H, W, 3] uint8 or their covered cells [N, cells] are not those of the tokenizer."""
+    """
+    Raises `ValueError` where faces [N, H, W, 3] uint8 or their covered cells [N, cells] are not those of the
+    tokenizer.
+    """
     size, cells = tokenizer.config.image_size, tokenizer.config.grid_size**2
     if faces.dtype != torch.uint8 or faces.shape[1:] != (size, size, 3) or not len(faces):
         raise ValueError(f"faces must be uint8 of shape [N, {size}, {size}, 3], got {faces.dtype} {list(faces.shape)}")
@@ -346,8 +361,8 @@ def plan_figures(
     tokenizer: GPTFaceImageTokenizer, faces: torch.Tensor, perceptual: nn.Module, batch_size: int = 8
 ) -> dict[str, float]:
     """
-    What the plan keeps of faces [N, H, W, 3] uint8: `psnr` (dB), `lpips`, means of the values of each face, `codes_used` and
-    `perplexity` of its codes, `bits` a face.
+    What the plan keeps of faces [N, H, W, 3] uint8: `psnr` (dB), `lpips`, means of the values of each face,
+    `codes_used` and `perplexity` of its codes, `bits` a face.
     """
     distances, codes = [], []
     for part in faces.split(batch_size):

@@ -27,7 +27,7 @@ from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .checkpoints import last_whole_checkpoint
-from .code_transfer import carry_over
+from .code_transfer import swap_image_tokenizer
 from .image_tokenizer_init import load_image_tokenizer
 from .pretraining_collator import PreTrainingCollator, ScalesCollator, TextMaskLaw
 from .pretraining_trainer import BUDGET_STATE, PreTrainer, term_weights
@@ -48,27 +48,28 @@ class PreTrainingConfig(Recipe):
 
     Args:
         output_dir: where checkpoints and the final model go.
-        train: folders that `gptface encode` wrote, or pictures (parquet files, webdataset tars, folders), which are encoded into
-            `output_dir/codes` first; a list, or name → how often its rows count.
+        train: folders that `gptface encode` wrote, or pictures (parquet files, webdataset tars, folders), which are
+            encoded into `output_dir/codes` first; a list, or name → how often its rows count.
         evaluation: folders that `gptface encode` wrote.
         layout: of pictures without codes, see [`gptface.data.encode.project_crop`].
-        image_tokenizer: folder of the image tokenizer that made the codes, or of a model that has it; with `start_from` it is not
-            needed, and given it takes the place of the model's: see [`carry_over`].
+        image_tokenizer: folder of the image tokenizer that made the codes, or of a model that has it; with
+            `start_from` it is not needed, and given it takes the place of the model's: see [`swap_image_tokenizer`].
         start_from: folder of a model to continue from instead of random weights.
-        repeat: attribute → how often a face that has it counts as a row: of what is rare the model sees too little to draw it.
+        repeat: attribute → how often a face that has it counts as a row: of what is rare the model sees too little to
+            draw it.
         model: fields of [`GPTFaceConfig`]; with `start_from`, those that replace the model's.
         auxiliary_head: name of a head over the attributes of the captions that is trained along, none by default.
         vocab_size: most entries of the WordPiece vocabulary trained on captions of the training rows.
         image_laws: mixture of [`MaskLaw`].
         text_law: fields of [`TextMaskLaw`].
         collator: further options of [`PreTrainingCollator`].
-        scales: what a step reads of each sample: `image`, the codes, and `plan`, the coarse ones above them, of an image tokenizer that
-            has a plan.
+        scales: what a step reads of each sample: `image`, the codes, and `plan`, the coarse ones above them, of an
+            image tokenizer that has a plan.
         loss_weights: of the terms of the loss: text, image, match, label, contrast; 1 where not given.
-        weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept as the final model;
-            none = the weights.
-        minutes: time from the start to the written final model; learning rate and end follow the clock then, whatever `arguments`
-            says of the schedule. `max_steps` still ends a run that gets there first.
+        weight_average: decay of an average of the weights over the steps, which is what is evaluated and kept as the
+            final model; none = the weights.
+        minutes: time from the start to the written final model; learning rate and end follow the clock then, whatever
+            `arguments` says of the schedule. `max_steps` still ends a run that gets there first.
         schedule: fields of [`ClockSchedule`], with `minutes`.
         optimizer: `"muon"` or any `optim` of `TrainingArguments`.
         streaming: read the training rows part by part instead of holding them in memory, see [`CodeStream`].
@@ -115,8 +116,8 @@ class PreTrainingConfig(Recipe):
 
 def train_vocabulary(table: CodeTable, vocab_size: int, max_length: int, captions: int = 50_000) -> GPTFaceTokenizer:
     """
-    A WordPiece vocabulary from captions of random rows, and of every expression, whether the rows have them or not: a later
-    phase of training may bring them, and users type them.
+    A WordPiece vocabulary from captions of random rows, and of every expression, whether the rows have them or not: a
+    later phase of training may bring them, and users type them.
     """
     generator = sample_generator(0, 0, 0)
     captions = min(captions, 200 * len(table))
@@ -170,7 +171,7 @@ def build_model(
         codes = [(each.fingerprint(), each.config.num_codes) for each in (image_tokenizer, model.image_tokenizer)]
         if codes[0] != codes[1]:
             seen = rows.excerpt() if isinstance(rows, CodeStream) else rows
-            model = carry_over(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
+            model = swap_image_tokenizer(model, image_tokenizer, seen.codes[spread_rows(len(seen), CARRIED_FACES), 0])
         return model, GPTFaceTokenizer.from_pretrained(source), rows
     if not config.image_tokenizer:
         raise ValueError("a recipe needs image_tokenizer (a folder) or start_from (a model)")
@@ -256,7 +257,9 @@ def trainer_state(checkpoint: str) -> TrainerState:
 
 
 def time_budget(config: PreTrainingConfig, checkpoint: str | None) -> TimeBudget | None:
-    """The time that a run has from now on: that of the recipe, less what it had spent when the checkpoint was written."""
+    """
+    The time that a run has from now on: that of the recipe, less what it had spent when the checkpoint was written.
+    """
     if config.minutes is None:
         return None
     budget = TimeBudget(config.minutes, ClockSchedule(**config.schedule))
@@ -271,8 +274,8 @@ def pretrain(config: PreTrainingConfig) -> Path:
     """
     Runs a recipe, resuming from the last whole checkpoint in `output_dir` if there is one; returns the model's folder.
 
-    Batches are not formed by length: captions are short beside the 256 cells, so that padding is but 2 to 9 % of a batch, and
-    batches of like lengths would be batches of like captions.
+    Batches are not formed by length: captions are short beside the 256 cells, so that padding is but 2 to 9 % of a
+    batch, and batches of like lengths would be batches of like captions.
 
     Raises:
         ValueError: a recipe that does not fit together.

@@ -39,8 +39,8 @@ MATCHES, CONTRASTS = 2**62, 2**61
 @dataclass
 class TextMaskLaw:
     """
-    How captions are masked. A share `unmasked` keeps all words; a share `high` masks a ratio drawn from [0.15, 1] (1 = all
-    words, as captioning needs); the rest masks 15 % of the words.
+    How captions are masked. A share `unmasked` keeps all words; a share `high` masks a ratio drawn from [0.15, 1] (1 =
+    all words, as captioning needs); the rest masks 15 % of the words.
     """
 
     unmasked: float = 0.4
@@ -53,36 +53,40 @@ class PreTrainingCollator:
     """
     Rows of a [`CodeTable`] → the inputs of `GPTFaceForPreTraining`.
 
-    Every draw derives from (seed, epoch, row), so that workers, resume and ranks change nothing. Matching and mismatched
-    pairs follow one law in everything but the pairing: masks, dropped captions and special tokens tell nothing.
+    Every draw derives from (seed, epoch, row), so that workers, resume and ranks change nothing. Matching and
+    mismatched pairs follow one law in everything but the pairing: masks, dropped captions and special tokens tell
+    nothing.
 
     Args:
         table: of the samples that do not bring theirs.
         image_laws: mixture of mask laws for the grid.
-        region_masks: share of samples in which, instead, the region that one phrase of the caption speaks of is masked, wholly
-            or in part: there the caption says most about the codes, and editing asks for just this.
-        match_captions: captions that every picture of a batch is matched with, for `match_head="cross"`; 0: each picture is
-            matched with the caption of its own sample, which is then false in a share `match_negatives` of them.
-        contrast_pairs: how many pairs of a picture and an attribute a batch also asks, for `caption_reader`, under which of two
-            opposite phrases the masked codes of the attribute's region are likelier; an even number, 0 = none.
+        region_masks: share of samples in which, instead, the region that one phrase of the caption speaks of is
+            masked, wholly or in part: there the caption says most about the codes, and editing asks for just this.
+        match_captions: captions that every picture of a batch is matched with, for `match_head="cross"`; 0: each
+            picture is matched with the caption of its own sample, which is then false in a share `match_negatives` of
+            them.
+        contrast_pairs: how many pairs of a picture and an attribute a batch also asks, for `caption_reader`, under
+            which of two opposite phrases the masked codes of the attribute's region are likelier; an even number, 0 =
+            none.
         contrast_attributes: how many attributes these pairs are about.
         contrast_cells: most cells of the region that a pair looks at.
-        predicted_cells: so many masked cells of each picture are predicted, drawn at random where more are masked; all, where it is
-            not given. Predicting is a large part of a step.
+        predicted_cells: so many masked cells of each picture are predicted, drawn at random where more are masked;
+            all, where it is not given. Predicting is a large part of a step.
         predicted_words: likewise of the words of each caption; worth it where the vocabulary is large.
-        text_lengths: captions are padded to the least of these lengths that holds the batch's longest, so that few shapes occur: by
-            default to the next multiple of 8.
+        text_lengths: captions are padded to the least of these lengths that holds the batch's longest, so that few
+            shapes occur: by default to the next multiple of 8.
         plan: whether the batch is one of plan tokens instead of codes.
         plan_dropout: share of samples that are read without their plan, where the table has one.
         match_negatives: share of samples whose caption is not theirs.
-        counterfactuals: share of samples whose false caption speaks of the same attributes as the true one and differs in
-            as few as can be found, best in a single one.
-        max_mentions: most attributes that a caption names. Words are cheap beside the cells: long captions teach more a step.
-        plain_captions: share of captions that list committed phrases ("smiling, eyeglasses"): with one wording for each
-            attribute its meaning is learned from far fewer pairs.
+        counterfactuals: share of samples whose false caption speaks of the same attributes as the true one and differs
+            in as few as can be found, best in a single one.
+        max_mentions: most attributes that a caption names. Words are cheap beside the cells: long captions teach more
+            a step.
+        plain_captions: share of captions that list committed phrases ("smiling, eyeglasses"): with one wording for
+            each attribute its meaning is learned from far fewer pairs.
         caption_dropout: share of samples whose caption is dropped; they carry no ITM loss.
-        label_names: labels of the auxiliary head, in its order; none where it is empty. What the shown caption mentions is
-            not asked for, since the head would read it off the words.
+        label_names: labels of the auxiliary head, in its order; none where it is empty. What the shown caption
+            mentions is not asked for, since the head would read it off the words.
     """
 
     table: CodeTable | None
@@ -195,9 +199,9 @@ class PreTrainingCollator:
         length: int | None = None,
     ) -> dict[str, Any]:
         """
-        Captions (ids with a special token at both ends) and codes [B, N] → `input_ids`, `attention_mask` and `text_labels`
-        [B, length], `image_codes`, `image_mask` and `image_labels` [B, N], and `wholly_masked` [B]: no word is left. Cells without
-        pixels (code −1) have no label.
+        Captions (ids with a special token at both ends) and codes [B, N] → `input_ids`, `attention_mask` and
+        `text_labels` [B, length], `image_codes`, `image_mask` and `image_labels` [B, N], and `wholly_masked` [B]: no
+        word is left. Cells without pixels (code −1) have no label.
 
         Args:
             regions: masks [N] that take the place of the drawn ones, where they are not None.
@@ -267,8 +271,9 @@ class PreTrainingCollator:
         """
         Captions of faces of the batch, P texts, and whether each picture matches each of them [B, P].
 
-        Each caption counts for as many pictures that match as for others, so that the words alone tell nothing. A picture does
-        not count where nothing is known of it, or where its own caption, which the model reads beside it, speaks of the same.
+        Each caption counts for as many pictures that match as for others, so that the words alone tell nothing. A
+        picture does not count where nothing is known of it, or where its own caption, which the model reads beside it,
+        speaks of the same.
 
         Args:
             known, said: what is known of the pictures, and what their own captions say, see [`label_matrix`].
@@ -331,9 +336,9 @@ class PreTrainingCollator:
         """
         Row of the picture, caption, and whether they match (1, 0, or −100 where no false caption was found).
 
-        Two faces are drawn whose captions are false of each other; which of them is the picture, and whether its caption is
-        its own, are two coins. So neither the words nor the picture alone tell anything about the match: were a phrase of
-        the own caption flipped instead, rare phrases would be false more often than true.
+        Two faces are drawn whose captions are false of each other; which of them is the picture, and whether its
+        caption is its own, are two coins. So neither the words nor the picture alone tell anything about the match:
+        were a phrase of the own caption flipped instead, rare phrases would be false more often than true.
         """
         own = self._own_caption(table, row, generator)
         partner = self._partner(table, row, own, generator)
@@ -410,7 +415,8 @@ class PreTrainingCollator:
 @dataclass
 class ScalesCollator:
     """
-    A batch for each scale, of the same samples but with draws of its own: name → what its [`PreTrainingCollator`] makes.
+    A batch for each scale, of the same samples but with draws of its own: name → what its [`PreTrainingCollator`]
+    makes.
 
     Args:
         collators: name → collator; a model with a plan is trained with `"image"` and `"plan"`.
@@ -423,7 +429,10 @@ class ScalesCollator:
 
 
 def predicted_positions(labels: np.ndarray, budget: int, noise: SampleNoise) -> np.ndarray:
-    """`budget` positions [B, budget] of labels [B, N]: those that have one, at random; where there are fewer, others beside them."""
+    """
+    `budget` positions [B, budget] of labels [B, N]: those that have one, at random; where there are fewer, others
+    beside them.
+    """
     order = noise.uniform(labels.shape[1]) + (labels == IGNORED)
     return np.argpartition(order, budget - 1, axis=1)[:, :budget]
 

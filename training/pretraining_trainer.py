@@ -1,4 +1,6 @@
-"""The Trainer of pre-training: exact averages of every loss term, streams, time budgets, checkpoints that appear whole."""
+"""The Trainer of pre-training: exact averages of every loss term, streams, time budgets, checkpoints that appear
+whole.
+"""
 
 import logging
 import os
@@ -58,24 +60,27 @@ def term_prefix(part: str) -> str:
 
 class PreTrainer(Trainer):
     """
-    Trainer whose loss is Σ weight · (sum of a term / its count), sums and counts over all ranks and accumulation steps.
+    Trainer whose loss is Σ weight · (sum of a term / its count), sums and counts over all ranks and accumulation
+    steps.
 
-    It reports every term, stops at a loss that is not finite, reads a [`CodeStream`] as it is, and can use Muon. No step waits for
-    the device: terms are summed and losses are checked there, and read when they are logged or something is saved.
+    It reports every term, stops at a loss that is not finite, reads a [`CodeStream`] as it is, and can use Muon. No
+    step waits for the device: terms are summed and losses are checked there, and read when they are logged or
+    something is saved.
 
-    A batch holds the model's inputs and `label_counts`, float [5]: how many labels each of `TERMS` counts. It may be nested,
-    `{"image": {…}, "plan": {…}}`: the same faces at several scales, whose losses are added.
+    A batch holds the model's inputs and `label_counts`, float [5]: how many labels each of `TERMS` counts. It may be
+    nested, `{"image": {…}, "plan": {…}}`: the same faces at several scales, whose losses are added.
 
     Args:
         loss_weights: of the terms by name without `_loss`, 1 where not given.
         use_muon: instead of the optimizer that `args.optim` names.
         resumed_from: checkpoint that `train` will be told to resume from.
         budget: ends training by the clock; learning rates follow it.
-        weight_average: decay of the average of the weights that is evaluated and kept as the final model, none = the weights.
+        weight_average: decay of the average of the weights that is evaluated and kept as the final model, none = the
+            weights.
 
     Raises:
-        ValueError: an unknown loss weight; Muon or a weight average with FSDP, an average with `load_best_model_at_end`, or several
-            GPUs in one process.
+        ValueError: an unknown loss weight; Muon or a weight average with FSDP, an average with
+            `load_best_model_at_end`, or several GPUs in one process.
     """
 
     def __init__(
@@ -212,8 +217,8 @@ class PreTrainer(Trainer):
         Waits for the device, and for all ranks.
 
         Raises:
-            FloatingPointError: where a loss was not finite, on any rank: they stop together, for one that goes on alone waits for
-                the others.
+            FloatingPointError: where a loss was not finite, on any rank: they stop together, for one that goes on
+                alone waits for the others.
         """
         first = self._first_broken
         if self.args.world_size > 1:
@@ -303,8 +308,8 @@ class PreTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial):
         """
-        Written beside the checkpoints and renamed when every rank is done: a killed save leaves nothing to resume from, and one
-        that fails (a full disk) leaves the checkpoint before.
+        Written beside the checkpoints and renamed when every rank is done: a killed save leaves nothing to resume
+        from, and one that fails (a full disk) leaves the checkpoint before.
         """
         self.check_losses()
         timed = nullcontext() if self.budget is None else self.budget.timed("saving")
@@ -391,7 +396,10 @@ class PreTrainer(Trainer):
 
 
 def term_weights(weights: Mapping[str, float]) -> torch.Tensor:
-    """Weights by name ("image" for `image_loss`) → float [5] in the order of `TERMS`. Raises `ValueError` for an unknown name."""
+    """
+    Weights by name ("image" for `image_loss`) → float [5] in the order of `TERMS`. Raises `ValueError` for an unknown
+    name.
+    """
     names = [name.removesuffix("_loss") for name in TERMS]
     unknown = sorted(set(weights) - set(names))
     if unknown:
@@ -401,8 +409,8 @@ def term_weights(weights: Mapping[str, float]) -> torch.Tensor:
 
 def evaluation_rows(outputs: GPTFaceForPreTrainingOutput, labels: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """
-    Of a batch [B, 2·terms + 2]: the terms of `EVALUATED`, their counts, the AUC of matching and whether it is known. A row for each
-    sample, with its share of the counts: what is gathered is cut to the number of samples.
+    Of a batch [B, 2·terms + 2]: the terms of `EVALUATED`, their counts, the AUC of matching and whether it is known. A
+    row for each sample, with its share of the counts: what is gathered is cut to the number of samples.
     """
     odds = outputs.match_logits[..., 1] - outputs.match_logits[..., 0]  # type: ignore[index]
     batch, sides = len(odds), [odds[labels == side].float().cpu().numpy() for side in (1, 0)]
@@ -415,7 +423,10 @@ def evaluation_rows(outputs: GPTFaceForPreTrainingOutput, labels: torch.Tensor, 
 
 
 def pretraining_metrics(rows: np.ndarray, parts: list[str]) -> dict[str, float]:
-    """Of the rows of [`evaluation_rows`] of some parts: terms weighted by what they count, and the mean AUC over the batches."""
+    """
+    Of the rows of [`evaluation_rows`] of some parts: terms weighted by what they count, and the mean AUC over the
+    batches.
+    """
     metrics, terms = {}, len(EVALUATED)
     for part, columns in zip(parts, np.split(rows, len(parts), 1), strict=True):
         for index, name in enumerate(EVALUATED):

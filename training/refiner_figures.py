@@ -54,7 +54,9 @@ def _decoded(tokenizer: GPTFaceImageTokenizer, photo: torch.Tensor) -> torch.Ten
 def _pictures(
     refiner: GPTFaceRefiner, decoded: torch.Tensor, photo: torch.Tensor, mask: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """A photo [1, 3, S, S] with its mask's content decoded: enlarged, refined, refined with the photo's high frequencies."""
+    """
+    A photo [1, 3, S, S] with its mask's content decoded: enlarged, refined, refined with the photo's high frequencies.
+    """
     made = {
         "decoded": nn.functional.interpolate(decoded, photo.shape[-2:], mode="bicubic", align_corners=False),
         "refined": refiner(decoded, photo, mask),
@@ -79,8 +81,8 @@ def refiner_figures(
         faces: uint8 [N, S, S, 3], S the refiner's side.
 
     Returns:
-        `"smile/refined"` and so on → means over the faces: `psnr` (dB) and `lpips` inside of the region, `ring_lpips` in 8 of 256
-        pixels around its edge, and `sharpness`, that of the region by that of the photo's (1 is the aim).
+        `"smile/refined"` and so on → means over the faces: `psnr` (dB) and `lpips` inside of the region, `ring_lpips`
+        in 8 of 256 pixels around its edge, and `sharpness`, that of the region by that of the photo's (1 is the aim).
         `decoded` is the enlarged decode, `refined_detail` with the photo's high frequencies.
     """
     rows: dict[str, list[list[float]]] = {}
@@ -111,7 +113,10 @@ def contact_sheet(
     regions: tuple[str, ...] = ("smile", "all"),
     limit: int = 8,
 ) -> Image.Image:
-    """Faces uint8 [N, S, S, 3] → a row each: the photo, and for each region its decode, refined, refined with high frequencies."""
+    """
+    Faces uint8 [N, S, S, 3] → a row each: the photo, and for each region its decode, refined, refined with high
+    frequencies.
+    """
     rows = []
     for face in faces[:limit].numpy(force=True):
         photo = pixels_from_images([face]).to(refiner.device)

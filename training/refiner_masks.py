@@ -1,4 +1,6 @@
-"""Masks for the refiner's training, drawn as batches on any device: named regions, shapes, strokes, everything, nothing."""
+"""Masks for the refiner's training, drawn as batches on any device: named regions, shapes, strokes, everything,
+nothing.
+"""
 
 import numpy as np
 import torch
@@ -97,7 +99,10 @@ class MaskSampler:
 
 
 def feathered(mask: torch.Tensor, radius: int) -> torch.Tensor:
-    """Masks [B, 1, H, W] that rise from 0 at their edge to 1 about `radius` pixels inside; the picture's border is no edge."""
+    """
+    Masks [B, 1, H, W] that rise from 0 at their edge to 1 about `radius` pixels inside; the picture's border is no
+    edge.
+    """
     padded = nn.functional.pad(mask, [2 * radius] * 4, mode="replicate")
     for _ in range(2):
         padded = nn.functional.avg_pool2d(padded, 2 * radius + 1, 1)

@@ -28,8 +28,8 @@ class SampleLaw:
         noise: see `noisy`.
         jitter: standard deviation, in [-1, 1], by which the tone of the hole is shifted where `tone` asks to mend it.
         exchanged: share of the faces whose hole shall become another face's.
-        unchanged, replaced: shares of the faces of which nothing in the hole, or all of it, is another than in the photo; in the
-            rest it is a part.
+        unchanged, replaced: shares of the faces of which nothing in the hole, or all of it, is another than in the
+            photo; in the rest it is a part.
         detail: share of the faces whose photo gives its high frequencies where it is still true.
     """
 
@@ -66,8 +66,8 @@ class RefinerSampler:
     """
     Makes batches out of faces, on the faces' device, without a loop over pictures.
 
-    A second face, put into the mask, gives what the photo showed before an edit: the codes outside of the mask are those of the
-    photo, old content and all, as in an edit; those inside say what is wanted.
+    A second face, put into the mask, gives what the photo showed before an edit: the codes outside of the mask are
+    those of the photo, old content and all, as in an edit; those inside say what is wanted.
 
     Args:
         tokenizer: frozen, with an FSQ quantizer, on the device.
@@ -113,13 +113,15 @@ class RefinerSampler:
 
     @torch.no_grad()
     def __call__(self, faces: torch.Tensor) -> RefinerBatch:
-        """Augmented faces [B, 3, S, S] in [-1, 1] → a batch; B at least 2, another face's content is the next one's."""
+        """
+        Augmented faces [B, 3, S, S] in [-1, 1] → a batch; B at least 2, another face's content is the next one's.
+        """
         count = len(faces)
         mask = self.masks(count)
         tone = self.tones(count)
         other = faces.roll(1, 0)
-        # With its tone made to fit, as far as `tone` says, a pasted region is what a perfect refiner would make of it; where tones
-        # shall stay they differ by half, for pictures as odd as they can be teach nothing.
+        # With its tone made to fit, as far as `tone` says, a pasted region is what a perfect refiner would make of it;
+        # where tones shall stay they differ by half, for pictures as odd as they can be teach nothing.
         fit = push_pull_fill(faces - other, (mask == 0).float()) * (0.5 + 0.5 * tone[:, :, None, None])
         other = torch.where(mask > 0, other + fit, other).clamp(-1, 1)
         changed = self.changes(count)
@@ -142,7 +144,9 @@ class RefinerSampler:
         return self.uniform(-1.4, 2.0, count, 1).clamp(0, 1)
 
     def changes(self, count: int) -> torch.Tensor:
-        """Where another face's content is in a mask, [count, 1, S, S] in 0…1: nowhere, everywhere, or in soft spots."""
+        """
+        Where another face's content is in a mask, [count, 1, S, S] in 0…1: nowhere, everywhere, or in soft spots.
+        """
         spots = nn.functional.interpolate(
             self.normal(count, 1, 7, 7), (self.size, self.size), mode="bicubic", align_corners=False
         )
@@ -154,7 +158,9 @@ class RefinerSampler:
     def decode(
         self, target: torch.Tensor, photo: torch.Tensor, mask: torch.Tensor, tone: torch.Tensor
     ) -> torch.Tensor:
-        """The decode [B, 3, s, s] of codes that are the target's in the cells that the mask touches, else the photo's."""
+        """
+        The decode [B, 3, s, s] of codes that are the target's in the cells that the mask touches, else the photo's.
+        """
         side, grid = self.tokenizer.config.image_size, self.tokenizer.config.grid_size
         pixels = nn.functional.interpolate(
             torch.cat([target, photo]), (side, side), mode="bicubic", align_corners=False, antialias=True
@@ -194,7 +200,9 @@ class RefinerSampler:
 
 
 def rows_of_share(share: float, count: int, device: torch.device) -> torch.Tensor:
-    """An even share of the rows of a batch, the same in every batch: a GPU need not wait to learn how many there are."""
+    """
+    An even share of the rows of a batch, the same in every batch: a GPU need not wait to learn how many there are.
+    """
     rows = [row for row in range(count) if int((row + 1) * share) > int(row * share)]
     return torch.tensor(rows, dtype=torch.long, device=device)
 

@@ -40,13 +40,14 @@ class RefinerSettings:
 
     Args:
         batch_size: faces a step.
-        small: share of them from the set of small faces, where there is one. Their loss is taken at half the size, and the
-            discriminator does not see them, so that soft pictures do not teach softness.
-        crop_size: side in pixels of the random crop, one a step, on which refiner and losses run; whole pictures where it is not
-            given. For CPUs.
+        small: share of them from the set of small faces, where there is one. Their loss is taken at half the size, and
+            the discriminator does not see them, so that soft pictures do not teach softness.
+        crop_size: side in pixels of the random crop, one a step, on which refiner and losses run; whole pictures where
+            it is not given. For CPUs.
         lpips_weight: factor of LPIPS beside the mean absolute error.
         adversarial_weight: factor of the discriminator's word, on top of the adaptive weight; 0 leaves it out.
-        discriminator_start, discriminator_heard: shares of the time after which it learns, and after which it is heard.
+        discriminator_start, discriminator_heard: shares of the time after which it learns, and after which it is
+            heard.
         learning_rate, final_learning_rate: of AdamW, a cosine from one to the other.
         discriminator_learning_rate: of its AdamW, constant.
         weight_average: decay of the average of the weights, which is what is kept.
@@ -76,7 +77,10 @@ class RefinerSettings:
 
 
 def masked_l1(pictures: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Absolute errors of [B, 3, H, W], weighted 1 in the mask [B, 1, H, W] and `OUTSIDE` around it; each picture counts alike."""
+    """
+    Absolute errors of [B, 3, H, W], weighted 1 in the mask [B, 1, H, W] and `OUTSIDE` around it; each picture counts
+    alike.
+    """
     weight = OUTSIDE + (1 - OUTSIDE) * mask
     error = (pictures - targets).abs().mean(1, keepdim=True)
     return ((error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
@@ -91,7 +95,8 @@ def masked_mean(logits: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor,
 @dataclass
 class Prepared:
     """
-    What a step runs on: [`RefinerBatch`] with the network's inputs [B, 12, H, W] and the decode [B, 3, H, W] at their size.
+    What a step runs on: [`RefinerBatch`] with the network's inputs [B, 12, H, W] and the decode [B, 3, H, W] at their
+    size.
     """
 
     inputs: torch.Tensor
@@ -161,8 +166,8 @@ class RefinerTrainer:
 
     def step(self, progress: float) -> torch.Tensor:
         """
-        One step at a share of the time in 0…1; returns the loss terms, see `TERMS`, [4], detached and not waited for; those of a
-        discriminator that does not learn yet are 0.
+        One step at a share of the time in 0…1; returns the loss terms, see `TERMS`, [4], detached and not waited for;
+        those of a discriminator that does not learn yet are 0.
         """
         settings = self.settings
         rate = settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * (
@@ -309,7 +314,8 @@ def train_refiner(
         faces128: smaller ones uint8 [M, s, s, 3], as a second kind of sample.
         lpips: the perceptual distance with masks; moves to the device.
         device: a GPU runs in bfloat16 where that loses nothing.
-        decode_plan: latents [B, C, h, w] → pictures [B, 3, s, s] as a coarse plan decodes; on the device, without gradients.
+        decode_plan: latents [B, C, h, w] → pictures [B, 3, s, s] as a coarse plan decodes; on the device, without
+            gradients.
         log: called about once a second with `seconds`, `step`, `pictures_per_second` and the means of the loss terms.
 
     Returns:
@@ -377,8 +383,8 @@ class RefinerTrainingConfig(Recipe):
     Args:
         output_dir: where the refiner, its log, its figures and a sheet of pictures go.
         image_tokenizer: folder or Hub name of the image tokenizer, alone or inside of a whole model.
-        train, small, evaluation: fields of [`PictureSource`], one entry a source: faces of the refiner's size, smaller ones, and
-            those that figures and sheet are made of; relative paths start at `data_dir`.
+        train, small, evaluation: fields of [`PictureSource`], one entry a source: faces of the refiner's size, smaller
+            ones, and those that figures and sheet are made of; relative paths start at `data_dir`.
         data_dir: folder of the sources.
         lpips_weights: safetensors file of LPIPS (AlexNet).
         minutes, steps: one of them says when training ends.
@@ -405,7 +411,9 @@ class RefinerTrainingConfig(Recipe):
     settings: dict[str, Any] = field(default_factory=dict)
 
     def faces(self, entries: list[dict[str, Any]], size: int) -> torch.Tensor | None:
-        """The faces of sources, uint8 [N, size, size, 3]; each picture as often as its source's weight says, rounded."""
+        """
+        The faces of sources, uint8 [N, size, size, 3]; each picture as often as its source's weight says, rounded.
+        """
         sets = []
         for entry in entries:
             source = PictureSource(**{**entry, "path": str(Path(self.data_dir, entry["path"]))})
@@ -416,8 +424,8 @@ class RefinerTrainingConfig(Recipe):
 
 def run_refiner_training(config: RefinerTrainingConfig) -> Path:
     """
-    Runs a recipe; returns the folder of the refiner: config and weights as fp16, beside it `log.jsonl`, and, of the faces of
-    `evaluation`, `figures.json` and `sheet.png` (photo, decode, refined).
+    Runs a recipe; returns the folder of the refiner: config and weights as fp16, beside it `log.jsonl`, and, of the
+    faces of `evaluation`, `figures.json` and `sheet.png` (photo, decode, refined).
 
     Raises:
         FileNotFoundError: where a source or the weights of LPIPS are missing.

@@ -19,8 +19,8 @@ CONFIG_NAME = "config.json"
 
 def save_release(model: PreTrainedModel, processor: GPTFaceProcessor, target: str | Path) -> Path:
     """
-    Writes model and processor into `target`: weights as fp16, the configuration (and nested ones) says float32, so that
-    `from_pretrained` gives fp32 parameters. The folder appears as a whole, with what else was in it before.
+    Writes model and processor into `target`: weights as fp16, the configuration (and nested ones) says float32, so
+    that `from_pretrained` gives fp32 parameters. The folder appears as a whole, with what else was in it before.
 
     Raises:
         ValueError: where a weight is not finite as fp16.
@@ -54,7 +54,8 @@ def _with_nested(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def release_with_face_parser(checkpoint: str | Path, parser: GPTFaceParser, target: str | Path) -> Path:
     """
-    Writes the checkpoint of a folder or Hub name into `target` with a face parser inside, in the place of the one that it may have.
+    Writes the checkpoint of a folder or Hub name into `target` with a face parser inside, in the place of the one that
+    it may have.
 
     Raises:
         OSError: where there is no checkpoint.

@@ -19,8 +19,8 @@ UNBOUNDED_STEPS = 10**9
 @dataclass
 class ClockSchedule:
     """
-    The learning rate over the share of the time that is spent: a linear warm-up, a constant rate, and a cosine down to a floor
-    (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395).
+    The learning rate over the share of the time that is spent: a linear warm-up, a constant rate, and a cosine down to
+    a floor (warm-up, stable, decay; Hu et al. 2024, arXiv 2404.06395).
 
     Args:
         warmup: share of the time in which the rate rises from 0, in [0, 1).

@@ -2,9 +2,10 @@
 
     python benchmarks/judge/train_judge.py DATA_DIR [--output benchmarks/judge/judge.safetensors]
 
-Reads DATA_DIR/train/celeba178.parquet and celeba89.parquet, measures on DATA_DIR/validation/celeba178.parquet (other people)
-and writes the weights (fp16) and a JSON file with labels and figures. Pictures are mirrored, moved, recoloured, and a part
-of them blurred, shrunk, compressed or given noise, so that the judge reads what an image tokenizer decodes.
+Reads DATA_DIR/train/celeba178.parquet and celeba89.parquet, measures on DATA_DIR/validation/celeba178.parquet (other
+people) and writes the weights (fp16) and a JSON file with labels and figures. Pictures are mirrored, moved,
+recoloured, and a part of them blurred, shrunk, compressed or given noise, so that the judge reads what an image
+tokenizer decodes.
 """
 
 import argparse

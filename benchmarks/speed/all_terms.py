@@ -1,4 +1,6 @@
-"""A pre-training step with all terms of the loss beside the implementation that it took the place of, out of git, in the same run."""
+"""A pre-training step with all terms of the loss beside the implementation that it took the place of, out of git, in
+the same run.
+"""
 
 import json
 import subprocess

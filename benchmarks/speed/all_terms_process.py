@@ -1,7 +1,8 @@
 """
-One implementation of the pre-training step with all terms of the loss, in a process of its own: run in the folder of its tree with the
-arguments CELLS WIDTH LAYERS HEADS FEED_FORWARD BATCH THREADS. It reads what to do line by line and answers each with a line of JSON: `step`
-(forward, backward, AdamW), `operators` of a forward and a backward, `collate` (a batch of all faces), `clock` (seconds of its CPU time).
+One implementation of the pre-training step with all terms of the loss, in a process of its own: run in the folder of
+its tree with the arguments CELLS WIDTH LAYERS HEADS FEED_FORWARD BATCH THREADS. It reads what to do line by line and
+answers each with a line of JSON: `step` (forward, backward, AdamW), `operators` of a forward and a backward, `collate`
+(a batch of all faces), `clock` (seconds of its CPU time).
 
 It imports nothing of the benchmarks: the tree may be an older one, whose collator has other arguments.
 """
@@ -69,7 +70,9 @@ def make_table(cells: int) -> CodeTable:
 
 
 def make_collator(table: CodeTable, tokenizer: Any, batch: int, captions: int, pairs: int) -> PreTrainingCollator:
-    """All terms: so many captions that are matched with every picture, so many pairs of opposite phrases, attributes."""
+    """
+    All terms: so many captions that are matched with every picture, so many pairs of opposite phrases, attributes.
+    """
     fields = {field.name for field in dataclasses.fields(PreTrainingCollator)}
     if "contrast_pairs" in fields:
         design = {"contrast_pairs": pairs, "contrast_attributes": 12, "predicted_cells": table.codes.shape[2] // 2}

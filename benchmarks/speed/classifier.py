@@ -1,4 +1,6 @@
-"""Attributes of a face, from pixels: with the pixel reader or the image tokenizer in front, beside vision transformers."""
+"""Attributes of a face, from pixels: with the pixel reader or the image tokenizer in front, beside vision
+transformers.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,4 +1,6 @@
-"""A pre-training step with all terms on an accelerator: sequences a second and model FLOPs utilisation, compiled, in bfloat16."""
+"""A pre-training step with all terms on an accelerator: sequences a second and model FLOPs utilisation, compiled, in
+bfloat16.
+"""
 
 import time
 from collections.abc import Iterator

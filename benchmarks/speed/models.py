@@ -15,7 +15,9 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Size:
-    """The size that all models of a comparison share; a picture has `cells`² tokens, `patch` pixels wide in the peers."""
+    """
+    The size that all models of a comparison share; a picture has `cells`² tokens, `patch` pixels wide in the peers.
+    """
 
     width: int = 256
     layers: int = 6
@@ -76,8 +78,8 @@ def gptface(size: Size, model_class: type[PreTrainedModel] = GPTFaceForPreTraini
 
 def masked_batch(size: Size, batch: int, ratio: float = 0.15) -> dict[str, torch.Tensor]:
     """
-    Captions [B, T] and codes [B, N] with spans of both masked, as pre-training has them: of every other pair the caption is
-    not its own, and it carries no loss on words and codes.
+    Captions [B, T] and codes [B, N] with spans of both masked, as pre-training has them: of every other pair the
+    caption is not its own, and it carries no loss on words and codes.
     """
     generator = np.random.default_rng(0)
     words = generator.integers(4, size.words, (batch, size.text_length))
@@ -107,7 +109,10 @@ def masked_positions(batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def joint_batch(batch: dict[str, torch.Tensor], size: Size) -> dict[str, torch.Tensor]:
-    """The same tokens for an encoder with one vocabulary; every sequence carries loss, for it has no pairs that do not match."""
+    """
+    The same tokens for an encoder with one vocabulary; every sequence carries loss, for it has no pairs that do not
+    match.
+    """
     ids = torch.cat([batch["input_ids"], torch.where(batch["image_mask"], 3, batch["image_codes"] + size.words)], 1)
     types = torch.cat([torch.zeros_like(batch["input_ids"]), torch.ones_like(batch["image_codes"])], 1)
     labels = torch.where(masked_positions(batch), 4, IGNORED)

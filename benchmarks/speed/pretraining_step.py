@@ -1,4 +1,6 @@
-"""A pre-training step (forward, backward, AdamW) of matching and masked modelling beside encoders that learn comparable things."""
+"""A pre-training step (forward, backward, AdamW) of matching and masked modelling beside encoders that learn
+comparable things.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any

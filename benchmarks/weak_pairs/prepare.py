@@ -1,12 +1,14 @@
-"""Weak pairs for pre-training: pictures with names instead of descriptions, and faces of which nothing is known but the picture.
+"""Weak pairs for pre-training: pictures with names instead of descriptions, and faces of which nothing is known but
+the picture.
 
     python benchmarks/weak_pairs/prepare.py named DATA_DIR/train/lfw_names112.parquet weak/lfw_names112.parquet
     gptface encode weak/lfw_names112.parquet weak/codes/lfw_names112 --image-tokenizer image_tokenizer --layout aligned
     python benchmarks/weak_pairs/prepare.py unlabelled codes/train/celeba178 weak/codes/celeba178
     gptface pretrain benchmarks/weak_pairs/pretrain.yaml
 
-`named` brings LFW's pictures to the project's crop, with the name as `text`. `unlabelled` copies the codes that `gptface encode` wrote;
-no other column is read, so that no label can reach the training. `few_shot.py` then measures what was learned.
+`named` brings LFW's pictures to the project's crop, with the name as `text`. `unlabelled` copies the codes that
+`gptface encode` wrote; no other column is read, so that no label can reach the training. `few_shot.py` then measures
+what was learned.
 """
 
 import argparse
@@ -19,8 +21,8 @@ from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.image_loading import load_image
 from gptface.processing.whole_files import whole_file
 
-# Median landmarks that the face detector finds on 250 pictures, evenly spread, in pixels of the 112×112: eyes, nose, mouth corners.
-# The middle half of the faces lies within 2 pixels of the eyes and 3 of the mouth corners.
+# Median landmarks that the face detector finds on 250 pictures, evenly spread, in pixels of the 112×112: eyes, nose,
+# mouth corners. The middle half of the faces lies within 2 pixels of the eyes and 3 of the mouth corners.
 LFW_LANDMARKS = [(36.2, 43.0), (76.1, 42.6), (56.3, 67.5), (40.6, 85.3), (73.1, 84.8)]
 
 

@@ -4,14 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from .common import (
-    add_decoding_options,
-    add_face_options,
-    decoding_parameters,
-    face_index,
-    load_pipeline,
-    report_error,
-)
+from .common import add_decoding_options, add_face_options, decoding_parameters, face_index, report_error
 
 
 def add_parser(commands: Any) -> None:
@@ -27,6 +20,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run_caption(options: argparse.Namespace) -> int:
+    from gptface.pipelines.pipeline_loading import load_pipeline
+
     describe = load_pipeline("face-captioning", options.model)
     results = describe(
         options.photos,

@@ -4,22 +4,24 @@ import argparse
 import json
 from typing import Any
 
-from .common import add_face_options, face_index, load_pipeline, report_error
+from .common import add_face_options, face_index, report_error
 
 
 def add_parser(commands: Any) -> None:
     """Adds `classify` and `expression`."""
-    _add_classifier(commands, "classify", "face-attribute-classification", "face attributes")
-    _add_classifier(commands, "expression", "facial-expression", "facial expression")
+    classify = _add_classifier(commands, "classify", "attributes", "face attributes, or the labels of another head,")
+    classify.add_argument("--head", default="attributes", help="a head of the checkpoint, such as expression")
+    _add_classifier(commands, "expression", "expression", "facial expression")
 
 
-def _add_classifier(commands: Any, name: str, task: str, what: str) -> None:
+def _add_classifier(commands: Any, name: str, head: str, what: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=f"{what} of the faces in photos")
     parser.add_argument("photos", nargs="+")
     parser.add_argument("--top-k", type=int, default=5)
     parser.add_argument("--threshold", type=_threshold, help='least score, or "auto": the thresholds of fine-tuning')
     add_face_options(parser)
-    parser.set_defaults(run=run_classify, task=task)
+    parser.set_defaults(run=run_classify, head=head)
+    return parser
 
 
 def _threshold(value: str) -> float | str:
@@ -27,7 +29,9 @@ def _threshold(value: str) -> float | str:
 
 
 def run_classify(options: argparse.Namespace) -> int:
-    classify = load_pipeline(options.task, options.model)
+    from gptface.pipelines.pipeline_loading import load_pipeline
+
+    classify = load_pipeline("face-classification", options.model, head=options.head)
     results = classify(
         options.photos,
         top_k=options.top_k,

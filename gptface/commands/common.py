@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 
@@ -35,18 +34,10 @@ def face_index(value: str) -> str | int:
     return int(value) if value.lstrip("-").isdigit() else value
 
 
-def load_pipeline(task: str, model: str | None) -> Any:
-    from transformers import pipeline
-    from transformers.utils import logging as transformers_logging
-
-    import gptface
-
-    transformers_logging.disable_progress_bar()
-    return pipeline(task, model=model or gptface.DEFAULT_CHECKPOINT)  # type: ignore[call-overload]
-
-
 def report_error(photo: str, result: Any, as_json: bool) -> bool:
-    """Prints the error that a pipeline put in the place of a photo's result, if it is one: a JSON line, or one on stderr."""
+    """
+    Prints the error that a pipeline put in the place of a photo's result, if it is one: a JSON line, or one on stderr.
+    """
     error = result.get("error") if isinstance(result, dict) else None
     if error is None:
         return False
@@ -65,12 +56,3 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         dest="provenance",
         help="do not write into the file that it is edited or generated, by which model, prompt and seed",
     )
-
-
-def check_output(path: Path) -> None:
-    """Complains before the work is done, not after it."""
-    from gptface.processing.image_saving import check_format
-
-    check_format(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder: make it first")

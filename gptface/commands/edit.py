@@ -6,15 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .common import (
-    add_decoding_options,
-    add_face_options,
-    add_output_options,
-    check_output,
-    decoding_parameters,
-    face_index,
-    load_pipeline,
-)
+from .common import add_decoding_options, add_face_options, add_output_options, decoding_parameters, face_index
 
 #: Probability, by the model's own heads, below which more candidates are proposed.
 CONVINCING = 0.5
@@ -83,7 +75,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run_edit(options: argparse.Namespace) -> int:
-    from gptface.processing.image_saving import save_picture
+    from gptface.pipelines.pipeline_loading import load_pipeline
+    from gptface.processing.image_saving import check_output, save_picture
 
     output = Path(options.output)
     check_output(output)

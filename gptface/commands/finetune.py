@@ -9,7 +9,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "finetune", help="fine-tune a classification head by a recipe; resumes where it stopped"
     )
-    parser.add_argument("head", choices=["attributes", "expression"])
+    parser.add_argument(
+        "head", help='"attributes", "expression", another head of the checkpoint, or the name of a new one'
+    )
     parser.add_argument("config", type=Path, help="YAML recipe, see training/recipes")
     parser.add_argument("--from", dest="start_from", help="checkpoint to start from; the embedded one by default")
     parser.add_argument("--train", action="append", help="replaces the recipe's data; may be given several times")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .common import add_decoding_options, add_output_options, check_output, decoding_parameters, load_pipeline
+from .common import add_decoding_options, add_output_options, decoding_parameters
 
 
 def add_parser(commands: Any) -> None:
@@ -23,7 +23,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run_generate(options: argparse.Namespace) -> int:
-    from gptface.processing.image_saving import save_picture
+    from gptface.pipelines.pipeline_loading import load_pipeline
+    from gptface.processing.image_saving import check_output, save_picture
 
     output = Path(options.output)
     check_output(output)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .common import add_face_options, check_output, face_index, load_pipeline, report_error
+from .common import add_face_options, face_index, report_error
 
 
 def add_parser(commands: Any) -> None:
@@ -17,8 +17,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run_parse(options: argparse.Namespace) -> int:
+    from gptface.pipelines.pipeline_loading import load_pipeline
     from gptface.processing.face_parsing import overlay
     from gptface.processing.image_loading import load_image
+    from gptface.processing.image_saving import check_output
 
     if options.output is not None:
         check_output(options.output)

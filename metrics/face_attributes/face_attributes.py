@@ -1,9 +1,11 @@
-"""Face attributes, several independent labels a face: accuracy, balanced accuracy, F1, average precision, calibration, groups."""
+"""Face attributes, several independent labels a face: accuracy, balanced accuracy, F1, average precision, calibration,
+groups.
+"""
 
 import datasets
 import evaluate
 
-from gptface.evaluation.figures import draw_bars
+from gptface.metrics.figures import draw_bars
 from gptface.metrics.recognition_scores import attribute_scores
 from gptface.processing.image_saving import save_picture
 

@@ -4,7 +4,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from gptface.evaluation.figures import draw_confusion_matrix
+from gptface.metrics.figures import draw_confusion_matrix
 from gptface.metrics.recognition_scores import expression_scores
 from gptface.processing.image_saving import save_picture
 

@@ -1,4 +1,6 @@
-"""The original training stack in miniature, written from its description alone: random checkpoints and what they compute."""
+"""The original training stack in miniature, written from its description alone: random checkpoints and what they
+compute.
+"""
 
 import json
 import math

@@ -1,4 +1,6 @@
-"""A small VQGAN in taming's layout, made by renaming a diffusers `VQModel`: the names are taming's, the pixels diffusers'."""
+"""A small VQGAN in taming's layout, made by renaming a diffusers `VQModel`: the names are taming's, the pixels
+diffusers'.
+"""
 
 import functools
 from pathlib import Path
@@ -13,7 +15,9 @@ LEVELS = len(MULTIPLES)
 
 @functools.cache
 def diffusers_model(attending: tuple[bool, ...] = (True, False), code_size: int = CODE_SIZE) -> VQModel:
-    """Random weights, norms and codebook included; `attending` says for each level from the finest whether it attends."""
+    """
+    Random weights, norms and codebook included; `attending` says for each level from the finest whether it attends.
+    """
     torch.manual_seed(0)
     model = VQModel(
         down_block_types=["AttnDownEncoderBlock2D" if attends else "DownEncoderBlock2D" for attends in attending],

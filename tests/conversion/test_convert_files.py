@@ -11,8 +11,8 @@ import torch
 from original_stack import Variant, write_checkpoint
 from safetensors.torch import load_file, save_file
 
+from gptface.commands.convert import add_parser
 from gptface.conversion.checkpoint import read_model_folder, read_state_dict, write_safetensors
-from gptface.conversion.cli import add_convert_parser
 from gptface.conversion.report import ConversionError
 from gptface.processing.whole_files import whole_folder
 
@@ -99,7 +99,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 
 def run(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    add_convert_parser(parser.add_subparsers(required=True))
+    add_parser(parser.add_subparsers(required=True))
     options = parser.parse_args(["convert", *map(str, arguments)])
     return options.run(options)
 

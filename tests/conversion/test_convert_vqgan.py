@@ -108,7 +108,9 @@ def test_diffusers_opens_the_export_and_gives_the_same_pixels(tmp_path, gumbel, 
 
 
 def test_straight_through_gradient_of_the_gumbel_quantizer():
-    """Training goes on after a conversion: the encoder learns through the codes, the classifier through its softmax."""
+    """
+    Training goes on after a conversion: the encoder learns through the codes, the classifier through its softmax.
+    """
     from gptface.modeling_gptface.quantization import GumbelQuantizer
 
     quantizer = GumbelQuantizer(NUM_CODES, 4, 6)

@@ -1,4 +1,6 @@
-"""An ONNX file must give what torch gives, for people who have neither torch nor this package; a wrong one must not be written."""
+"""An ONNX file must give what torch gives, for people who have neither torch nor this package; a wrong one must not be
+written.
+"""
 
 import json
 import logging

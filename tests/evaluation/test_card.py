@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from gptface.cli import main
 from gptface.evaluation import suite
 from gptface.evaluation.card import model_card, short_card
+from gptface.evaluation.cli import Kind
 
 MATCHING = {
     "images": 443,
@@ -224,39 +225,29 @@ def test_the_short_card_claims_nothing():
     assert metadata["license_name"] == "research-only" and "datasets" not in metadata and "model-index" not in metadata
 
 
-class Kind:
-    """A kind of evaluation that prints what it was called with."""
+def kind(name: str, *options: str) -> Kind:
+    """A kind of evaluation that is run by [`told`]."""
 
-    def __init__(self, name: str, error: Exception | None = None, **options):
-        self.name, self.error, self.options = name, error, options
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        for option in options:
+            parser.add_argument(option)
 
-    def add_parser(self, kinds):
-        parser = kinds.add_parser(self.name)
-        parser.add_argument("--data", required=True)
-        parser.add_argument("--model")
-        parser.add_argument("--json", action="store_true")
-        for option, settings in self.options.items():
-            parser.add_argument(f"--{option}", **settings)
-        parser.set_defaults(run=self.run)
+    return Kind(name, "", name, add_options)
 
-    def run(self, options: argparse.Namespace) -> int:
-        if self.error is not None:
-            raise self.error
-        print("noise of a library\n" + json.dumps({"images": 3, "data": options.data, "kind": options.kind}))
-        return 0
+
+def told(options: argparse.Namespace) -> dict:
+    """What a protocol was called with."""
+    if options.protocol == "broken":
+        raise ValueError("no such head")
+    return {"images": 3, "data": options.data, "kind": options.kind}
 
 
 def test_the_suite_runs_every_registered_kind_and_goes_on_after_a_failure(
     tmp_path, monkeypatch, tiny_checkpoint, capsys
 ):
-    limit = {"limit": {"type": int}}
-    kinds = (
-        Kind("groups"),
-        Kind("broken", ValueError("no such head")),
-        Kind("new", **limit),
-        Kind("editing", edit={}),
-    )
+    kinds = (kind("groups"), kind("broken"), kind("new", "--limit"), kind("editing", "--edit"))
     monkeypatch.setattr(suite, "KINDS", kinds)
+    monkeypatch.setattr(suite, "evaluate", told)
     arguments = [str(tmp_path / "data"), str(tmp_path / "out"), "--model", str(tiny_checkpoint), "--limit", "3"]
     assert suite.main(arguments) == 2
     assert "broken: no such head" in capsys.readouterr().err

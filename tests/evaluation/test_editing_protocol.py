@@ -25,10 +25,10 @@ from gptface.evaluation.editing import (
     paired_bootstrap,
     share_that_differs,
 )
-from gptface.evaluation.edits import EDITS, Edit
 from gptface.evaluation.generation import agreement_figures
 from gptface.evaluation.hole_shapes import HOLES, cover, mean_face_fill
 from gptface.evaluation.judge import DEFAULT_JUDGE, AttributeJudge
+from gptface.evaluation.judged_edits import EDITS, Edit
 from gptface.evaluation.saliency import saliency_shares
 from gptface.evaluation.sheet import contact_sheet
 
@@ -75,7 +75,8 @@ def options(data, tiny_checkpoint, *more):
     return ["--data", str(data), "--model", str(tiny_checkpoint), "--layout", "aligned", "--json", *map(str, more)]
 
 
-# -------------------------------------------------------------------------------------------------------------- editing
+# --------------------------------------------------------------------------------------------------------------
+# editing
 
 
 def test_the_command_reports_every_arm(data, tiny_checkpoint, judge_file, tmp_path, capsys):
@@ -90,8 +91,8 @@ def test_the_command_reports_every_arm(data, tiny_checkpoint, judge_file, tmp_pa
         assert arm["changed_outside"] == 0
         assert arm["seconds"] > 0 and (arm["guidance_kl"] > 0) == (name in ("itm", "both"))
     passes = {name: arm["forward_passes"] for name, arm in report["arms"].items()}
-    # 12 steps, the final match, and what the heads find before and after; ITM guidance reads the grid once more a step, CFG reads both
-    # captions in one pass
+    # 12 steps, the final match, and what the heads find before and after; ITM guidance reads the grid once more a
+    # step, CFG reads both captions in one pass
     assert passes == {"none": 15, "cfg": 15, "itm": 27, "both": 27}
     assert all(0 <= report["arms"][name]["differs_from_none"] <= 1 for name in ("cfg", "itm", "both"))
     assert set(report["arms"]["itm"]["gain_over_none"]) == {"difference", "low", "high"}
@@ -229,7 +230,8 @@ def test_the_table_of_edits_speaks_of_attributes_that_exist():
     assert EDITS["smiling"] == Edit("smiling", "Smiling", 1, ("Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes"))
 
 
-# ---------------------------------------------------------------------------------------------------------------- judge
+# ----------------------------------------------------------------------------------------------------------------
+# judge
 
 
 def test_the_judge_that_comes_along_opens_and_is_small():
@@ -274,7 +276,8 @@ def test_damaged_judges_are_named(tmp_path, judge_file):
         AttributeJudge(LABELS).index("Hat")
 
 
-# ------------------------------------------------------------------------------------------------------------- captions
+# -------------------------------------------------------------------------------------------------------------
+# captions
 
 
 def test_captions_are_read_back():
@@ -320,7 +323,8 @@ def test_the_other_kinds_print_their_figures(kind, data, tiny_checkpoint, judge_
     assert expected <= set(report)
 
 
-# ---------------------------------------------------------------------------------------------------------------- holes
+# ----------------------------------------------------------------------------------------------------------------
+# holes
 
 
 @pytest.mark.parametrize("kind", ["inpaint", "unmask"])

@@ -1,4 +1,6 @@
-"""`gptface evaluate attributes | expression | groups`: figures from pictures, by the head's own temperature and thresholds."""
+"""`gptface evaluate attributes | expression | groups`: figures from pictures, by the head's own temperature and
+thresholds.
+"""
 
 import io
 import json

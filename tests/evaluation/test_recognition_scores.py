@@ -1,4 +1,6 @@
-"""Figures of recognition against scikit-learn and cases made by hand; temperatures and thresholds that do what they promise."""
+"""Figures of recognition against scikit-learn and cases made by hand; temperatures and thresholds that do what they
+promise.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,6 @@ import pytest
 pytest.importorskip("sklearn")
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from gptface.evaluation.figures import draw_bars, draw_confusion_matrix
 from gptface.metrics.calibration import (
     TEMPERATURE_BOUNDS,
     calibration_pairs,
@@ -17,6 +18,7 @@ from gptface.metrics.calibration import (
     halves,
     probabilities,
 )
+from gptface.metrics.figures import draw_bars, draw_confusion_matrix
 from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 
 NAMES = ["Smiling", "Male", "Bald"]

@@ -161,7 +161,9 @@ class HubHandler(BaseHTTPRequestHandler):
         self.answer({"error": f"no endpoint {self.command} {self.path}"}, 404)
 
     def for_repository(self, name: str, act: Any, *arguments: Any, write: bool = False) -> None:
-        """Calls `act(repository, …)` where the caller may see the repository, and may write where that is asked for."""
+        """
+        Calls `act(repository, …)` where the caller may see the repository, and may write where that is asked for.
+        """
         repository = self.hub.repositories.get(name)
         hidden = repository is None or (repository.private and not self.is_owner())
         if hidden:

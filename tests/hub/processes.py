@@ -1,4 +1,6 @@
-"""Python code in a process of its own: with the package, or as somebody runs it who has transformers, torch and Pillow alone."""
+"""Python code in a process of its own: with the package, or as somebody runs it who has transformers, torch and Pillow
+alone.
+"""
 
 import json
 import os
@@ -43,7 +45,9 @@ sys.meta_path[:] = [Blinkered(finder) for finder in sys.meta_path]
 
 
 def run_python(code: str, folder: Path, package: bool, environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """What the code handed to `report(…)`. Its caches lie in `folder`; it sees this package only where `package` says so."""
+    """
+    What the code handed to `report(…)`. Its caches lie in `folder`; it sees this package only where `package` says so.
+    """
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith("HF_") and name != "PYTHONPATH"
     }

@@ -1,4 +1,6 @@
-"""Figures of an edit against pictures whose answer is known: whoever reads a ratio of 0.2 must be able to trust that it is blur."""
+"""Figures of an edit against pictures whose answer is known: whoever reads a ratio of 0.2 must be able to trust that
+it is blur.
+"""
 
 import numpy as np
 import pytest

@@ -89,7 +89,9 @@ def test_without_noise_the_most_confident_cells_are_decided_first():
 
 @pytest.mark.parametrize("mode", ["parallel", "span", "one_shot"])
 def test_a_sample_is_the_same_in_any_batch(mode):
-    """Otherwise a user who edits ten photos gets other faces than one who edits them one by one, with the same seeds."""
+    """
+    Otherwise a user who edits ten photos gets other faces than one who edits them one by one, with the same seeds.
+    """
     random = torch.Generator().manual_seed(5)
     logits = torch.randn(3, 9, 7, generator=random)
     codes = torch.randint(7, (3, 9), generator=random)
@@ -113,7 +115,9 @@ def sample_all(logits, *arguments, **options):
 
 
 def test_a_cells_sample_does_not_depend_on_what_else_is_masked():
-    """Only masked cells are drawn: which others are must change nothing, or an edit would depend on its neighbours' mask."""
+    """
+    Only masked cells are drawn: which others are must change nothing, or an edit would depend on its neighbours' mask.
+    """
     logits = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(4))
     mask = torch.rand(2, 9, generator=torch.Generator().manual_seed(5)) < 0.5
     every, log_probabilities = sample_all(logits, generators(1, 2))

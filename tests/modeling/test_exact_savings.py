@@ -1,4 +1,6 @@
-"""Work that is left out because nobody needs its result: what is needed, and its gradients, must be as without the saving."""
+"""Work that is left out because nobody needs its result: what is needed, and its gradients, must be as without the
+saving.
+"""
 
 import pytest
 import torch

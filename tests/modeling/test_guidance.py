@@ -79,7 +79,9 @@ def test_only_masked_cells_change(problem):
 
 
 def slow_guidance(logits, mask, match_score, table, guidance):
-    """The equations, one sample and one number at a time, with the gradient from finite differences in double precision."""
+    """
+    The equations, one sample and one number at a time, with the gradient from finite differences in double precision.
+    """
     result = logits.double().clone()
     for sample in range(len(logits)):
         cells = mask[sample].nonzero()[:, 0].tolist()

@@ -1,4 +1,6 @@
-"""What guidance is for, on a whole model: more strength, more match, and the distributions stay near the unguided ones."""
+"""What guidance is for, on a whole model: more strength, more match, and the distributions stay near the unguided
+ones.
+"""
 
 import itertools
 

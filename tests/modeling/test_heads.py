@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from gptface import (
     GPTFaceForFaceAttributeClassification,
@@ -11,6 +12,7 @@ from gptface import (
     GPTFaceForImageTextMatching,
     GPTFaceForPreTraining,
 )
+from gptface.modeling_gptface.output_heads import MATCH_HEADS, MatchHead
 
 HEADS = {
     "attributes": {
@@ -239,10 +241,35 @@ def test_a_head_with_convolutions_comes_back_from_a_folder_and_gives_way_to_othe
     assert other(image_codes=codes).logits.shape == (1, 3)
 
 
-def test_an_unknown_reader_of_a_head_is_refused(tiny_config):
+def test_an_unknown_kind_of_head_is_refused(tiny_model):
     heads = {"x": {"labels": ["a"], "problem_type": "regression", "reader": "transformer"}}
     with pytest.raises(ValueError, match=r"must be one of \('attention', 'convolution'\), got 'transformer'"):
-        tiny_config(heads=heads)
+        tiny_model(heads=heads)
+    with pytest.raises(ValueError, match=r"must be one of \('cls', 'cross'\), got 'late'"):
+        tiny_model(match_head="late")
+
+
+def test_another_kind_of_match_head_is_registered_in_one_place(tiny_model, tiny_inputs, monkeypatch):
+    """Guidance, matching and pre-training ask a head how it reads, not which one it is."""
+
+    class MeanHead(MatchHead):
+        reads_pairs = False
+
+        def __init__(self, config):
+            super().__init__()
+            self.output = nn.Linear(config.hidden_size, 2)
+
+        def forward(self, states, words=None, attention_mask=None):
+            return self.output(states.mean(1) * words.mean(1))
+
+    monkeypatch.setitem(MATCH_HEADS, "mean", MeanHead)
+    model = tiny_model(GPTFaceForGuidedGeneration, match_head="mean", match_trained=True).eval()
+    inputs = {name: tiny_inputs(model.config)[name] for name in ("input_ids", "attention_mask", "image_codes")}
+    assert model(**inputs, match_labels=torch.tensor([1, 0])).match_loss > 0
+    mask = torch.zeros_like(inputs["image_codes"], dtype=torch.bool)
+    mask[:, :4] = True
+    made = model.generate(**inputs, image_mask=mask, itm_guidance=1.0, num_inference_steps=2)
+    assert torch.isfinite(made.match_scores).all()
 
 
 TRAINED = {

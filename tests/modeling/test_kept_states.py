@@ -1,6 +1,6 @@
 """
-States that are kept between decoding steps: an approximation must be exact where nothing has changed, must touch nothing that it was
-told to keep, and must be off unless asked for.
+States that are kept between decoding steps: an approximation must be exact where nothing has changed, must touch
+nothing that it was told to keep, and must be off unless asked for.
 """
 
 import pytest

@@ -104,7 +104,10 @@ def test_a_masked_cell_hides_its_code(tiny_model, tiny_inputs):
 
 
 def test_prefix_attention_sees_nothing_later(tiny_model, tiny_inputs):
-    """Text sees text; a cell sees the text and the cells up to itself: else the sibling could read what it should predict."""
+    """
+    Text sees text; a cell sees the text and the cells up to itself: else the sibling could read what it should
+    predict.
+    """
     model = tiny_model(GPTFaceModel, attention_pattern="prefix", num_hidden_layers=3)
     inputs = tiny_inputs(model.config, batch=1)
     words = model.get_input_embeddings()(inputs["input_ids"]).detach().requires_grad_(True)
@@ -131,7 +134,9 @@ def test_bidirectional_attention_sees_everything_but_padding(tiny_model, tiny_in
 
 
 def test_norm_position(tiny_model, tiny_inputs):
-    """Post-norm ends in a norm of each layer: states of mean 0 and variance 1 where the norm's own weights are 1 and 0."""
+    """
+    Post-norm ends in a norm of each layer: states of mean 0 and variance 1 where the norm's own weights are 1 and 0.
+    """
     model = tiny_model(GPTFaceModel, norm_position="post")
     assert isinstance(model.norm, torch.nn.Identity)
     torch.nn.init.ones_(model.layers[-1].feed_forward_norm.weight)

@@ -73,7 +73,8 @@ def make_batch(model, inputs, matching="every caption", budget=None):
         labels = torch.tensor([[1, 0, -100], [0, -100, 1], [-100, -100, 0], [1, 1, -100]])
         mask = torch.arange(6) < torch.tensor([[6], [3], [4]])
         batch["match"] = {"input_ids": captions, "attention_mask": mask.long(), "labels": labels}
-    # pairs of a picture and an attribute with as many cells as there are: of the second fewer, of the last two none is asked
+    # pairs of a picture and an attribute with as many cells as there are: of the second fewer, of the last two none is
+    # asked
     pictures = torch.tensor([0, 2, 2, 1, 3])
     positions = torch.full((5, 4), -1)
     for pair, picture in enumerate(pictures.tolist()):

@@ -31,7 +31,9 @@ def latents():
 
 
 def test_fsq_is_the_formula_of_mentzer_et_al(fsq, latents):
-    """Written out in plain Python for each number: half = (L−1)(1+1e-3)/2, offset 0.5 for even L, then tanh and rounding."""
+    """
+    Written out in plain Python for each number: half = (L−1)(1+1e-3)/2, offset 0.5 for even L, then tanh and rounding.
+    """
     squeezed = fsq.down(latents)
     quantized, codes = fsq(latents)
     for image, row, column in itertools.product(range(2), range(4), range(5)):

@@ -95,7 +95,9 @@ def without_heads(model, folder):
 
 
 def test_what_the_folder_lacks_is_initialised(tiny_model, tmp_path):
-    """transformers builds models without memory behind them: a weight that nobody initialises is whatever lay there."""
+    """
+    transformers builds models without memory behind them: a weight that nobody initialises is whatever lay there.
+    """
     heads = {"mood": {"labels": ["up", "down"], "problem_type": "single_label_classification"}}
     without_heads(tiny_model(heads=heads, code_embedding="levels"), tmp_path)
     states = []
@@ -182,7 +184,9 @@ def test_a_head_of_ones_own_on_a_trained_backbone(tiny_checkpoint):
 
 @pytest.mark.parametrize("auto", [False, True])
 def test_num_labels_on_a_trained_backbone(tiny_checkpoint, tmp_path, auto):
-    """The usual start of a fine-tuning script: labels of one's own beside the heads that are there, and found again."""
+    """
+    The usual start of a fine-tuning script: labels of one's own beside the heads that are there, and found again.
+    """
     source = AutoModelForImageClassification if auto else GPTFaceForImageClassification
     model = source.from_pretrained(tiny_checkpoint, num_labels=4)
     assert model.head_name == "labels" and model.config.num_labels == 4

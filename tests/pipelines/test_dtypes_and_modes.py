@@ -1,4 +1,6 @@
-"""Half and double precision, other defaults, inference mode, a model in training: each is a common way to call a pipeline."""
+"""Half and double precision, other defaults, inference mode, a model in training: each is a common way to call a
+pipeline.
+"""
 
 import numpy as np
 import pytest

@@ -15,7 +15,10 @@ SOFT = 0.03
 
 
 def parsing(**parts):
-    """A head before a wall, by shapes in pixels of the crop, the later over the earlier; `parts` adds or takes away (None)."""
+    """
+    A head before a wall, by shapes in pixels of the crop, the later over the earlier; `parts` adds or takes away
+    (None).
+    """
     shapes = {
         "cloth": ellipse(64, 190, 90, 60),
         "hair": ellipse(64, 60, 52, 62),

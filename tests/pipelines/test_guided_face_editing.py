@@ -83,7 +83,10 @@ def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
 
 @pytest.fixture
 def sees(edit, monkeypatch):
-    """A face parser by a rule: rows, columns and pixels of the crop's surroundings → names of classes, each with what shows it."""
+    """
+    A face parser by a rule: rows, columns and pixels of the crop's surroundings → names of classes, each with what
+    shows it.
+    """
     size = edit.face_size
 
     def set_rule(rule):

@@ -1,4 +1,6 @@
-"""Every kind of edit on a public-domain portrait with the embedded checkpoint; few steps, for the ways and not the beauty."""
+"""Every kind of edit on a public-domain portrait with the embedded checkpoint; few steps, for the ways and not the
+beauty.
+"""
 
 from pathlib import Path
 

@@ -68,7 +68,10 @@ def plain(result):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_way_in_gives_what_one_by_one_gives(open_pipeline, task, tmp_path):
-    """A folder is read by a loop, a generator, a torch data set, a column, or rows of bytes, and the answer is always the same."""
+    """
+    A folder is read by a loop, a generator, a torch data set, a column, or rows of bytes, and the answer is always the
+    same.
+    """
     pipe, pictures = open_pipeline(task), faces(3)
     expected = [plain(pipe(picture)) for picture in pictures]
     rows = []

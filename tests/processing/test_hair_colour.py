@@ -1,4 +1,6 @@
-"""Hair in a new colour: its strands stay, and what lies beyond the crop changes with it; a dark strip on top gives an edit away."""
+"""Hair in a new colour: its strands stay, and what lies beyond the crop changes with it; a dark strip on top gives an
+edit away.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,10 @@ BLOND = PartColour("hair", Colour((0.7, 0.02, 0.09), (0.1, 0.01, 0.02)))
 
 @pytest.fixture
 def head():
-    """A photo of long hair that the crop (half as fine) cuts off above and below, the crop's matrix, and the classes of the photo."""
+    """
+    A photo of long hair that the crop (half as fine) cuts off above and below, the crop's matrix, and the classes of
+    the photo.
+    """
     side, left, top = 4 * SIZE, SIZE, SIZE
     photo, classes = Image.new("RGB", (side, side), WALL), Image.new("L", (side, side))
     for picture, hair, skin in ((photo, HAIR, SKIN), (classes, 2, 1)):

@@ -37,7 +37,9 @@ def photo_file(image=None, **options):
 @pytest.mark.parametrize("name", ["edit.jpg", "edit.png", "edit.webp", "edit.tif"])
 @pytest.mark.parametrize("keep_location", [False, True])
 def test_date_owner_and_resolution_go_along_and_the_place_only_if_wanted(tmp_path, name, keep_location):
-    """Date, author, camera and dpi are kept, orientation and thumbnail are not, the place only with keep_location=True."""
+    """
+    Date, author, camera and dpi are kept, orientation and thumbnail are not, the place only with keep_location=True.
+    """
     edited = load_image(photo_file())
     save_picture(edited.copy(), tmp_path / name, keep_location=keep_location)
     saved = Image.open(tmp_path / name)
@@ -70,7 +72,9 @@ def test_damaged_metadata_do_no_harm(tmp_path, exif):
 @pytest.mark.parametrize("quality", [60, 90])
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_a_jpeg_is_saved_as_finely_as_the_photo_was(tmp_path, quality, subsampling):
-    """A JPEG is 4:4:4 with the photo's own tables: hardly a pixel outside of the edit changes, in a lossless file none."""
+    """
+    A JPEG is 4:4:4 with the photo's own tables: hardly a pixel outside of the edit changes, in a lossless file none.
+    """
     photo = load_image(photo_file(quality=quality, subsampling=subsampling))
     edited = photo.copy()
     edited.paste("red", (8, 8, 16, 24))

@@ -40,7 +40,9 @@ def small_disk():
 
 
 def test_a_file_is_on_the_disk_before_its_name(disk, tmp_path):
-    """After a power cut the name must not stand on an empty file; nor must the file be gone that was reported as written."""
+    """
+    After a power cut the name must not stand on an empty file; nor must the file be gone that was reported as written.
+    """
     write_text(tmp_path / "report.json", "{}")
     assert [kind for kind, _ in disk] == ["sync", "rename", "sync"]
     assert disk[0][1].startswith(".report.") and disk[1:] == [("rename", "report.json"), ("sync", tmp_path.name)]

@@ -1,5 +1,6 @@
 """
-Writes what nobody should have to open: files and folders that are small and ask for hours, for all memory, or for files of others.
+Writes what nobody should have to open: files and folders that are small and ask for hours, for all memory, or for
+files of others.
 
 The tests call these functions; `python tests/robustness/hostile.py FOLDER` writes one of each, to try a program on.
 """

@@ -1,4 +1,6 @@
-"""Checkpoints that were cut off, mixed up, stripped or poisoned: an error at load or at the first result, never a picture."""
+"""Checkpoints that were cut off, mixed up, stripped or poisoned: an error at load or at the first result, never a
+picture.
+"""
 
 import json
 import os

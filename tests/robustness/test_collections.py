@@ -1,4 +1,6 @@
-"""Collections come from strangers and disks rot: one bad member must not end a run of days, nor may codes of other data be taken for these."""
+"""Collections come from strangers and disks rot: one bad member must not end a run of days, nor may codes of other
+data be taken for these.
+"""
 
 import io
 import json
@@ -261,7 +263,9 @@ def test_braces_that_stand_for_too_many_names_are_refused(pattern):
 
 
 def test_one_large_value_in_many_rows_does_not_fill_the_memory(tmp_path):
-    """A parquet file of some kilobytes names one picture of 40 MB a hundred times; four gigabytes would be read at once."""
+    """
+    A parquet file of some kilobytes names one picture of 40 MB a hundred times; four gigabytes would be read at once.
+    """
     large = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), pa.array([bytes(40 * 2**20)]))
     pq.write_table(pa.table({"image": large}), tmp_path / "a.parquet", compression="zstd")
     assert (tmp_path / "a.parquet").stat().st_size < 100_000
@@ -283,11 +287,15 @@ def test_one_large_value_in_many_rows_does_not_fill_the_memory(tmp_path):
         next(read_samples(tmp_path / "b.parquet"))
 
 
-# ------------------------------------------------------------------------------------------------------ codes of other data
+# ------------------------------------------------------------------------------------------------------ codes of other
+# data
 
 
 def test_a_folder_of_codes_goes_on_with_the_same_data_and_options_alone(tmp_path, tokenizer):
-    """`gptface encode b.parquet OUT` into the codes of a.parquet answered with a's rows: a model learns from the wrong faces."""
+    """
+    `gptface encode b.parquet OUT` into the codes of a.parquet answered with a's rows: a model learns from the wrong
+    faces.
+    """
     write(tmp_path / "a.parquet", {"Smiling": [0, 1] * 3})
     write(tmp_path / "b.parquet", {"Smiling": [1, 0] * 3})
     target = tmp_path / "codes"
@@ -357,7 +365,9 @@ def test_a_part_that_is_not_what_was_written_is_not_trained_on(harm, tmp_path, t
 
 
 def test_labels_that_are_none_leave_their_row_without(tmp_path, tokenizer, caplog):
-    """A collection has its own idea of a column `age` or `emotion`: the picture and its text are still worth something."""
+    """
+    A collection has its own idea of a column `age` or `emotion`: the picture and its text are still worth something.
+    """
     columns = [{"Smiling": 1}, {"Smiling": 7}, {"emotion": "bored"}, {"age": -3}, {"age": "old"}, {"Smiling": [1]}]
     members = [
         member

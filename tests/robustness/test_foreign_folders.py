@@ -1,4 +1,6 @@
-"""A folder or a Hub name from anybody: opening it reads safetensors beside its configuration, and ends soon whatever it asks for."""
+"""A folder or a Hub name from anybody: opening it reads safetensors beside its configuration, and ends soon whatever
+it asks for.
+"""
 
 import json
 import os
@@ -173,7 +175,10 @@ numbers = st.one_of(st.integers(-3, 10**12), st.lists(st.integers(-3, 10**6), ma
     part=st.sampled_from(["image_tokenizer_config", "face_parser_config"]),
 )
 def test_any_sizes_end_soon(tiny_checkpoint, tmp_path_factory, changes, nested, part):
-    """Whatever numbers stand in a configuration: it opens, or is refused by an ordinary error; never a hang or all memory."""
+    """
+    Whatever numbers stand in a configuration: it opens, or is refused by an ordinary error; never a hang or all
+    memory.
+    """
     folder = tmp_path_factory.mktemp("sizes")
     for file in Path(tiny_checkpoint).iterdir():
         os.link(file, folder / file.name)

@@ -1,4 +1,6 @@
-"""Commands that are killed at any write: what stands under the name is whole, and the command, given again, ends as if nothing had been."""
+"""Commands that are killed at any write: what stands under the name is whole, and the command, given again, ends as if
+nothing had been.
+"""
 
 import os
 import shutil
@@ -30,8 +32,8 @@ KILLS = 5
 
 def in_child(act, folder: Path, killed_at: int | None = None) -> int | None:
     """
-    Runs `act` in a process of its own; how many files it opened for writing in the folder or renamed. Before it does so for the
-    time `killed_at` it is killed, and the answer is None.
+    Runs `act` in a process of its own; how many files it opened for writing in the folder or renamed. Before it does
+    so for the time `killed_at` it is killed, and the answer is None.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -96,7 +98,10 @@ def check_tokenizer(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["export", "finetune", "train-tokenizer"])
 def test_a_command_that_was_killed_goes_on(command, tiny_checkpoint, tmp_path, faces, lpips_file):
-    """A cluster's time limit, or a closed laptop: a half checkpoint must not be taken for a whole one, nor stop the next run."""
+    """
+    A cluster's time limit, or a closed laptop: a half checkpoint must not be taken for a whole one, nor stop the next
+    run.
+    """
     folder = tmp_path / "runs" / "out"
     act, check, target = {
         "export": (lambda: export_hub(tiny_checkpoint, folder), check_export, folder),

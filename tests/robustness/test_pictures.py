@@ -162,7 +162,10 @@ def test_what_is_no_picture_is_refused_as_such(edit, classify, source):
 
 
 def phone_picture(face):
-    """A progressive JPEG whose thumbnail is another JPEG, with a video behind it in which the bytes of a scan's marker stand."""
+    """
+    A progressive JPEG whose thumbnail is another JPEG, with a video behind it in which the bytes of a scan's marker
+    stand.
+    """
     thumbnail = encode(face.resize((16, 16)), "JPEG", progressive=True)
     exif = b"Exif\0\0" + thumbnail * 5
     return encode(face, "JPEG", progressive=True, exif=exif) + b"\xff\xda\0\x08" * 100

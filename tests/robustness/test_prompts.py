@@ -30,7 +30,9 @@ def test_a_prompt_with_something_known_in_it_is_taken(edit, face, prompt):
 
 
 def test_broken_unicode_is_refused_as_such(edit, face):
-    """File names and scraped text hold lone surrogates; the tokenizer would raise a TypeError about its own arguments."""
+    """
+    File names and scraped text hold lone surrogates; the tokenizer would raise a TypeError about its own arguments.
+    """
     with pytest.raises(ValueError, match=r"prompt .* is not valid Unicode"):
         edit(face, prompt="smiling \ud800")
 
@@ -42,7 +44,9 @@ def test_negative_prompts_are_held_to_the_same(edit, face, negative):
 
 
 def test_ten_thousand_words_are_cut_and_that_is_said_once(edit, face, tmp_path):
-    """Silent truncation hides why the end of a prompt has no effect; a line for each of a thousand photos hides it too."""
+    """
+    Silent truncation hides why the end of a prompt has no effect; a line for each of a thousand photos hides it too.
+    """
     paths = [tmp_path / f"{index}.png" for index in range(3)]
     for path in paths:
         face.save(path)

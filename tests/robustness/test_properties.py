@@ -1,6 +1,6 @@
 """
-Any picture, prompt, region, seed and size: the size stays, what is not to change does not change, and nothing is raised but
-what is documented.
+Any picture, prompt, region, seed and size: the size stays, what is not to change does not change, and nothing is
+raised but what is documented.
 
 `GPTFACE_EXAMPLES=1000 python -m pytest tests/robustness/test_properties.py` looks longer than the suite does.
 """

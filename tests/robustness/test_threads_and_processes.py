@@ -46,7 +46,9 @@ def test_one_pipeline_serves_two_threads(edit, pictures):
 
 
 def test_a_pipeline_works_after_a_fork(edit, face):
-    """Pre-forking servers load the model once and fork; a lock or thread pool held by the parent would hang the child."""
+    """
+    Pre-forking servers load the model once and fork; a lock or thread pool held by the parent would hang the child.
+    """
     INHERITED["edit"] = edit
     alone = edited(edit, face)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:

@@ -5,7 +5,8 @@ Small encoded data sets, and a pre-training recipe for them.
 - `write_part(path, table, fingerprint, **columns)`: a part as `gptface encode` writes it.
 - `write_recipe(folder, **values)`: codes, image tokenizer and recipe of a tiny model; returns the recipe's file.
 - `recipe`: file of a recipe that trains a tiny model on the forty in 6 steps, in its own `tmp_path`.
-- `run_two_ranks(script, *arguments)`: runs a script's text in two processes (gloo); the finished process with its output.
+- `run_two_ranks(script, *arguments)`: runs a script's text in two processes (gloo); the finished process with its
+  output.
 - `finished_run`: folder of that recipe's run, with TensorBoard events; read only.
 """
 
@@ -49,7 +50,9 @@ def make_part(path: Path, table: CodeTable, fingerprint: str, **columns) -> None
 
 
 def make_recipe(folder: Path, **values) -> Path:
-    """The forty faces in four parts, an image tokenizer and a recipe for them; `values` replace the recipe's fields."""
+    """
+    The forty faces in four parts, an image tokenizer and a recipe for them; `values` replace the recipe's fields.
+    """
     torch.manual_seed(0)
     config = GPTFaceImageTokenizerConfig(image_size=64, hidden_channels=4, latent_channels=4)
     tokenizer = GPTFaceImageTokenizer(config)

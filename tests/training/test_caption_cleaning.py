@@ -1,4 +1,6 @@
-"""The model learns what captions say: what was written for machines must go, what people said must stay, in any language."""
+"""The model learns what captions say: what was written for machines must go, what people said must stay, in any
+language.
+"""
 
 import contextlib
 import time

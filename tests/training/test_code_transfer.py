@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gptface import GPTFaceImageTokenizer
-from gptface.training.code_transfer import carry_over, split_by_levels
+from gptface.training.code_transfer import split_by_levels, swap_image_tokenizer
 
 
 def codes_of(config, faces=40):
@@ -19,7 +19,7 @@ def test_the_same_tokenizer_keeps_the_code_vectors_that_occur(tiny_model, code_e
     # the tiny tokenizer is random: what it decodes it does not encode again
     same = torch.from_numpy(codes).flatten()
     monkeypatch.setattr("gptface.training.code_transfer.paired_codes", lambda *_: (same, same))
-    carried = carry_over(model, model.image_tokenizer, codes)
+    carried = swap_image_tokenizer(model, model.image_tokenizer, codes)
     old, new = model.gptface.embeddings.code_table(), carried.gptface.embeddings.code_table()
     assert (new - old).norm() < 0.25 * old.norm()
     torch.testing.assert_close(carried.match_head.dense.weight, model.match_head.dense.weight)
@@ -30,7 +30,7 @@ def test_another_number_of_levels_gives_a_model_that_runs(tiny_model, tiny_input
     config = model.image_tokenizer.config.to_dict() | {"fsq_levels": [4, 4, 5, 2]}
     tokenizer = GPTFaceImageTokenizer(type(model.image_tokenizer.config).from_dict(config))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    carried = carry_over(model, tokenizer, codes_of(model.config))
+    carried = swap_image_tokenizer(model, tokenizer, codes_of(model.config))
     assert carried.config.num_codes == 160
     assert carried.image_tokenizer.fingerprint() == tokenizer.fingerprint()
     output = carried(**tiny_inputs(carried.config))
@@ -58,7 +58,7 @@ def test_a_grid_of_another_size_is_refused(tiny_model):
     config = model.image_tokenizer.config.to_dict() | {"image_size": 32}
     tokenizer = GPTFaceImageTokenizer(type(model.image_tokenizer.config).from_dict(config))
     with pytest.raises(ValueError, match="grid of the same size"):
-        carry_over(model, tokenizer, codes_of(model.config))
+        swap_image_tokenizer(model, tokenizer, codes_of(model.config))
 
 
 def test_a_recipe_with_another_image_tokenizer_goes_on_with_what_its_model_knows(

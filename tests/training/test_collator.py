@@ -262,7 +262,10 @@ def test_a_weak_caption_is_true_of_its_own_picture_alone(code_table, tokenizer):
 
 
 def faces_of_two_attributes(count=24):
-    """What is known of faces, what their captions say, and which of their 16×16 codes are predicted: of every fifth none is."""
+    """
+    What is known of faces, what their captions say, and which of their 16×16 codes are predicted: of every fifth none
+    is.
+    """
     rng = np.random.default_rng(0)
     known = [{"Smiling": int(rng.integers(2)), "Eyeglasses": int(rng.random() < 0.2)} for _ in range(count)]
     said = [{"Smiling": 1} if row % 5 == 0 else {} for row in range(count)]
@@ -381,7 +384,9 @@ NAMES = ["Smiling", "Male", "Eyeglasses", "Bald"]
 
 @pytest.mark.parametrize("options", [{}, {"match_captions": 0}, {"predicted_cells": 20, "predicted_words": 2}])
 def test_counts_are_what_the_terms_count(code_table, tiny_tokenizer, tiny_model, options):
-    """The Trainer adds up terms by these counts; a wrong one would weigh some batches more than others in every report."""
+    """
+    The Trainer adds up terms by these counts; a wrong one would weigh some batches more than others in every report.
+    """
     text_law = TextMaskLaw(unmasked=0.0)
     collate = contrast_collator(code_table, tiny_tokenizer, label_names=NAMES, text_law=text_law, **options)
     batch = collate(samples(range(12)))
@@ -411,7 +416,10 @@ def test_counts_are_what_the_terms_count(code_table, tiny_tokenizer, tiny_model,
 
 
 def test_predicted_cells_are_labelled_and_the_same_in_any_batch(code_table, tokenizer):
-    """Predicting fewer cells must be a sample of them, not the first ones, and must not depend on the batch's other faces."""
+    """
+    Predicting fewer cells must be a sample of them, not the first ones, and must not depend on the batch's other
+    faces.
+    """
     laws = [MaskLaw("random", "fixed", 0.5, 0.5)]
     collate = PreTrainingCollator(
         code_table, tokenizer, 32, laws, match_negatives=0.0, predicted_cells=10, predicted_words=1

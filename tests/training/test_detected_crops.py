@@ -1,4 +1,6 @@
-"""Faces of other alignments come to the project's crop, and cells that their pictures do not show are absent, never invented."""
+"""Faces of other alignments come to the project's crop, and cells that their pictures do not show are absent, never
+invented.
+"""
 
 import io
 

@@ -53,7 +53,10 @@ def test_rows_keep_order_and_labels_and_flips_are_of_the_mirrored_picture(tmp_pa
 
 
 def test_plan_codes_stand_beside_the_codes(tmp_path, tokenizer):
-    """A model of plans reads the same rows; parts without a plan, or with another, are not mixed with those that have one."""
+    """
+    A model of plans reads the same rows; parts without a plan, or with another, are not mixed with those that have
+    one.
+    """
     torch.manual_seed(0)
     planned = with_plan(tokenizer, [3, 4], 16)
     pictures = [picture(seed=seed) for seed in range(3)]

@@ -1,4 +1,6 @@
-"""Every epoch must draw anew, in all workers and after a resume: a face that is masked alike each time teaches what it taught."""
+"""Every epoch must draw anew, in all workers and after a resume: a face that is masked alike each time teaches what it
+taught.
+"""
 
 import io
 import json
@@ -56,7 +58,10 @@ def faces(tmp_path):
 
 @pytest.fixture
 def start(write_recipe, faces, tmp_path, lpips_file, tiny_checkpoint, monkeypatch):
-    """(task, folder, steps that are saved) → runs five steps, three an epoch; returns what was drawn and the folder of the weights."""
+    """
+    (task, folder, steps that are saved) → runs five steps, three an epoch; returns what was drawn and the folder of
+    the weights.
+    """
     seen: list[tuple[int, int]] = []
     for collator in (PreTrainingCollator, FineTuningCollator):
 

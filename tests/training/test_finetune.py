@@ -22,6 +22,7 @@ from gptface import (
 from gptface.cli import main
 from gptface.data.augmentation import FaceAugmentation
 from gptface.data.classification_data import ClassificationData, load_classification_data
+from gptface.evaluation.card import model_card
 from gptface.training.classification_loss import ClassificationLoss
 from gptface.training.finetuning import (
     FineTuner,
@@ -100,7 +101,8 @@ def test_a_recipe_says_what_a_fresh_head_is(recipe, expressions, tmp_path):
     model = GPTFaceForFacialExpression.from_pretrained(folder)
     assert model.config.heads["expression"]["reader"] == "convolution"
     assert model.config.heads["expression"]["trained"] and hasattr(model.classifiers["expression"], "blocks")
-    # labels of their own with a few faces do not inherit its hundreds of thousands of parameters, the same labels go on
+    # labels of their own with a few faces do not inherit its hundreds of thousands of parameters, the same labels go
+    # on
     moods = {"mood": [("calm", "loud")[row % 2] for row in range(ROWS)]}
     others = write(tmp_path / "moods.parquet", moods, size=48, mode="L")
     for data, labels, expected in ((expressions, None, "convolution"), (others, "mood", "attention")):
@@ -285,7 +287,9 @@ def test_class_label_columns_are_read_by_name(tmp_path):
 
 
 def test_classes_from_subfolders_and_from_their_codes(tmp_path, tiny_checkpoint):
-    """Who has sorted photos into folders can fine-tune on them; a damaged first one must not decide how all of them lie."""
+    """
+    Who has sorted photos into folders can fine-tune on them; a damaged first one must not decide how all of them lie.
+    """
     for row in range(4):
         folder = tmp_path / "faces" / ("calm", "loud")[row % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -348,3 +352,29 @@ def test_rows_that_are_kept_for_measuring_are_not_trained_on(recipe, attributes,
     )
     finetune("attributes", recipe(attributes, leave_out_every=5, holdout=0.0, steps=8))
     assert seen == {row for row in range(ROWS) if row % 5}
+
+
+def test_a_new_head_is_one_entry_that_every_command_knows(recipe, expressions, tiny_checkpoint, tmp_path, capsys):
+    """A head of one's own: fine-tuned, classified with, measured and put into the card without a line of code."""
+    folder = finetune("mood", recipe(expressions, steps=2, holdout=0.34))
+    entry = json.loads((folder / "config.json").read_text())["heads"]["mood"]
+    assert entry["labels"] == ["happy", "sad"] and entry["problem_type"] == "single_label_classification"
+    Image.open(io.BytesIO(picture(2))).save(tmp_path / "face.png")
+    assert main(["classify", str(tmp_path / "face.png"), "--aligned", "--head", "mood", "--model", str(folder)]) == 0
+    assert "happy" in capsys.readouterr().out
+    command = ["evaluate", "head", "--head", "mood", "--data", expressions, "--model", str(folder), "--json"]
+    assert main(command) == 0
+    report = {"command": "gptface evaluate head --head mood", "report": json.loads(capsys.readouterr().out)}
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "head_mood.json").write_text(json.dumps(report))
+    card = model_card(tmp_path / "reports", folder)
+    assert "### Further heads" in card and "| `mood` |" in card and '"mood" (2)' in card
+    assert main([*command[:3], "age", *command[4:]]) == 2
+    assert "its heads are attributes, expression, mood" in capsys.readouterr().err
+
+
+def test_a_new_head_of_several_columns_has_independent_labels(recipe, attributes):
+    model, data, _ = prepare_model("light", recipe(attributes, labels=["Bright", "Dark"]), seed=0)
+    assert data.multi_label and model.config.heads["light"]["problem_type"] == "multi_label_classification"
+    assert model.head_name == "light" and model.classifiers["light"].output.out_features == 2
+    assert model.config.heads["attributes"]["trained"]

@@ -1,4 +1,6 @@
-"""Sharded over two processes, a model must learn what it would learn whole: FSDP2 with the layers that `accelerate_fsdp.yaml` names."""
+"""Sharded over two processes, a model must learn what it would learn whole: FSDP2 with the layers that
+`accelerate_fsdp.yaml` names.
+"""
 
 from pathlib import Path
 

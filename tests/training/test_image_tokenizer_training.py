@@ -42,7 +42,9 @@ def encoded(image):
 
 @pytest.fixture
 def recipe(tmp_path, lpips_file):
-    """A recipe file: 12 aligned faces in a parquet file and 4 in a folder, a tiny tokenizer, 6 steps over two epochs."""
+    """
+    A recipe file: 12 aligned faces in a parquet file and 4 in a folder, a tiny tokenizer, 6 steps over two epochs.
+    """
     rows = [{"bytes": encoded(smooth_picture(seed)), "path": None} for seed in range(12)]
     pq.write_table(pa.table({"image": rows}), tmp_path / "faces.parquet")
     (tmp_path / "folder").mkdir()

@@ -1,4 +1,6 @@
-"""Shards of faces are made once, over days, from what strangers put on the web: nothing may stop them, count twice or get lost."""
+"""Shards of faces are made once, over days, from what strangers put on the web: nothing may stop them, count twice or
+get lost.
+"""
 
 import io
 import itertools

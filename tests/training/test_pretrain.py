@@ -223,6 +223,25 @@ def test_orthogonalized_matrices_have_singular_values_near_one(shape):
     assert (product - product.mT).abs().max() < 0.35 * product.abs().max()
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_muon_groups_step_as_torch_does(monkeypatch, bfloat16):
+    """Whether or not the machine has bfloat16, up to its rounding."""
+    monkeypatch.setattr("gptface.training.muon._cpu_multiplies_bfloat16", lambda: bfloat16)
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((16, 8), (8, 16))]
+    ours, theirs = ([nn.Parameter(weight.clone()) for weight in start] for _ in range(2))
+    mine = MuonWithAdamW([{"params": ours, "muon": True}], lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for own, other in zip(ours, theirs, strict=True):
+            own.grad = torch.randn(own.shape, generator=generator)
+            other.grad = own.grad.clone()
+        mine.step()
+        reference.step()
+    for own, other, first in zip(ours, theirs, start, strict=True):
+        assert (own - other).norm() < 0.02 * (own - first).norm()
+
+
 def test_adamw_groups_step_as_torch_does():
     torch.manual_seed(0)
     ours, theirs = nn.Linear(4, 3), nn.Linear(4, 3)

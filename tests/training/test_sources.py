@@ -1,4 +1,6 @@
-"""Collections come from strangers: what is wrong in them must neither stop a run of days nor reach the rest of the disk."""
+"""Collections come from strangers: what is wrong in them must neither stop a run of days nor reach the rest of the
+disk.
+"""
 
 import io
 import json

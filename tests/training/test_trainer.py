@@ -1,4 +1,6 @@
-"""The Trainer's own work, on a model of three numbers: what it hands to the model, what it reports, when it stops, what it leaves on disk."""
+"""The Trainer's own work, on a model of three numbers: what it hands to the model, what it reports, when it stops,
+what it leaves on disk.
+"""
 
 import json
 import logging
@@ -277,7 +279,9 @@ def test_checkpoints_are_counted_not_spelled(tmp_path):
 
 
 def test_a_loaded_optimizer_counts_on_where_its_weights_are():
-    """AdamW's fused kernel wants its step beside the weights: loaded to the CPU, it would stop a resumed run on a GPU."""
+    """
+    AdamW's fused kernel wants its step beside the weights: loaded to the CPU, it would stop a resumed run on a GPU.
+    """
     weight = nn.Parameter(torch.ones(3))
     optimizer = MuonWithAdamW([{"params": [weight], "muon": False}])
     weight.grad = torch.ones(3)

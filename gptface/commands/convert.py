@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .report import ConversionReport
+    from gptface.conversion.report import ConversionReport
 
 
-def add_convert_parser(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Adds `convert {original,vqgan,bert,parser}` to the sub-commands of a parser."""
     parser = commands.add_parser("convert", help="checkpoints of other layouts into GPTFace folders and back")
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -93,7 +93,7 @@ def run_original(options: argparse.Namespace) -> int:
     """Converts a checkpoint of the original stack, or a GPTFace folder back into one."""
     needed = ("transformer", "config", "vqgan", "vqgan_config")
     _check_direction(options, "reverse", needed, ("vocab", "max_text_length"))
-    from .original import convert_original, export_original
+    from gptface.conversion.original import convert_original, export_original
 
     if options.reverse is not None:
         return _finish(export_original(options.reverse, options.output), options)
@@ -115,10 +115,10 @@ def run_vqgan(options: argparse.Namespace) -> int:
     """Converts a VQGAN, or exports an image tokenizer to diffusers."""
     _check_direction(options, "to_diffusers", ("vqgan", "vqgan_config"), ("image_size",))
     if options.to_diffusers is not None:
-        from .diffusers_export import export_diffusers
+        from gptface.conversion.diffusers_export import export_diffusers
 
         return _finish(export_diffusers(options.to_diffusers, options.output), options)
-    from .vqgan import convert_vqgan
+    from gptface.conversion.vqgan import convert_vqgan
 
     report = convert_vqgan(options.vqgan, options.vqgan_config, options.output, options.image_size)
     return _finish(report, options)
@@ -126,7 +126,7 @@ def run_vqgan(options: argparse.Namespace) -> int:
 
 def run_bert(options: argparse.Namespace) -> int:
     """Starts a model from a BERT-shaped encoder."""
-    from .bert import convert_bert
+    from gptface.conversion.bert import convert_bert
 
     words = None if options.words is None else options.words.read_text(encoding="utf-8").splitlines()
     report = convert_bert(options.encoder, options.image_tokenizer, options.output, words, options.max_text_length)

@@ -48,4 +48,11 @@ def _judged(name: str, entailed: tuple[str, ...]) -> Edit:
     return Edit(row.phrase, row.target.label, row.target.value, entailed)
 
 
+#: Parameters of an arm; where it says nothing the pipeline's defaults hold.
+ARMS: dict[str, dict[str, float]] = {
+    "none": {"guidance_scale": 1.0, "itm_guidance": 0.0},
+    "cfg": {"itm_guidance": 0.0},
+    "itm": {"guidance_scale": 1.0},
+    "both": {},
+}
 EDITS: dict[str, Edit] = {name: _judged(name, entailed) for name, entailed in _ENTAILED.items()}
