@@ -61,10 +61,10 @@ def push_folder(
             )
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
-        there = {each.rfilename for each in api.repo_info(repository, revision=revision).siblings or ()}
+        there = {each.rfilename for each in api.model_info(repository, revision=revision).siblings or ()}
         deleted = [] if keep else sorted(name for name in there - set(names) if not _is_hidden(name))
         # `upload_folder` may spread the files over several commits
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(name, folder / name) for name in names),
             *(CommitOperationDelete(name) for name in deleted),
         ]

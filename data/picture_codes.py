@@ -51,7 +51,7 @@ def encode_collections(
             )
         folders[str(target)] = weight
         refused: Counter[str] = Counter()
-        fast = tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fast = tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-arg, call-overload]
         encode_dataset(collection, target, fast, layout, refused=refused, rank=rank, world_size=world_size)
         if refused:
             logger.warning("%s: left out %s", collection, dict(refused))

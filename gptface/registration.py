@@ -25,8 +25,8 @@ def register() -> None:
     AutoConfig.register("gptface_image_tokenizer", GPTFaceImageTokenizerConfig, exist_ok=True)
     AutoConfig.register("gptface_refiner", GPTFaceRefinerConfig, exist_ok=True)
     AutoConfig.register("gptface_face_parser", GPTFaceParserConfig, exist_ok=True)
-    for auto_class, model_class in AUTO_MODELS.items():
-        auto_class.register(GPTFaceConfig, model_class, exist_ok=True)
+    for auto_class, network in AUTO_MODELS.items():
+        auto_class.register(GPTFaceConfig, network, exist_ok=True)
     AutoModel.register(GPTFaceImageTokenizerConfig, GPTFaceImageTokenizer, exist_ok=True)
     AutoModel.register(GPTFaceParserConfig, GPTFaceParser, exist_ok=True)
     AutoTokenizer.register(GPTFaceConfig, fast_tokenizer_class=GPTFaceTokenizer, exist_ok=True)

@@ -109,7 +109,7 @@ class NetworkConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        kept = {
+        kept: dict[str, Any] = {
             name: config_dict[name]
             for name in ("auto_map", "custom_pipelines", "num_labels", "torch_dtype")
             if name in config_dict

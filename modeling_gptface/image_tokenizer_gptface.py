@@ -166,8 +166,8 @@ class GPTFaceImageTokenizer(SafetensorsModel):
 
     def decode_refined(self, codes: torch.Tensor) -> torch.Tensor:
         """
-        Codes [B, N] of faces that are in no photo → pixels clipped to [-1, 1], [B, 3, S, S] of the refiner's size, which invents what codes
-        do not say; without a refiner as [`decode`].
+        Codes [B, N] of faces that are in no photo → pixels clipped to [-1, 1], [B, 3, S, S] of the refiner's
+        size, which invents what codes do not say; without a refiner as [`decode`].
         """
         decoded = self.decode(codes)
         if self.refiner is None:

@@ -525,6 +525,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if not torch.isfinite(decoded).all():
             raise FloatingPointError("the decoded pixels are not finite: the checkpoint is damaged")
         pixels = decoded.add(1).div(2).permute(0, 2, 3, 1).split([len(grid) for grid in grids])
+        assert output.match_scores is not None and output.guidance_kl is not None
         scores, divergences = (each.split(counts) for each in (output.match_scores, output.guidance_kl))
         side = self.model.config.grid_size
         return [

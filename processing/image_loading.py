@@ -223,7 +223,7 @@ def _check_size(size: tuple[int, int], label: str) -> None:
 
 def _check_scans(image: Image.Image, label: str) -> None:
     """Refuses a JPEG that is not decoded yet and has too many scans."""
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.tile:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.tile or image.fp is None:
         return
     image.fp.seek(image.tile[0][2])  # where this picture of the file begins
     data = image.fp.read(MAX_ENCODED_BYTES + 1)
@@ -286,7 +286,7 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
         result = result.transpose(UPRIGHT[orientation])
     elif result is image:
         result = image.copy()
-    result.info = read_metadata(image)
+    result.info = {**read_metadata(image)}
     # A profile for CMYK or grey would give the converted pixels wrong colours; bytes 16-19 name its colour space.
     if profile and profile[16:20] == b"RGB ":
         result.info["icc_profile"] = profile

@@ -75,15 +75,15 @@ def _exif_bytes(image: Image.Image, keep_location: bool) -> bytes | None:
         for tag in _ABOUT_THE_PHOTO:
             if tag in exif:
                 kept[tag] = exif[tag]
-        parts = {
+        parts: dict[int, dict[int, Any]] = {
             ExifTags.IFD.Exif: {
                 tag: value for tag, value in exif.get_ifd(ExifTags.IFD.Exif).items() if tag not in _ABOUT_THE_FILE
             },
             ExifTags.IFD.GPSInfo: exif.get_ifd(ExifTags.IFD.GPSInfo) if keep_location else {},
         }
-        for tag, values in parts.items():
+        for part, values in parts.items():
             if values:
-                kept.get_ifd(tag).update(values)
+                kept.get_ifd(part).update(values)
         return kept.tobytes() if len(kept) or any(parts.values()) else None
     except Exception:  # Damaged metadata can raise nearly anything, and does not make the pixels any worse.
         return None
