@@ -2,6 +2,7 @@
 
 import os
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,15 @@ def disk(monkeypatch):
     return events
 
 
-@pytest.fixture
-def small_disk():
-    """A function that lets no file grow beyond a size, as a full disk does; the error is another."""
+@contextmanager
+def small_disk(size):
+    """No file grows beyond a size, as on a full disk; the error is another. For no longer than needed: output is a file, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_file_is_on_the_disk_before_its_name(disk, tmp_path):
@@ -76,12 +80,11 @@ def test_an_error_leaves_the_file_before_and_nothing_else(tmp_path, error):
     assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "before"
 
 
-def test_a_full_disk_leaves_the_picture_before(small_disk, tmp_path):
+def test_a_full_disk_leaves_the_picture_before(tmp_path):
     """The only copy of a photo would be a half one."""
     save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    small_disk(1000)
-    with pytest.raises(OSError):
+    with small_disk(1000), pytest.raises(OSError):
         save_picture(Image.effect_noise((99, 99), 99), tmp_path / "a.png")
     assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_bytes() == before
 
