@@ -34,7 +34,7 @@ def disk(monkeypatch):
 
 @contextmanager
 def small_disk(size):
-    """No file grows beyond a size, as on a full disk; the error is another. For no longer than needed: output is a file, too."""
+    """No file grows beyond a size, as on a full disk; for no longer than needed: output is a file, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
