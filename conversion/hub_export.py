@@ -1,47 +1,29 @@
 """A checkpoint → a repository for the Hub that opens with transformers alone."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
-from gptface.pipelines.task_registry import AUTO_MODELS, PIPELINES
-from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
-from gptface.processing.tokenization_gptface import SPECIAL_TOKENS, GPTFaceTokenizer
 from gptface.processing.whole_files import whole_folder
 
 from .checkpoint import read_json, weight_files
+from .folder_code import (
+    CONFIG,
+    folder_code,
+    model_references,
+    published_processor_config,
+    published_tokenizer_config,
+    write_json,
+)
 from .model_folder import read_config
 from .published_files import check_weights, refuse_links
-from .remote_code import ENTRY_MODULE, remote_code
 from .report import ConversionError
 
-CONFIG = "config.json"
 PROCESSOR_FILES = ("processor_config.json", "tokenizer.json", "tokenizer_config.json")
-#: What is exported of tokenizer_config.json. The rest says how somebody opened the tokenizer, and where.
-TOKENIZER_KEYS = frozenset(
-    (
-        *SPECIAL_TOKENS,
-        "backend",
-        "max_length",
-        "model_max_length",
-        "padding_side",
-        "processor_class",
-        "stride",
-        "tokenizer_class",
-        "truncation_side",
-        "truncation_strategy",
-    )
-)
-#: What is exported of the image processor: what it does to a picture, not on which machine.
-IMAGE_PROCESSOR_KEYS = frozenset(GPTFaceImageProcessor.valid_kwargs.__annotations__) - {"device"} | {
-    "image_processor_type"
-}
 #: Top of a checkout, where licences and the card of the embedded checkpoint stand.
 CHECKOUT = Path(DEFAULT_CHECKPOINT).resolve().parent.parent
 
@@ -82,10 +64,14 @@ def export_hub(
         for name in (*weights, "tokenizer.json"):
             shutil.copyfile(source / name, folder / name)
         described = GPTFaceConfig.description(read_json(source / CONFIG))
-        _write_json(folder / CONFIG, {**described, **_model_references()})
-        _write_json(folder / "tokenizer_config.json", _tokenizer_config(source))
-        _write_json(folder / "processor_config.json", _processor_config(source))
-        for name, text in remote_code(_exported_classes()).items():
+        write_json(folder / CONFIG, {**described, **model_references()})
+        write_json(
+            folder / "tokenizer_config.json", published_tokenizer_config(read_json(source / "tokenizer_config.json"))
+        )
+        write_json(
+            folder / "processor_config.json", published_processor_config(read_json(source / "processor_config.json"))
+        )
+        for name, text in folder_code().items():
             (folder / name).write_text(text, encoding="utf-8")
         for name, text in license_files():
             (folder / name).parent.mkdir(exist_ok=True)
@@ -111,53 +97,6 @@ def license_files() -> Iterator[tuple[str, str]]:
             yield name, entry.read_text(encoding="utf-8")
 
 
-def _exported_classes() -> list[type]:
-    pipelines = [pipeline_class for pipeline_class, _ in PIPELINES.values()]
-    processors = [GPTFaceImageProcessor, GPTFaceTokenizer, GPTFaceProcessor]
-    return [GPTFaceConfig, *AUTO_MODELS.values(), *processors, *pipelines]
-
-
-def _reference(cls: type) -> str:
-    return f"{ENTRY_MODULE}.{cls.__name__}"
-
-
-def _auto_name(model_class: type) -> str:
-    """The Auto class that gives this model class or the nearest of its bases."""
-    line = model_class.mro()
-    candidates = [auto for auto, registered in AUTO_MODELS.items() if registered in line]
-    return min(candidates, key=lambda auto: line.index(AUTO_MODELS[auto])).__name__
-
-
-def _model_references() -> dict[str, Any]:
-    auto_map = {"AutoConfig": _reference(GPTFaceConfig)}
-    auto_map |= {auto.__name__: _reference(model_class) for auto, model_class in AUTO_MODELS.items()}
-    custom_pipelines = {
-        task: {"impl": _reference(pipeline_class), "pt": [_auto_name(model_class)], "type": "multimodal"}
-        for task, (pipeline_class, model_class) in PIPELINES.items()
-    }
-    return {"auto_map": auto_map, "custom_pipelines": custom_pipelines}
-
-
-def _tokenizer_config(source: Path) -> dict[str, Any]:
-    # (slow, fast), as transformers writes it for a tokenizer of the tokenizers library
-    auto_map = {"AutoTokenizer": [None, _reference(GPTFaceTokenizer)], "AutoProcessor": _reference(GPTFaceProcessor)}
-    return {**_known(read_json(source / "tokenizer_config.json"), TOKENIZER_KEYS), "auto_map": auto_map}
-
-
-def _processor_config(source: Path) -> dict[str, Any]:
-    config = read_json(source / "processor_config.json")
-    auto_map = {
-        "AutoProcessor": _reference(GPTFaceProcessor),
-        "AutoImageProcessor": _reference(GPTFaceImageProcessor),
-    }
-    image_processor = {**_known(config.get("image_processor", {}), IMAGE_PROCESSOR_KEYS), "auto_map": auto_map}
-    return {"processor_class": GPTFaceProcessor.__name__, "auto_map": auto_map, "image_processor": image_processor}
-
-
-def _known(config: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name in keys}
-
-
 def _card_text(source: Path, card: str | Path | None) -> str:
     if card is not None:
         return Path(card).read_text(encoding="utf-8")
@@ -169,7 +108,3 @@ def _card_text(source: Path, card: str | Path | None) -> str:
     from gptface.evaluation.card import short_card
 
     return short_card()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

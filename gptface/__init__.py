@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         GPTFaceForFacialExpression,
         GPTFaceForImageClassification,
         GPTFaceForImageTextMatching,
+        GPTFaceForMaskedLM,
         GPTFaceForPreTraining,
     )
     from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
@@ -65,6 +66,7 @@ _MODULES = {
     "GPTFaceForGuidedGeneration": "modeling_gptface.generation_gptface",
     "GPTFaceForImageClassification": "modeling_gptface.heads_gptface",
     "GPTFaceForImageTextMatching": "modeling_gptface.heads_gptface",
+    "GPTFaceForMaskedLM": "modeling_gptface.heads_gptface",
     "GPTFaceForPreTraining": "modeling_gptface.heads_gptface",
     "GPTFaceImageProcessor": "processing.image_processing_gptface",
     "GPTFaceImageTokenizer": "modeling_gptface.image_tokenizer_gptface",
@@ -91,6 +93,7 @@ __all__ = [
     "GPTFaceForGuidedGeneration",
     "GPTFaceForImageClassification",
     "GPTFaceForImageTextMatching",
+    "GPTFaceForMaskedLM",
     "GPTFaceForPreTraining",
     "GPTFaceImageProcessor",
     "GPTFaceImageTokenizer",

@@ -399,6 +399,9 @@ class GPTFaceConfig(NetworkConfig):
             `"channels"` of its three stages at 1/2, 1/4 and 1/8 of the resolution (32, 64, 96 by default), residual
             `"blocks"` of each (1, 2, 2), and `"adapter_rank"`, that of the changes by which the layers read these
             tokens (16). None where it is not given.
+        classification_head (`str`, *optional*):
+            Name of the head that a classification model was saved with, and opens with again; the first one, or that with the
+            labels of `id2label`, where it is not given.
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone
             long before the captions do.
@@ -438,6 +441,7 @@ class GPTFaceConfig(NetworkConfig):
     lm_head_transform: bool = True
     heads: dict[str, Any] = field(default_factory=dict)
     image_reader: dict[str, Any] | None = None
+    classification_head: str | None = None
     auxiliary_head: str | None = None
     match_trained: bool = False
     plan_trained: bool = False
@@ -494,6 +498,10 @@ class GPTFaceConfig(NetworkConfig):
                 raise ValueError(f"heads[{name!r}]['input'] must be one of {INPUTS}, got {head['input']!r}")
             if self.reads_pixels(name) and self.image_reader is None:
                 raise ValueError(f"heads[{name!r}] reads pixels, which needs image_reader: {{}} takes its defaults")
+        if self.classification_head is not None and self.classification_head not in self.heads:
+            raise ValueError(
+                f"classification_head {self.classification_head!r} is none of the heads {sorted(self.heads)}"
+            )
         if self.auxiliary_head is not None and self.auxiliary_head not in self.heads:
             raise ValueError(f"auxiliary_head {self.auxiliary_head!r} is none of the heads {sorted(self.heads)}")
         if self.auxiliary_head is not None and self.reads_pixels(self.auxiliary_head):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.modeling_outputs import MaskedLMOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -54,11 +55,15 @@ class GPTFaceMatchingOutput(ModelOutput):
     """
     Args:
         loss (`torch.FloatTensor`, *optional*): cross-entropy where `match_labels` were given.
-        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match.
+        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(pictures, captions, 2)`
+            where every picture was compared with every caption.
+        logits_per_image (`torch.FloatTensor` of shape `(pictures, captions)`, *optional*): log-odds of a match, where every
+            picture was compared with every caption.
     """
 
     loss: torch.Tensor | None = None
     match_logits: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -306,8 +311,56 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         return self.match_head(states, words, attention_mask)
 
 
+class GPTFaceForMaskedLM(GPTFaceTaskModel):
+    """
+    Masked words of captions, with or without the picture that they describe.
+
+    `pipeline("fill-mask")` asks it without one; captions of a picture are written by `pipeline("face-captioning")`.
+    """
+
+    trained_heads = ("lm_head",)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_codes: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MaskedLMOutput:
+        r"""
+        See [`GPTFaceModel.forward`] for the inputs.
+
+        Args:
+            labels (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): word ids, −100 = ignored.
+
+        Returns:
+            [`~transformers.modeling_outputs.MaskedLMOutput`] with `logits` `(batch, text_length, vocab_size)`.
+        """
+        outputs = self.gptface(
+            input_ids, attention_mask, pixel_values, image_codes, image_mask, inputs_embeds, image_embeds, **kwargs
+        )
+        logits = self.lm_head.text(self.split_states(outputs)[0])
+        loss = None
+        if labels is not None:
+            loss = masked_mean_cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
 class GPTFaceForImageTextMatching(GPTFaceTaskModel):
-    """Does the caption describe the picture? Two logits, class 1 = matches."""
+    """
+    Does the caption describe the picture? Two logits, class 1 = matches.
+
+    Captions and pictures of the same number are pairs. One caption and one picture, or captions and pictures of other numbers,
+    are compared each with each, as `pipeline("zero-shot-image-classification")` asks for.
+    """
 
     trained_heads = ("match_head",)
 
@@ -329,8 +382,24 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
 
         Args:
             match_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): 1 = matches, 0 = does not, −100 =
-                ignored.
+                ignored. With them captions and pictures are pairs.
         """
+        captions = input_ids if inputs_embeds is None else inputs_embeds
+        pictures = next((each for each in (pixel_values, image_codes, image_embeds) if each is not None), None)
+        if match_labels is None and captions is not None and pictures is not None:
+            sizes = len(pictures), len(captions)
+            if sizes[0] != sizes[1] or sizes == (1, 1):
+                return self._each_with_each(
+                    sizes,
+                    input_ids,
+                    attention_mask,
+                    inputs_embeds,
+                    pixel_values,
+                    image_codes,
+                    image_mask,
+                    image_embeds,
+                    **kwargs,
+                )
         picture = {
             "pixel_values": pixel_values,
             "image_codes": image_codes,
@@ -347,15 +416,51 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
             loss=loss, match_logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
+    def _each_with_each(
+        self,
+        sizes: tuple[int, int],
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        pixel_values: torch.Tensor | None,
+        image_codes: torch.Tensor | None,
+        image_mask: torch.Tensor | None,
+        image_embeds: torch.Tensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> GPTFaceMatchingOutput:
+        """P captions and B pictures, `sizes` (B, P) → logits [B, P, 2]."""
+        pictures, captions = sizes
+        words = self.gptface.embeddings.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        if pixel_values is not None:
+            image_codes = self.image_tokenizer.encode(pixel_values)
+        picture = {"image_codes": image_codes, "image_mask": image_mask, "image_embeds": image_embeds}
+        if self.match_head.reads_pairs:
+            spread = {
+                name: None if each is None else each.repeat_interleave(captions, 0) for name, each in picture.items()
+            }
+            mask = None if attention_mask is None else attention_mask.repeat(pictures, 1)
+            logits, outputs = self.match(None, mask, words.repeat(pictures, 1, 1), **spread, **kwargs)
+            logits = logits.unflatten(0, sizes)
+        else:
+            outputs = self.gptface(**picture, **kwargs)
+            read = self.caption_states(captions, None, attention_mask, words)
+            logits = self.match_head.all_pairs(self.split_states(outputs)[1], read, attention_mask)
+        return GPTFaceMatchingOutput(
+            match_logits=logits.squeeze(0) if sizes == (1, 1) else logits,
+            logits_per_image=logits[..., 1] - logits[..., 0],
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
 
 class GPTFaceForImageClassification(GPTFaceTaskModel):
     """
     Named classification heads over the states of the picture.
 
-    `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these
-    labels, and makes one named `"labels"` where they are nobody's; without them it takes the first head. With `head`,
-    as with the subclasses, it takes the head of that name, with new labels where others were asked for (which needs
-    `ignore_mismatched_sizes=True` in `from_pretrained`).
+    `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these labels,
+    and makes one named `"labels"` where they are nobody's; without them it takes the head that the folder was saved with
+    (`config.classification_head`), or the first one. With `head`, as with the subclasses, it takes the head of that name, with
+    new labels where others were asked for (which needs `ignore_mismatched_sizes=True` in `from_pretrained`).
 
     Args:
         head: name of the head, of `config.heads` or a new one.
@@ -386,12 +491,13 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
             if list(entry["labels"]) == labels and config.problem_type in (None, entry["problem_type"])
         ]
         asked = bool(labels) and not known
+        saved = config.classification_head
         if self.head_name:
             name = self.head_name
         elif known:
-            name = known[0]
+            name = saved if saved in known else known[0]
         else:
-            name = "labels" if asked else next(iter(config.heads), "labels")
+            name = "labels" if asked else saved or next(iter(config.heads), "labels")
         if asked or name not in config.heads:
             labels = labels or ["LABEL_0", "LABEL_1"]  # the default of transformers
             problem_type = config.problem_type or self.default_problem_type
@@ -401,7 +507,15 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         config.label2id = {label: index for index, label in config.id2label.items()}
         config.problem_type = entry["problem_type"]
         self.head_name = name
+        if not type(self).head_name:
+            # a class for one head leaves it: a pipeline for that head can tell that the folder is about another one
+            config.classification_head = name
         super().__init__(config)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in transformers; the folder opens with this model's head again."""
+        self.config.classification_head = self.head_name
+        super().save_pretrained(*args, **kwargs)
 
     def freeze_unused_parts(self) -> None:
         super().freeze_unused_parts()

@@ -156,10 +156,12 @@ class GPTFaceLowRankChange(nn.Module):
 
     def forward(self, linear: nn.Linear, states: torch.Tensor) -> torch.Tensor:
         """States […, inputs] → what the changed layer makes of them […, outputs]."""
-        outputs, inputs = linear.weight.shape
+        outputs, inputs = len(self.up), self.down.shape[1]
         rows = states.shape[:-1].numel()
-        if not torch.compiler.is_compiling() and rows * (inputs + outputs) < inputs * outputs:
-            # for few rows, as of one photo, a changed weight would cost more
+        few = not torch.compiler.is_compiling() and rows * (inputs + outputs) < inputs * outputs
+        if few or type(linear) is not nn.Linear:
+            # for few rows, as of one photo, a changed weight would cost more; and one that is quantized or wrapped by LoRA is
+            # more than its weight
             change = nn.functional.linear(nn.functional.linear(states, self.down), self.up)
             return linear(states) + change
         return nn.functional.linear(states, linear.weight + self.up @ self.down, linear.bias)

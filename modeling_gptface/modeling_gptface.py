@@ -33,6 +33,7 @@ from .layers import (
 )
 from .pixel_reader_gptface import GPTFaceClosedConvolution, GPTFacePixelPositionEmbedding, GPTFacePixelReader
 from .quantization import code_levels
+from .saved_code import SavesCode
 from .weight_loading import SafetensorsModel
 
 TOKEN_TYPE_PADDING, TOKEN_TYPE_TEXT, TOKEN_TYPE_IMAGE = 0, 1, 2
@@ -261,7 +262,7 @@ class GPTFaceEmbeddings(nn.Module):
         return self.dropout(self.norm(embeddings))
 
 
-class GPTFacePreTrainedModel(SafetensorsModel):
+class GPTFacePreTrainedModel(SavesCode, SafetensorsModel):
     """Weight initialisation and loading, shared by all GPTFace models."""
 
     config: GPTFaceConfig

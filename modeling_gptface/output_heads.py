@@ -11,6 +11,13 @@ from transformers.activations import ACT2FN
 from .configuration_gptface import DEFAULT_READER, GPTFaceConfig
 
 
+class GPTFaceVectors(nn.Linear):
+    """
+    A linear layer whose weights are also read as vectors. Of a class of its own, so that `quantize_dynamic` leaves its weights
+    tensors.
+    """
+
+
 class GPTFaceLMHead(nn.Module):
     """
     States → logits over words or over codes: linear, activation, norm (these three unless `lm_head_transform` is off),
@@ -117,7 +124,7 @@ class GPTFaceCrossReading(nn.Module):
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.combine = nn.Linear(3 * config.hidden_size, config.hidden_size)
+        self.combine = GPTFaceVectors(3 * config.hidden_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
 
     def compare(self, readers: torch.Tensor, read: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -243,7 +250,7 @@ class GPTFaceAttentionClassifier(GPTFaceClassifier):
         num_labels = len(config.heads[name]["labels"])
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.query = nn.Linear(config.hidden_size, num_labels, bias=False)
-        self.output = nn.Linear(config.hidden_size, num_labels)
+        self.output = GPTFaceVectors(config.hidden_size, num_labels)
 
     def forward(self, image_states: torch.Tensor, image_vectors: torch.Tensor | None = None) -> torch.Tensor:
         states = self.norm(image_states)

@@ -153,6 +153,16 @@ class BatchedPipeline(Pipeline):
             )
         self.model.eval()  # one that was being trained would drop out at random
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """
+        Saves model and processor, so that `pipeline(task, model=save_directory)` opens the folder again.
+
+        Args:
+            kwargs: of `save_pretrained` of both.
+        """
+        self.processor.save_pretrained(save_directory, **kwargs)
+        self.model.save_pretrained(save_directory, **kwargs)
+
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Moves the model to a device or a dtype, as `torch.nn.Module.to` does, and gives the pipeline back."""
         self.model.to(*args, **kwargs)

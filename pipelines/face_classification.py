@@ -11,6 +11,9 @@ from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 from .batched_pipeline import PipelineInput
 from .face_pipeline import FacePipeline
 
+#: Heads that have a task of their own. A folder saved with one of them serves the tasks of both.
+TASK_HEADS = ("attributes", "expression")
+
 
 class FaceClassificationPipeline(FacePipeline):
     """
@@ -22,7 +25,11 @@ class FaceClassificationPipeline(FacePipeline):
     ```
 
     Args:
-        head: name of the head, as in `model.config.heads`; the first one by default.
+        head: name of the head, as in `model.config.heads`; by default that of the model's class or folder, else the first one.
+
+    Raises:
+        ValueError: a head that there is not or that is not trained; or, where `head` is not given, a task of one head
+            ("facial-expression") with a model that was fine-tuned for other labels, whose answers these would not be.
     """
 
     model: GPTFaceTaskModel
@@ -30,7 +37,14 @@ class FaceClassificationPipeline(FacePipeline):
 
     def __init__(self, *args: Any, head: str | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.head_name = head or self.head_name or next(iter(self.model.config.heads), "")
+        chosen = self.model.config.classification_head or getattr(self.model, "head_name", "")
+        if self.head_name and not head and chosen and chosen not in TASK_HEADS:
+            labels = ", ".join(self.model.config.heads[chosen]["labels"][:5])
+            raise ValueError(
+                f'this checkpoint is one for the head {chosen!r} ({labels}): open it by pipeline("face-classification"), '
+                f"or name head={self.head_name!r} for the labels that it has beside"
+            )
+        self.head_name = head or self.head_name or chosen or next(iter(self.model.config.heads), "")
         self.require_head(self.head_name)
 
     def _sanitize_parameters(
@@ -43,7 +57,7 @@ class FaceClassificationPipeline(FacePipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}")
-        if isinstance(threshold, str) and threshold != "auto":
+        if threshold not in (None, "auto") and (isinstance(threshold, str) or not 0 <= threshold <= 1):  # type: ignore[operator]
             raise ValueError(f'threshold must be a score in 0…1 or "auto", got {threshold!r}')
         find = {"face": face, "aligned": aligned, "landmarks": landmarks}
         choose = {"top_k": top_k, "threshold": threshold, "face": face}

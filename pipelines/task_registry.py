@@ -4,6 +4,7 @@ from transformers import (
     AutoModel,
     AutoModelForImageClassification,
     AutoModelForImageToImage,
+    AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForZeroShotImageClassification,
 )
@@ -14,6 +15,7 @@ from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
     GPTFaceForImageTextMatching,
+    GPTFaceForMaskedLM,
     GPTFaceForPreTraining,
 )
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
@@ -34,6 +36,7 @@ AUTO_MODELS = {
     AutoModelForPreTraining: GPTFaceForPreTraining,
     AutoModelForImageClassification: GPTFaceForImageClassification,
     AutoModelForImageToImage: GPTFaceForGuidedGeneration,
+    AutoModelForMaskedLM: GPTFaceForMaskedLM,
     AutoModelForZeroShotImageClassification: GPTFaceForImageTextMatching,
 }
 

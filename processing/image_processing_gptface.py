@@ -1,18 +1,25 @@
 """The image processor: an aligned face picture → `pixel_values` in [-1, 1], with PIL and numpy alone."""
 
+import warnings
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import PILImageResampling
+from transformers.image_utils import ImageInput, PILImageResampling
+
+from gptface.modeling_gptface.saved_code import SavesCode
 
 #: Most pixels on a side: a few bytes of JSON from an unknown folder must not fill the memory.
 LARGEST_SIDE = 2048
 
 
-class GPTFaceImageProcessor(PilBackend):
+class GPTFaceImageProcessor(SavesCode, PilBackend):
     """
     Resizes to a square (bicubic), rescales and normalises to [-1, 1]; RGB. It neither finds nor aligns faces: the
     pipelines do.
+
+    Warns of pictures that are not of the size of its crops.
 
     Raises:
         ValueError: a size of more than `LARGEST_SIDE` pixels on a side.
@@ -35,3 +42,16 @@ class GPTFaceImageProcessor(PilBackend):
             sides = [side for side in dict(getattr(self, name) or {}).values() if side is not None]
             if any(side > LARGEST_SIDE for side in sides):
                 raise ValueError(f"{name} asks for {max(sides)} pixels on a side: {LARGEST_SIDE} is the most")
+
+    def process_image(self, image: ImageInput, *args: Any, **kwargs: Any) -> np.ndarray:
+        if (
+            isinstance(image, Image.Image)
+            and self.do_resize
+            and image.size != (self.size["width"], self.size["height"])
+        ):
+            warnings.warn(
+                "a picture is resized as if it were an aligned face crop: for photos use the pipelines of GPTFace, such as "
+                'pipeline("face-classification"), which find and align the faces',
+                stacklevel=2,
+            )
+        return super().process_image(image, *args, **kwargs)

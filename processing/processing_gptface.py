@@ -9,6 +9,8 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import ImageInput
 from transformers.processing_utils import ProcessingKwargs
 
+from gptface.modeling_gptface.saved_code import SavesCode
+
 
 class GPTFaceProcessorKwargs(ProcessingKwargs, total=False):
     """What a call may say, and what holds where it says nothing."""
@@ -19,7 +21,7 @@ class GPTFaceProcessorKwargs(ProcessingKwargs, total=False):
     }
 
 
-class GPTFaceProcessor(ProcessorMixin):
+class GPTFaceProcessor(SavesCode, ProcessorMixin):
     """
     Joins [`GPTFaceImageProcessor`] and [`GPTFaceTokenizer`].
 

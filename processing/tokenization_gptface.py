@@ -8,6 +8,8 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from gptface.modeling_gptface.saved_code import SavesCode
+
 # In the order of their ids in a vocabulary trained here; BERT's own vocabulary keeps its own ids.
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -49,7 +51,7 @@ def check_tokenizer_file(path: str | os.PathLike) -> None:
         raise ValueError(f"{os.fspath(path)} reads words of {longest} characters: {LONGEST_WORD} is the most")
 
 
-class GPTFaceTokenizer(PreTrainedTokenizerFast):
+class GPTFaceTokenizer(SavesCode, PreTrainedTokenizerFast):
     """
     Lower-cased WordPiece; `[CLS] caption [SEP]`. It is whatever its tokenizer.json says: make one with
     [`GPTFaceTokenizer.train`] or [`GPTFaceTokenizer.from_vocabulary`].

@@ -1,6 +1,7 @@
 """The commands `gptface classify` and `gptface expression`."""
 
 import argparse
+import contextlib
 import json
 from typing import Any
 
@@ -9,12 +10,15 @@ from .common import add_face_options, face_index, report_error
 
 def add_parser(commands: Any) -> None:
     """Adds `classify` and `expression`."""
-    classify = _add_classifier(commands, "classify", "attributes", "face attributes, or the labels of another head,")
-    classify.add_argument("--head", default="attributes", help="a head of the checkpoint, such as expression")
+    classify = _add_classifier(commands, "classify", None, "face attributes, or the labels of another head,")
+    classify.add_argument(
+        "--head",
+        help="a head of the checkpoint, such as expression; the one that it was saved with, or its first, by default",
+    )
     _add_classifier(commands, "expression", "expression", "facial expression")
 
 
-def _add_classifier(commands: Any, name: str, head: str, what: str) -> argparse.ArgumentParser:
+def _add_classifier(commands: Any, name: str, head: str | None, what: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=f"{what} of the faces in photos")
     parser.add_argument("photos", nargs="+")
     parser.add_argument("--top-k", type=int, default=5)
@@ -25,7 +29,12 @@ def _add_classifier(commands: Any, name: str, head: str, what: str) -> argparse.
 
 
 def _threshold(value: str) -> float | str:
-    return value if value == "auto" else float(value)
+    if value == "auto":
+        return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(value) <= 1:
+            return float(value)
+    raise argparse.ArgumentTypeError(f'must be a score in 0…1 or "auto", got {value!r}')
 
 
 def run_classify(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What several commands share: options about faces, pipelines, picture files."""
 
 import argparse
+import contextlib
 import json
 import sys
 from typing import Any
@@ -15,7 +16,7 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """Options of what is generated; without one the pipeline's default holds. [`decoding_parameters`] reads them."""
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--steps", type=int, help="decoding steps")
     parser.add_argument("--temperature", type=float, help="how freely codes are drawn, 0 = the likeliest")
     parser.add_argument("--decoding", help='"parallel", "span" or "one_shot"')
@@ -28,6 +29,14 @@ def decoding_parameters(options: argparse.Namespace) -> dict[str, Any]:
     """The options of [`add_decoding_options`] as a pipeline's parameters."""
     names = ("seed", "temperature", "decoding", "top_k", "guidance_scale", "itm_guidance")
     return {"num_inference_steps": options.steps, **{name: getattr(options, name) for name in names}}
+
+
+def seed_number(value: str) -> int:
+    """A whole number of at most 63 bits, as the generators take it."""
+    with contextlib.suppress(ValueError):
+        if -(2**63) <= int(value) < 2**63:
+            return int(value)
+    raise argparse.ArgumentTypeError(f"must be a whole number within 63 bits, got {value!r}")
 
 
 def face_index(value: str) -> str | int:

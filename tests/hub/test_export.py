@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 from transformers import (
     AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoModelForImageToImage,
-    AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer, pipeline,
+    AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer, pipeline,
 )
 trust = {"trust_remote_code": True}
 autos = [
     AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoModelForImageToImage,
-    AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer,
+    AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer,
 ]
 opened = {auto.__name__: auto.from_pretrained("FOLDER", **trust) for auto in autos}
 photo = Image.open("PHOTO")
@@ -89,6 +89,7 @@ def test_every_auto_class_opens_its_class(clean):
         "AutoModel": "GPTFaceModel",
         "AutoModelForImageClassification": "GPTFaceForImageClassification",
         "AutoModelForImageToImage": "GPTFaceForGuidedGeneration",
+        "AutoModelForMaskedLM": "GPTFaceForMaskedLM",
         "AutoModelForPreTraining": "GPTFaceForPreTraining",
         "AutoModelForZeroShotImageClassification": "GPTFaceForImageTextMatching",
         "AutoProcessor": "GPTFaceProcessor",
