@@ -2,8 +2,7 @@
 
     python examples/finetune_attributes.py faces.parquet OUTPUT Eyeglasses Smiling
 
-The file has an `image` column of aligned faces (encoded pictures) and a 0/1 column for each label; any data set of
-`datasets` does.
+The file has an `image` column of aligned faces (encoded pictures) and a 0/1 column for each label.
 """
 
 import argparse

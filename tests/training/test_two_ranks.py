@@ -102,7 +102,8 @@ def test_two_ranks_train_as_one_with_twice_the_batch(runs, kind):
     assert (two / "final").exists(), process.stderr[-3000:]
     first, second = (load_file(folder / "final/model.safetensors") for folder in (two, one))
     for name, tensor in first.items():
-        assert torch.allclose(tensor, second[name], rtol=0, atol=2e-5), name
+        # Muon multiplies in bfloat16 where that is fast, which makes other rounding of sums this large; steps are of 1e-3
+        assert torch.allclose(tensor, second[name], rtol=0, atol=1e-4), name
     logs = [json.loads((f / f"checkpoint-{STEPS}/trainer_state.json").read_text())["log_history"] for f in (two, one)]
     for mine, other in zip(*logs, strict=True):
         for key in ("loss", "text_loss", "image_loss", "match_loss", "eval_image_loss", "eval_match_auc"):
