@@ -43,8 +43,9 @@ PRIVATE_KEYS = ("_name_or_path", "name_or_path")
 
 def complete_folder(folder: str | os.PathLike) -> None:
     """
-    Puts the package's code into a folder in which a model, a processor or a part of one was saved, and references to it into its
-    configurations, so that it opens with `trust_remote_code=True` where the package is missing. Paths of this machine leave it.
+    Puts the package's code into a folder in which a model, a processor or a part of one was saved, and references to
+    it into its configurations, so that it opens with `trust_remote_code=True` where the package is missing. Paths of
+    this machine leave it.
 
     A folder of something else, such as an image tokenizer by itself, stays as it is.
     """

@@ -92,7 +92,7 @@ def metadata(reports: Mapping[str, Report]) -> str:
         known["metrics"] = sorted(metrics)
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag="image-to-image",
+        pipeline_tag="image-classification",
         license="other",
         license_name="research-only",
         license_link="LICENSES/LicenseRef-GPTFace-Weights.txt",

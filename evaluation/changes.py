@@ -30,6 +30,7 @@ from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ImageInputError, load_image, to_rgb
 
 from .crops import PerceptualDistance
+from .progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def changes_by(pipeline: Any, edit: Edit, photos: Iterable[Photo], aligned: bool
     changed.
     """
     changes = []
-    for photo in photos:
+    for photo in progress(photos, edit.phrase):
         if edit.target is not None and photo.labels.get(edit.target.label) == edit.target.value:
             continue
         result = pipeline(photo.image, prompt=edit.phrase, seed=0, force=True, aligned=aligned)[0]

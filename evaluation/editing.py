@@ -21,6 +21,7 @@ from gptface.processing.image_saving import check_output
 from .crops import LabelledCrop, PerceptualDistance, first_crops
 from .judge import DEFAULT_JUDGE, AttributeJudge
 from .judged_edits import ARMS, EDITS, Edit
+from .progress import progress
 from .sheet import save_sheet
 
 RESAMPLES = 10_000
@@ -129,7 +130,7 @@ class EditingProtocol:
         hook = self.pipeline.model.gptface.register_forward_hook(count)
         start = time.perf_counter()
         try:
-            for face in self.faces:
+            for face in progress(self.faces, "edits"):
                 result = self.pipeline(
                     face.image, prompt=self.edit.prompt, seed=0, aligned=True, force=True, **parameters
                 )[0]

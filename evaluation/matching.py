@@ -18,6 +18,7 @@ from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 from .faces import LabelledFaces, load_faces
+from .progress import progress
 from .protocol import frequent_attributes, protocol_captions, words_only_auc
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class MatchingEvaluation:
 
     def _batches(self, rows: np.ndarray, texts: list[str]) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
         """Row numbers and model inputs of each batch."""
-        for start in range(0, len(rows), self.batch_size):
+        for start in progress(range(0, len(rows), self.batch_size), "faces"):
             chunk = slice(start, start + self.batch_size)
             text = self.tokenizer(
                 texts[chunk],

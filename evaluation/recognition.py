@@ -22,7 +22,7 @@ from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForImageClassification,
 )
-from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT, find_checkpoint
 
 #: Of UTKFace every tenth row is never trained on; the groups are measured on those.
 GROUP_ROWS = 10
@@ -31,7 +31,7 @@ AGES = (18, 30, 45, 60)
 
 def run_recognition(options: argparse.Namespace) -> dict[str, Any]:
     """Figures of the head `options.head`."""
-    source = options.model or DEFAULT_CHECKPOINT
+    source = find_checkpoint(options.model or DEFAULT_CHECKPOINT)
     known = GPTFaceConfig.from_pretrained(source).heads
     if options.head not in known:
         raise ValueError(f"{source} has no head {options.head!r}; its heads are {', '.join(known)}")
@@ -39,18 +39,25 @@ def run_recognition(options: argparse.Namespace) -> dict[str, Any]:
     head = trained_head(model)
     names, multi_label = list(head["labels"]), head["problem_type"] == "multi_label_classification"
     labels = options.labels.split(",") if multi_label and options.labels else options.labels
-    data = load_classification_data(
-        [options.data],
-        multi_label,
-        (labels or names) if multi_label else labels,
-        names,
-        options.layout,
-        require_all=False,
-        search=options.layout is None,
-    )
-    unknown = sorted(set(data.names) - set(names))
-    if unknown:
-        raise ValueError(f"the head {model.head_name!r} has no label {unknown[0]!r}; its labels are {names}")
+    try:
+        data = load_classification_data(
+            [options.data],
+            multi_label,
+            (labels or names) if multi_label else labels,
+            names,
+            options.layout,
+            require_all=False,
+            search=options.layout is None,
+        )
+        unknown = sorted(set(data.names) - set(names))
+        if unknown:
+            raise ValueError(f"the head {model.head_name!r} has no label {unknown[0]!r}; its labels are {names}")
+    except ValueError as error:
+        if options.model is not None:
+            raise
+        raise ValueError(
+            f"{error}. Own labels need a checkpoint that was fine-tuned on them: --model FOLDER"
+        ) from error
     return recognition_report(model, data, spread_rows(len(data), options.limit), options.batch_size)
 
 

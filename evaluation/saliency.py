@@ -16,6 +16,7 @@ from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.regions import region_cells
 
 from .crops import LabelledCrop, first_crops
+from .progress import progress
 
 #: Prompt → a caption of faces without the attribute, and the region where it shows.
 PROMPTS: dict[str, tuple[str, str]] = {
@@ -46,7 +47,7 @@ def saliency_shares(pipeline: Any, faces: Sequence[LabelledCrop], batch_size: in
     """
     model, processor = pipeline.model, pipeline.processor
     shares: dict[str, dict[str, list[float]]] = {prompt: {"share": [], "share_with_source": []} for prompt in PROMPTS}
-    for start in range(0, len(faces), batch_size):
+    for start in progress(range(0, len(faces), batch_size), "faces"):
         images = [face.image for face in faces[start : start + batch_size]]
         with torch.no_grad():
             codes = model.image_tokenizer.encode(processor(images=images)["pixel_values"].to(model.dtype))

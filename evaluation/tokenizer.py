@@ -17,6 +17,7 @@ from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.training.image_tokenizer_init import load_image_tokenizer
 
 from .crops import first_crops
+from .progress import progress
 
 TIMED_FACES = 10
 
@@ -47,7 +48,7 @@ def evaluate_tokenizer(
     """
     tokenizer = tokenizer.eval().to(memory_format=torch.channels_last)
     distances, codes = [], []
-    for start in range(0, len(faces), batch_size):
+    for start in progress(range(0, len(faces), batch_size), "faces"):
         pixels = pixels_from_images(list(faces[start : start + batch_size]))
         codes.append(tokenizer.encode(pixels))
         decoded = tokenizer.decode(codes[-1])

@@ -1,6 +1,7 @@
 """The command line `gptface`. Each command imports what it needs when it runs."""
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,10 @@ ADD_PARSERS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status. Errors a user can mend are one line on stderr and status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a console that lacks a letter of a file's name must not lose the results of all files
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")

@@ -24,7 +24,7 @@ from gptface.processing.tokenization_gptface import GPTFaceTokenizer
 
 
 def complete_folder(folder: str | os.PathLike) -> None:
-    """Puts into a saved folder what opens it without the package; what that needs is imported when something is saved."""
+    """Puts into a saved folder what opens it without the package; imports what that needs when it is called."""
     from gptface.conversion.folder_code import complete_folder
 
     complete_folder(folder)
@@ -59,8 +59,8 @@ def register() -> None:
 
 def _is_no_advice_on_the_default(record: logging.LogRecord) -> bool:
     """
-    Whether a message is none about a model that nobody named: the default comes with the package, of the same release, so that
-    there is no revision to pin.
+    Whether a message is none about a model that nobody named: the default comes with the package, of the same release,
+    so that there is no revision to pin.
     """
     message = record.getMessage()
     return not (message.startswith("No model was supplied") and DEFAULT_CHECKPOINT in message)

@@ -119,6 +119,10 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     """
     Fills masked cells of a face under a caption (`generate`): text to face (all cells masked), inpainting and editing
     (a region masked). Fills masked words under a face (`generate_text`): captioning, where all words are masked.
+
+    `can_generate()` is False, and a `GenerationConfig` is not read: what transformers calls generation writes from
+    left to right, a token a pass with cached keys, while here all masked places are drawn in a few passes, in the
+    order of their certainty. The parameters of that are [`DecodingSchedule`]'s.
     """
 
     def match_log_odds(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:

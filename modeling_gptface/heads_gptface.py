@@ -55,10 +55,10 @@ class GPTFaceMatchingOutput(ModelOutput):
     """
     Args:
         loss (`torch.FloatTensor`, *optional*): cross-entropy where `match_labels` were given.
-        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(pictures, captions, 2)`
-            where every picture was compared with every caption.
-        logits_per_image (`torch.FloatTensor` of shape `(pictures, captions)`, *optional*): log-odds of a match, where every
-            picture was compared with every caption.
+        match_logits (`torch.FloatTensor` of shape `(batch, 2)`): class 1 = caption and picture match; `(pictures,
+            captions, 2)` where every picture was compared with every caption.
+        logits_per_image (`torch.FloatTensor` of shape `(pictures, captions)`, *optional*): log-odds of a match, where
+            every picture was compared with every caption.
     """
 
     loss: torch.Tensor | None = None
@@ -358,8 +358,8 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
     """
     Does the caption describe the picture? Two logits, class 1 = matches.
 
-    Captions and pictures of the same number are pairs. One caption and one picture, or captions and pictures of other numbers,
-    are compared each with each, as `pipeline("zero-shot-image-classification")` asks for.
+    Captions and pictures of the same number are pairs. One caption and one picture, or captions and pictures of other
+    numbers, are compared each with each, as `pipeline("zero-shot-image-classification")` asks for.
     """
 
     trained_heads = ("match_head",)
@@ -457,10 +457,11 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
     """
     Named classification heads over the states of the picture.
 
-    `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these labels,
-    and makes one named `"labels"` where they are nobody's; without them it takes the head that the folder was saved with
-    (`config.classification_head`), or the first one. With `head`, as with the subclasses, it takes the head of that name, with
-    new labels where others were asked for (which needs `ignore_mismatched_sizes=True` in `from_pretrained`).
+    `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these
+    labels, and makes one named `"labels"` where they are nobody's; without them it takes the head that the folder was
+    saved with (`config.classification_head`), or the first one. With `head`, as with the subclasses, it takes the head
+    of that name, with new labels where others were asked for (which needs `ignore_mismatched_sizes=True` in
+    `from_pretrained`).
 
     Args:
         head: name of the head, of `config.heads` or a new one.

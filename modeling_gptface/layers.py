@@ -160,8 +160,8 @@ class GPTFaceLowRankChange(nn.Module):
         rows = states.shape[:-1].numel()
         few = not torch.compiler.is_compiling() and rows * (inputs + outputs) < inputs * outputs
         if few or type(linear) is not nn.Linear:
-            # for few rows, as of one photo, a changed weight would cost more; and one that is quantized or wrapped by LoRA is
-            # more than its weight
+            # for few rows, as of one photo, a changed weight would cost more; and a layer that is quantized or wrapped
+            # by LoRA is more than its weight
             change = nn.functional.linear(nn.functional.linear(states, self.down), self.up)
             return linear(states) + change
         return nn.functional.linear(states, linear.weight + self.up @ self.down, linear.bias)

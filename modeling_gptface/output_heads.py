@@ -13,8 +13,8 @@ from .configuration_gptface import DEFAULT_READER, GPTFaceConfig
 
 class GPTFaceVectors(nn.Linear):
     """
-    A linear layer whose weights are also read as vectors. Of a class of its own, so that `quantize_dynamic` leaves its weights
-    tensors.
+    A linear layer whose weights are also read as vectors. Of a class of its own, so that `quantize_dynamic` leaves its
+    weights tensors.
     """
 
 

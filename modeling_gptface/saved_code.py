@@ -9,8 +9,8 @@ class SavesCode:
     """
     Base of what has a `save_pretrained`, in front of the class of transformers: folders and uploads hold the code too.
 
-    The package sets `complete_folder` when it registers its classes. In remote code it is None: there transformers copies the code
-    that a class was loaded from.
+    The package sets `complete_folder` when it registers its classes. In remote code it is None: there transformers
+    copies the code that a class was loaded from.
     """
 
     complete_folder: ClassVar[Callable[[str | os.PathLike], None] | None] = None

@@ -50,7 +50,7 @@ class GPTFaceImageProcessor(SavesCode, PilBackend):
             and image.size != (self.size["width"], self.size["height"])
         ):
             warnings.warn(
-                "a picture is resized as if it were an aligned face crop: for photos use the pipelines of GPTFace, such as "
+                "a picture is resized as if it were an aligned face crop: for photos use GPTFace pipelines, such as "
                 'pipeline("face-classification"), which find and align the faces',
                 stacklevel=2,
             )

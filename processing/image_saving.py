@@ -31,10 +31,11 @@ def check_output(path: Path) -> None:
     Complains before the work is done, not after it.
 
     Raises:
-        ValueError: the name has no known ending.
+        ValueError: the name has no known ending, or is that of a link.
         FileNotFoundError: there is no such folder.
     """
     check_format(path)
+    _refuse_link(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} is no folder: make it first")
 
@@ -55,7 +56,7 @@ def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, 
         keep_location: write also where the photo was taken.
 
     Raises:
-        ValueError: a name without a known ending.
+        ValueError: a name without a known ending, or that of a link: what it leads to stays, and so does the link.
 
     Example:
         ```python
@@ -65,6 +66,7 @@ def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, 
     """
     path = Path(path)
     image_format = check_format(path)
+    _refuse_link(path)
     info = image.info
     if image_format not in _WITH_TRANSPARENCY:
         image = to_rgb(image)
@@ -83,6 +85,11 @@ def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, 
         options["exif"] = exif
     with whole_file(path) as scratch:
         image.save(scratch, format=image_format, icc_profile=info.get("icc_profile"), **options)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link: name the file itself, {path.resolve()}, or another one")
 
 
 def _metadata(image_format: str, provenance: dict[str, Any]) -> dict[str, Any]:

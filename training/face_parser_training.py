@@ -18,6 +18,7 @@ from gptface.metrics.segmentation_scores import confusion_counts, intersection_o
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceParserConfig
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
+from gptface.pipelines.pipeline_loading import find_checkpoint
 from gptface.processing.whole_files import damage_named, whole_file
 
 from .checkpoints import save_rounded
@@ -159,7 +160,7 @@ def load_face_parser(folder: str | Path) -> GPTFaceParser:
     Raises:
         ValueError: where it holds no face parser.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(find_checkpoint(folder))
     if isinstance(config, GPTFaceParserConfig):
         return GPTFaceParser.from_pretrained(folder, dtype=torch.float32)
     if not isinstance(config, GPTFaceConfig) or config.face_parser_config is None:

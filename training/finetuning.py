@@ -3,14 +3,15 @@ finetune`.
 """
 
 import logging
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import set_seed
+from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, set_seed
 
 from gptface.data.augmentation import FaceAugmentation
 from gptface.data.classification_data import ClassificationData, face_logits, load_classification_data, readable_crops
@@ -25,7 +26,7 @@ from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForImageClassification,
 )
 from gptface.modeling_gptface.output_heads import CLASSIFIERS
-from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
+from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT, find_checkpoint
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
 from .checkpoints import last_whole_checkpoint
@@ -273,7 +274,7 @@ def prepare_model(
     The checkpoint with the head `name` for the labels of the data (its own where they are the same), the data, the
     processor.
     """
-    source = config.start_from or DEFAULT_CHECKPOINT
+    source = find_checkpoint(config.start_from or DEFAULT_CHECKPOINT)
     known = GPTFaceConfig.from_pretrained(source).heads.get(name)
     model = MODELS.get(name, GPTFaceForImageClassification).from_pretrained(source, head=name)
     head = model.config.heads[name]
@@ -328,12 +329,36 @@ def calibrate(
     head["trained"] = True
 
 
+def validation_scores(prediction: EvalPrediction) -> dict[str, float]:
+    """
+    `accuracy` and `balanced_accuracy` (mean of the accuracies of the classes, or for each independent label of its
+    two) of logits [faces, labels] against classes [faces], −100 = unknown, or 0/1 [faces, labels], −1 = unknown.
+    """
+    logits, truth = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if truth.ndim == 1:
+        right = logits.argmax(-1) == truth
+        groups = [[truth == value for value in np.unique(truth[truth >= 0])]]
+        columns = [right]
+    else:
+        columns = list(((logits > 0) == truth).T)
+        groups = [[column == value for value in (0, 1) if (column == value).any()] for column in truth.T]
+    known = [right[truth_of >= 0] for right, truth_of in zip(columns, truth.reshape(len(truth), -1).T, strict=True)]
+    balanced = [
+        np.mean([right[members].mean() for members in each])
+        for right, each in zip(columns, groups, strict=True)
+        if each
+    ]
+    return {"accuracy": float(np.concatenate(known).mean()), "balanced_accuracy": float(np.mean(balanced))}
+
+
 def finetune(name: str, config: FineTuningConfig) -> Path:
     """
     Fine-tunes the head `name` ("attributes", "expression", another one of the checkpoint or a new one) by a recipe and
     returns the folder of the result.
 
-    It resumes from the last checkpoint in `output_dir`. The other heads stay as they are.
+    It resumes from the last checkpoint in `output_dir`. The other heads stay as they are; the labels that the head had
+    go, where the data have others. After each epoch it says how the head does on the people that are held out, see
+    [`validation_scores`].
 
     Raises:
         ValueError: recipe or data that do not fit.
@@ -343,7 +368,7 @@ def finetune(name: str, config: FineTuningConfig) -> Path:
         output_dir=config.output_dir,
         remove_unused_columns=False,
         label_names=["labels"],
-        **{"report_to": "none", **config.arguments},
+        **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **config.arguments},
     )
     set_seed(arguments.seed)
     model, data, processor = prepare_model(name, config, arguments.seed)
@@ -352,6 +377,8 @@ def finetune(name: str, config: FineTuningConfig) -> Path:
     if config.leave_out_every:
         rows = rows[data.row_numbers % config.leave_out_every != 0]
     rows, held_out = data.split(rows, config.holdout, arguments.seed)
+    if len(held_out) and "eval_strategy" not in config.arguments:
+        arguments.eval_strategy = IntervalStrategy.EPOCH
     loss = ClassificationLoss(**config.loss)
     augmentation = None if config.augmentation is None else FaceAugmentation(**config.augmentation)
     size = model.config.image_tokenizer_config.image_size
@@ -361,6 +388,7 @@ def finetune(name: str, config: FineTuningConfig) -> Path:
         data_collator=FineTuningCollator(data, size, augmentation, config.mixup, arguments.seed),
         train_dataset=RowDataset(rows),
         eval_dataset=RowDataset(held_out, epoch=-1) if len(held_out) else None,
+        compute_metrics=validation_scores,
         loss=loss,
         weights=loss.weights(data.targets[rows], len(data.names)),
         layer_decay=config.layer_decay,

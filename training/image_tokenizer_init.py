@@ -14,6 +14,7 @@ from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFac
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 from gptface.modeling_gptface.quantization import FiniteScalarQuantizer, Quantizer
+from gptface.pipelines.pipeline_loading import find_checkpoint
 
 # Standard deviations of a latent direction that the outer levels of an FSQ dimension lie at.
 SPREAD = 1.3
@@ -24,9 +25,10 @@ def load_image_tokenizer(folder: str | Path) -> GPTFaceImageTokenizer:
     The fp32 image tokenizer of a folder or Hub name, be it one alone or inside a whole model.
 
     Raises:
+        OSError: there is no such folder, and no such model on the Hub.
         ValueError: where it holds another kind of model.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(find_checkpoint(folder))
     if isinstance(config, GPTFaceImageTokenizerConfig):
         return GPTFaceImageTokenizer.from_pretrained(folder, dtype=torch.float32)
     if isinstance(config, GPTFaceConfig):

@@ -22,6 +22,7 @@ from gptface.data.picture_codes import encode_collections
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
+from gptface.pipelines.pipeline_loading import find_checkpoint
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.tokenization_gptface import GPTFaceTokenizer
@@ -152,7 +153,7 @@ def build_model(
     overrides = dict(config.model)
     heads: dict[str, Any] = {}
     if source:
-        of_source = GPTFaceConfig.from_pretrained(source)
+        of_source = GPTFaceConfig.from_pretrained(find_checkpoint(source))
         heads = {name: head for name, head in of_source.heads.items() if not of_source.reads_pixels(name)}
         if of_source.image_reader is not None:
             # it is made for the weights that are about to change

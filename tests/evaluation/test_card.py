@@ -151,7 +151,7 @@ def test_nothing_measured_at_all(tmp_path, tiny_checkpoint):
 def test_metadata_is_what_the_hub_reads(card, tmp_path):
     (tmp_path / "card.md").write_text(card)
     data = ModelCard.load(tmp_path / "card.md").data
-    assert (data.library_name, data.pipeline_tag) == ("transformers", "image-to-image")
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "image-classification")
     assert (data.license, data.license_name) == ("other", "research-only")
     assert data.license_link == "LICENSES/LicenseRef-GPTFace-Weights.txt"
     assert data.datasets == ["CelebA", "FER2013"] and "face-editing" in data.tags

@@ -139,6 +139,16 @@ def test_weights_come_back_from_many_shards(hub, pushed, pulled):
     assert pulled["weights"] == pytest.approx(pushed["weights"])
 
 
+@pytest.mark.report("Saved folders do not open without the package, and name folders of a machine")
+def test_what_is_pushed_has_the_code(hub, pushed):
+    """push_to_hub of models, processors and Trainer uploads the code that opens them, and names no folder."""
+    for name in ("user/shards", "user/tuned"):
+        files = hub.files(name)
+        assert {"gptface_hub.py", "heads_gptface.py"} <= set(files)
+        config = json.loads(files["config.json"])
+        assert config["auto_map"]["AutoConfig"] == "gptface_hub.GPTFaceConfig" and "_name_or_path" not in config
+
+
 def test_the_processor_comes_back(pulled, tiny_tokenizer):
     assert pulled["tokens"] == tiny_tokenizer("smiling")["input_ids"]
 

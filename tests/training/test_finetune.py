@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import pipeline
+from transformers import EvalPrediction, pipeline
 
 from gptface import (
     GPTFaceConfig,
@@ -33,6 +34,7 @@ from gptface.training.finetuning import (
     freeze_parameters,
     mixed_faces,
     prepare_model,
+    validation_scores,
 )
 
 ROWS = 24
@@ -84,6 +86,7 @@ def test_new_labels_from_columns_open_in_the_pipeline_and_the_other_head_is_kept
     head = config["heads"]["attributes"]
     assert head["labels"] == ["Bright", "Dark"] and head["trained"] and config["id2label"]["1"] == "Dark"
     assert head["temperature"] > 0 and len(head["thresholds"]) == 2
+    assert config["classification_head"] == "attributes" and (folder / "gptface_hub.py").is_file()
     before = GPTFaceForPreTraining.from_pretrained(tiny_checkpoint)
     after = GPTFaceForFacialExpression.from_pretrained(folder)
     assert after.config.heads["expression"]["trained"]
@@ -94,6 +97,26 @@ def test_new_labels_from_columns_open_in_the_pipeline_and_the_other_head_is_kept
     faces = [Image.open(io.BytesIO(picture(row))) for row in (2, 3)]
     bright, dark = classify(faces, aligned=True, top_k=1)
     assert (bright[0]["label"], dark[0]["label"]) == ("Bright", "Dark")
+
+
+@pytest.mark.report("Fine-tuning says nothing of how it goes")
+def test_fine_tuning_says_how_it_goes(recipe, attributes, capsys, monkeypatch):
+    """After each epoch the accuracy on people held out is printed; on a terminal there is a bar."""
+    finetune("attributes", recipe(attributes, holdout=0.34))
+    assert "'eval_balanced_accuracy'" in capsys.readouterr().out
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    finetune("attributes", recipe(attributes, output="seen"))
+    assert "4/4" in capsys.readouterr().err
+
+
+def test_validation_scores_leave_out_what_is_unknown():
+    classes = validation_scores(
+        EvalPrediction(np.array([[2.0, 1], [0, 1], [3, 1], [1, 0]]), np.array([0, 0, 1, -100]))
+    )
+    assert classes == pytest.approx({"accuracy": 1 / 3, "balanced_accuracy": 0.25})
+    logits, truth = np.array([[1.0, -1], [1, -1], [-1, 1]]), np.array([[1, 0], [0, -1], [0, 0]])
+    scores = validation_scores(EvalPrediction(logits, truth))
+    assert scores == pytest.approx({"accuracy": 3 / 5, "balanced_accuracy": (0.75 + 0.5) / 2})
 
 
 def test_a_recipe_says_what_a_fresh_head_is(recipe, expressions, tmp_path):
