@@ -442,6 +442,14 @@ def train_pixel_reader(
     return report
 
 
+def restore_head(model: GPTFaceTaskModel, folder: str | Path, name: str) -> None:
+    """Gives a model the head that a checkpoint has under a name, in the place of its own."""
+    before = GPTFaceForPreTraining.from_pretrained(folder)
+    model.classifiers[name] = before.classifiers[name]
+    model.config.heads = {**model.config.heads, name: before.config.heads[name]}
+    model.config.auxiliary_head = before.config.auxiliary_head
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder of the checkpoint")
@@ -457,6 +465,7 @@ def main() -> None:
     parser.add_argument("--adapter-rank", type=int, default=16)
     parser.add_argument("--weight-average", type=float, default=0.99)
     parser.add_argument("--bf16", action="store_true", help="autocast on CPUs too")
+    parser.add_argument("--keep", nargs="*", default=[], help="heads of the checkpoint that stay as they are")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="at most so many faces, to try it out")
     parser.add_argument("--workers", type=int, help="processes that decode pictures")
@@ -483,6 +492,8 @@ def main() -> None:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     report = train_pixel_reader(model, faces, settings, options.device, options.out / "state.pt")
+    for name in options.keep:
+        restore_head(model, options.model, name)
     save_release(model, GPTFaceProcessor.from_pretrained(options.model), options.out)
     (options.out / "recognition.json").write_text(json.dumps(report, indent=2) + "\n")
     logger.info("%s", json.dumps(report))

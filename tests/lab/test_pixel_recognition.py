@@ -18,6 +18,7 @@ from lab import pixel_recognition
 from lab.pixel_recognition import (
     PixelTrainingSettings,
     pool_cells,
+    restore_head,
     train_pixel_reader,
     with_pixel_reader,
 )
@@ -171,3 +172,17 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(trained, packs, tiny_
                 train_pixel_reader(with_pixel_reader(tiny_checkpoint), faces, SETTINGS, state_file=state)
         train_pixel_reader(resumed, faces, SETTINGS, state_file=state)
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_head_that_was_better_before_comes_back(trained, tiny_checkpoint, tmp_path):
+    start, model, _, _ = trained
+    restore_head(model, tiny_checkpoint, "attributes")
+    save_release(model, GPTFaceProcessor.from_pretrained(tiny_checkpoint), tmp_path)
+    opened = GPTFaceForPreTraining.from_pretrained(tmp_path)
+    assert not opened.config.reads_pixels("attributes") and opened.config.reads_pixels("expression")
+    codes = torch.zeros(1, start.config.num_image_tokens, dtype=torch.long)
+    with torch.no_grad():
+        before, after = (
+            each.classify("attributes", each.read_for("attributes", image_codes=codes)) for each in (start, opened)
+        )
+    assert torch.allclose(before, after, atol=2e-2), "but for rounding to half precision"
