@@ -1,4 +1,4 @@
-"""Folders of photos on the command line: what is found, what it becomes, and what a bad file or a stop changes of it."""
+"""Folders of photos on the command line: what is found, what becomes of it, and what one bad file or a stop spoils."""
 
 import io
 import json

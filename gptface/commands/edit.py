@@ -282,12 +282,11 @@ def _save_sheet(edit: Any, outputs: dict[Photo, Path], options: argparse.Namespa
 
 def in_plain_words(result: dict[str, Any]) -> str:
     """What a result shows, in one line."""
+    from gptface.pipelines.edit_request import changes_in_words
+
     if result["note"]:
         return result["note"]
-    changes = [
-        f"{name.replace('_', ' ')} {each['before']:.0%} → {each['after']:.0%}"
-        for name, each in result["verified"].items()
-    ]
+    changes = changes_in_words(result["verified"])
     line = f"{result['prompt']} (match {result['match_score']:+.2f}{''.join(f', {change}' for change in changes)})"
     if any(each["after"] < CONVINCING for each in result["verified"].values()):
         line += "; not convincing yet: try --candidates 8"

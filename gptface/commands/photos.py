@@ -1,4 +1,4 @@
-"""The photos of a command: files, addresses, folders, patterns and lists; a line for each, and where a stopped run goes on."""
+"""The photos of a command: what a user calls so, a line for each, and where a stopped run goes on."""
 
 import argparse
 import glob
@@ -44,7 +44,7 @@ def add_photo_options(parser: argparse.ArgumentParser) -> None:
         "photos",
         nargs="+",
         metavar="INPUT",
-        help='photos: files, addresses, folders, patterns ("*.jpg"), or lists (.txt, or - for standard input), one a line',
+        help='photos: files, addresses, folders, patterns ("*.jpg"), or lists (.txt, or - for stdin) of one a line',
     )
     parser.add_argument("--recursive", action="store_true", help="look into the folders of folders too")
     parser.add_argument("--batch-size", type=int, default=1, help="photos that go through the model at once")
@@ -72,8 +72,9 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, results: Path | 
     What a user calls photos → the photos, in order.
 
     Args:
-        inputs: a file or address stands for itself; a folder for the pictures in it; a pattern for the files that it fits
-            (`**` for any folders); a `.txt` file, or `-` for standard input, for the files or addresses in it, one a line.
+        inputs: a file or address stands for itself; a folder for the pictures in it; a pattern for the files that it
+            fits (`**` for any folders); a `.txt` file, or `-` for standard input, for the files or addresses that its
+            lines name.
         recursive: whether pictures in folders of a folder count.
         results: folder of the results; pictures in it are not found in a folder around it.
 
@@ -174,7 +175,7 @@ class PhotoLog:
         return {"photo": photo.source, "modified": photo.modified, "settings": self._settings}
 
     def has(self, photo: Photo) -> bool:
-        """Whether a photo is done, under these settings and unchanged since, and the file that it became is still there."""
+        """Whether a photo is done under these settings and as it is now, and the file that it became is there."""
         key = self._key(self._entry(photo))
         if key not in self._done:
             return False
