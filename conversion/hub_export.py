@@ -50,12 +50,8 @@ def export_hub(
         ImportError: where `onnx` needs packages that are missing.
     """
     source = Path(source)
+    weights = checked_weights(source)
     config = read_config(source)
-    needed = (*weight_files(source), *PROCESSOR_FILES)
-    if missing := [name for name in needed if not (source / name).is_file()]:
-        raise ConversionError(f"{source} is not complete: save model and processor into it; missing", missing)
-    refuse_links(source, (CONFIG, *needed))
-    weights = check_weights(source)
     words = len(GPTFaceProcessor.from_pretrained(source).tokenizer)
     if words > config.vocab_size:
         raise ConversionError(f"the tokenizer in {source} has {words} words, the network {config.vocab_size}", [])
@@ -83,6 +79,23 @@ def export_hub(
             export_onnx(source, folder / "onnx")
     output = Path(output)
     return sorted(file.relative_to(output).as_posix() for file in output.rglob("*") if file.is_file())
+
+
+def checked_weights(source: Path) -> list[str]:
+    """
+    Names of the weight files of a checkpoint that may be given away.
+
+    Raises:
+        OSError: a file cannot be read.
+        ConversionError: no complete GPTFace checkpoint with its processor; lists what is missing, is a link, or is not
+            of the configuration.
+    """
+    read_config(source)
+    needed = (*weight_files(source), *PROCESSOR_FILES)
+    if missing := [name for name in needed if not (source / name).is_file()]:
+        raise ConversionError(f"{source} is not complete: save model and processor into it; missing", missing)
+    refuse_links(source, (CONFIG, *needed))
+    return check_weights(source)
 
 
 def license_files() -> Iterator[tuple[str, str]]:

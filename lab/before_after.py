@@ -5,13 +5,13 @@ python lab/before_after.py [--model DIR] [--output FILE]
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 from transformers import pipeline
 
 import gptface
+from gptface.evaluation.sheet import side_by_side
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Portrait and prompt; the first is the README's first command.
@@ -39,16 +39,6 @@ def main() -> None:
         size = (round(before.width * HEIGHT / before.height), HEIGHT)
         pairs.append(side_by_side([before.resize(size), labelled(after.resize(size), f"EDITED: {prompt}")]))
     side_by_side(pairs, GAP).save(options.output, quality=90)
-
-
-def side_by_side(pictures: Sequence[Image.Image], gap: int = 0) -> Image.Image:
-    """Pictures of one height in a row, with white pixels between them."""
-    sheet = Image.new("RGB", (sum(picture.width + gap for picture in pictures) - gap, pictures[0].height), "white")
-    left = 0
-    for picture in pictures:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + gap
-    return sheet
 
 
 def labelled(picture: Image.Image, text: str) -> Image.Image:

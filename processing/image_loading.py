@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import io
 import os
 import re
@@ -95,6 +96,13 @@ def load_image(source: Any, name: str | None = None) -> Image.Image:
         f"{label} is not a picture: pass a PIL image, a path, an http(s) or data URL, bytes, a binary file, a numpy "
         "array or a torch tensor"
     )
+
+
+@functools.cache
+def picture_suffixes() -> frozenset[str]:
+    """Endings of the files that [`load_image`] may read, such as `".jpg"`."""
+    endings = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in endings.items() if name in FORMATS and name in Image.OPEN)
 
 
 def label_of(source: Any, name: str | None = None) -> str:

@@ -16,7 +16,16 @@ except ImportError:  # code that was loaded without the package: words must then
 
 
 class UnknownEditError(ValueError):
-    """A prompt that asks for nothing that the table of edits has; the message names the nearest edits."""
+    """
+    A prompt that asks for nothing that the table of edits has; the message names the nearest edits.
+
+    Args:
+        nearest: the phrases of these.
+    """
+
+    def __init__(self, message: str, nearest: Sequence[str] = ()):
+        super().__init__(message)
+        self.nearest = tuple(nearest)
 
 
 @dataclass(frozen=True)
@@ -171,10 +180,12 @@ def read_prompt(text: str) -> PromptReading:
     mentions, unknown = _Scan([corrected.get(token, token) for token in tokens]).run()
     intents, not_done = _intents(mentions, shown)
     if not intents:
-        near = " or ".join(f'"{phrase}"' for phrase in nearest_edits(tokens))
+        nearest = nearest_edits(tokens)
+        near = " or ".join(f'"{phrase}"' for phrase in nearest)
         raise UnknownEditError(
             f"prompt {shown} has no word of an edit that is known; did you mean {near}? "
-            "gptface edits prints the list; strict=False passes the words on as they are"
+            "gptface edits prints the list; strict=False passes the words on as they are",
+            nearest,
         )
     own = {word for intent in intents for wording in intent.edit.wordings for word in _tokens(wording)}
     ignored = tuple(dict.fromkeys([word for word in unknown if word not in own] + not_done))

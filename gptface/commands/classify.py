@@ -2,10 +2,10 @@
 
 import argparse
 import contextlib
-import json
 from typing import Any
 
-from .common import add_face_options, face_index, report_error
+from .common import add_face_options, face_index
+from .photos import Photo, add_log_option, add_photo_options, each_photo, find_photos, open_log
 
 
 def add_parser(commands: Any) -> None:
@@ -20,10 +20,11 @@ def add_parser(commands: Any) -> None:
 
 def _add_classifier(commands: Any, name: str, head: str | None, what: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=f"{what} of the faces in photos")
-    parser.add_argument("photos", nargs="+")
+    add_photo_options(parser)
     parser.add_argument("--top-k", type=int, default=5)
     parser.add_argument("--threshold", type=_threshold, help='least score, or "auto": the thresholds of fine-tuning')
     add_face_options(parser)
+    add_log_option(parser)
     parser.set_defaults(run=run_classify, head=head)
     return parser
 
@@ -40,22 +41,22 @@ def _threshold(value: str) -> float | str:
 def run_classify(options: argparse.Namespace) -> int:
     from gptface.pipelines.pipeline_loading import load_pipeline
 
+    photos = find_photos(options.photos, options.recursive)
+    parameters = {
+        "top_k": options.top_k,
+        "threshold": options.threshold,
+        "face": face_index(options.face),
+        "aligned": options.aligned,
+    }
+    log = open_log(options, {"head": options.head, **parameters})
+
+    def tell(photo: Photo, result: Any) -> tuple[dict[str, Any], list[str]]:
+        faces = result if options.face == "all" else [result]
+        lines = [
+            f"{photo.source}: " + ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in face)
+            for face in faces
+        ]
+        return {"scores": result}, lines
+
     classify = load_pipeline("face-classification", options.model, head=options.head)
-    results = classify(
-        options.photos,
-        top_k=options.top_k,
-        threshold=options.threshold,
-        face=face_index(options.face),
-        aligned=options.aligned,
-        on_error="return",
-    )
-    failed = False
-    for photo, result in zip(options.photos, results, strict=True):
-        if report_error(photo, result, options.json):
-            failed = True
-        elif options.json:
-            print(json.dumps({"photo": photo, "scores": result}))
-        else:
-            for face in [result] if options.face != "all" else result:
-                print(f"{photo}: " + ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in face))
-    return 2 if failed else 0
+    return each_photo(classify, photos, options, tell, log, **parameters)

@@ -2,25 +2,45 @@
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from .common import add_decoding_options, add_face_options, add_output_options, decoding_parameters, face_index
+from .photos import Photo, PhotoLog, add_photo_options, each_photo, find_photos
 
 #: Probability, by the model's own heads, below which more candidates are proposed.
 CONVINCING = 0.5
+#: Endings of the files that say that they are edited; a photo of another kind becomes a PNG.
+WRITTEN = frozenset((".png", ".jpg", ".jpeg", ".webp"))
+#: File in the folder of the edits that says what became of each photo.
+LOG = "edits.jsonl"
+#: Side of a photo of a contact sheet, in pixels.
+SHEET_TILE = 256
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("edit", help="edit a face in a photo under a prompt")
-    parser.add_argument("photo")
+    parser = commands.add_parser("edit", help="edit faces in photos under a prompt")
+    add_photo_options(parser)
     parser.add_argument("prompt")
     parser.add_argument(
         "-o",
         "--output",
         required=True,
-        help="file of the edited photo (.png, .jpg, .webp); only .png keeps every pixel outside of the edit",
+        metavar="OUT",
+        help="file of the edited photo (.png, .jpg, .webp; only .png keeps every pixel outside of the edit), or a folder: edits keep "
+        "the photos' names there, and a run that was stopped goes on",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over files in OUT that are no such edits")
+    parser.add_argument(
+        "--compare", action="store_true", help="also write NAME.compare: the photo and its edit, a line between"
+    )
+    parser.add_argument(
+        "--contact-sheet", metavar="FILE", type=Path, help="also write one picture of all photos and edits, small"
     )
     parser.add_argument("--region", action="append", help="named region to change; may be given several times")
     parser.add_argument(
@@ -66,6 +86,9 @@ def add_parser(commands: Any) -> None:
         help="compute the states of what is kept anew in one of so many steps: 1 (the default) is exact, more is faster and approximate",
     )
     parser.add_argument("--candidates", type=int, help="edits to choose the best match from")
+    parser.add_argument(
+        "--save-all", action="store_true", help="write the other candidates too, as NAME.2, NAME.3, …, best first"
+    )
     add_face_options(parser)
     add_output_options(parser)
     parser.add_argument(
@@ -76,49 +99,194 @@ def add_parser(commands: Any) -> None:
 
 def run_edit(options: argparse.Namespace) -> int:
     from gptface.pipelines.pipeline_loading import load_pipeline
-    from gptface.processing.image_saving import check_output, save_picture
+    from gptface.processing.image_saving import check_output
 
     output = Path(options.output)
-    check_output(output)
-    edit = load_pipeline("guided-face-editing", options.model)
-    results = edit(
-        options.photo,
-        prompt=options.prompt,
-        region=options.region,
-        mask_image=options.mask,
-        hole=options.hole,
-        expand_prompt=options.expand_prompt,
-        strict=not options.any_words,
-        force=options.force,
-        negative_prompt=options.negative_prompt,
-        source_prompt=options.source_prompt,
-        strength=options.strength,
-        composite=options.composite,
-        keep_colour_space=options.keep_colour_space,
-        feather=options.feather,
-        state_refresh=options.state_refresh,
-        num_images_per_prompt=options.candidates,
-        face=face_index(options.face),
-        aligned=options.aligned,
-        progress_bar=not options.json and sys.stderr.isatty(),
+    photos = find_photos(options.photos, options.recursive, results=output)
+    if options.contact_sheet is not None:
+        check_output(options.contact_sheet)
+    many = len(photos) > 1 or options.output.endswith(("/", os.sep)) or output.is_dir() or not output.suffix
+    if many and output.suffix and not output.is_dir() and not options.output.endswith(("/", os.sep)):
+        raise ValueError(f"{len(photos)} photos do not go into one file: name a folder, -o {output.stem}/")
+    if not many:
+        check_output(output)
+    outputs = _outputs(photos, output) if many else {photos[0]: output}
+    parameters = _parameters(options)
+    if many:
+        written = ("model", "save_all", "compare", "provenance", "keep_location")
+        log = PhotoLog(output / LOG, {**parameters, **{name: getattr(options, name) for name in written}})
+        _check_folder(outputs, log, options)
+        edit = load_pipeline("guided-face-editing", options.model)
+        status = _edit_into_folder(edit, outputs, log, options, parameters)
+    else:
+        edit = load_pipeline("guided-face-editing", options.model)
+        status = _edit_one(edit, photos[0], output, options, parameters)
+    if options.contact_sheet is not None:
+        _save_sheet(edit, outputs, options)
+    return status
+
+
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """The options as parameters of the pipeline's call."""
+    return {
+        "prompt": options.prompt,
+        "region": options.region,
+        "mask_image": options.mask,
+        "hole": options.hole,
+        "expand_prompt": options.expand_prompt,
+        "strict": not options.any_words,
+        "force": options.force,
+        "negative_prompt": options.negative_prompt,
+        "source_prompt": options.source_prompt,
+        "strength": options.strength,
+        "composite": options.composite,
+        "keep_colour_space": options.keep_colour_space,
+        "feather": options.feather,
+        "state_refresh": options.state_refresh,
+        "num_images_per_prompt": options.candidates,
+        "face": face_index(options.face),
+        "aligned": options.aligned,
         **decoding_parameters(options),
-    )
+    }
+
+
+def _outputs(photos: Sequence[Photo], folder: Path) -> dict[Photo, Path]:
+    """
+    Where the edit of each photo goes: its name in the folder.
+
+    Raises:
+        ValueError: two photos have one name, or an edit would be written over its photo.
+    """
+    outputs: dict[Photo, Path] = {}
+    owners: dict[Path, str] = {}
+    for photo in photos:
+        output = folder / photo.name
+        if output.suffix.lower() not in WRITTEN:
+            output = output.with_name(f"{output.name}.png")
+        if os.path.realpath(output) == os.path.realpath(photo.source):
+            raise ValueError(f"{photo.source} would be overwritten by its edit: name another folder")
+        other = owners.setdefault(output, photo.source)
+        if other != photo.source:
+            raise ValueError(
+                f"{other} and {photo.source} have one name: give the folder that both are in, with --recursive"
+            )
+        outputs.setdefault(photo, output)
+    return outputs
+
+
+def _check_folder(outputs: dict[Photo, Path], log: PhotoLog, options: argparse.Namespace) -> None:
+    """Makes the folder of the edits; complains of what would be wrong with all photos, and of files that would be lost."""
+    from gptface.pipelines.edit_request import read_requests
+    from gptface.processing.regions import find_region
+
+    read_requests(options.prompt, not options.any_words)
+    for name in options.region or ():
+        if name != "auto":
+            find_region(name)
+    lost = [output for photo, output in outputs.items() if output.exists() and not log.has(photo)]
+    if lost and not options.overwrite:
+        raise FileExistsError(
+            f"{options.output} has {len(lost)} files that are no edits of these photos with these options, {lost[0].name} the first: "
+            "name another folder, or --overwrite"
+        )
+    Path(options.output).mkdir(parents=True, exist_ok=True)
+
+
+def _edit_one(edit: Any, photo: Photo, output: Path, options: argparse.Namespace, parameters: dict[str, Any]) -> int:
+    results = edit(photo.source, progress_bar=not options.json and sys.stderr.isatty(), **parameters)
+    _save(photo, results, output, options)
+    report, line = _told(results, output, options)
+    print(json.dumps({"photo": photo.source, **report}) if options.json else line)
+    return 0
+
+
+def _edit_into_folder(
+    edit: Any,
+    outputs: dict[Photo, Path],
+    log: PhotoLog,
+    options: argparse.Namespace,
+    parameters: dict[str, Any],
+) -> int:
+    def tell(photo: Photo, results: Any) -> tuple[dict[str, Any], list[str]]:
+        report, line = _told(results, outputs[photo], options)
+        return report, [line]
+
+    def write(photo: Photo, results: Any) -> None:
+        outputs[photo].parent.mkdir(parents=True, exist_ok=True)
+        _save(photo, results, outputs[photo], options)
+
+    return each_photo(edit, list(outputs), options, tell, log, write, **parameters)
+
+
+def _save(photo: Photo, results: Sequence[dict[str, Any]], output: Path, options: argparse.Namespace) -> None:
+    """Writes the best candidate, and what else was asked for."""
+    from gptface.evaluation.sheet import side_by_side
+    from gptface.processing.image_loading import load_image, to_rgb
+    from gptface.processing.image_saving import save_picture
+
+    how = (options.provenance, options.keep_location)
+    save_picture(results[0]["image"], output, *how)
+    for result, path in zip(results[1:], _others(results, output) if options.save_all else (), strict=False):
+        save_picture(result["image"], path, *how)
+    if options.compare:
+        edited = results[0]["image"]
+        pair = side_by_side([to_rgb(load_image(photo.source)), to_rgb(edited)], gap=max(2, edited.width // 150))
+        pair.info = dict(edited.info)
+        save_picture(pair, _beside(output, "compare"), *how)
+
+
+def _beside(output: Path, what: str | int) -> Path:
+    return output.with_name(f"{output.stem}.{what}{output.suffix}")
+
+
+def _others(results: Sequence[Any], output: Path) -> list[Path]:
+    """The files of the candidates behind the best."""
+    return [_beside(output, rank) for rank in range(2, len(results) + 1)]
+
+
+def _told(results: Sequence[dict[str, Any]], output: Path, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """What is reported of an edit, and the line for people."""
     best = results[0]
-    save_picture(best["image"], output, options.provenance, options.keep_location)
     told = ("prompt", "match_score", "guidance_kl", "seed", "box", "edits", "verified", "note")
     report = {"output": str(output), **{name: best[name] for name in told}}
-    print(json.dumps(report) if options.json else f"{output}: {in_plain_words(best)}")
-    return 0
+    if options.save_all:
+        report["candidates"] = [
+            {"output": str(path), **{name: each[name] for name in ("match_score", "seed", "verified")}}
+            for each, path in zip(results, [output, *_others(results, output)], strict=True)
+        ]
+    if options.compare:
+        report["compare"] = str(_beside(output, "compare"))
+    return report, f"{output}: {in_plain_words(best)}"
+
+
+def _save_sheet(edit: Any, outputs: dict[Photo, Path], options: argparse.Namespace) -> None:
+    """Writes the contact sheet of what is there, whichever run made it."""
+    from gptface.evaluation.sheet import contact_sheet
+    from gptface.processing.image_loading import load_image
+    from gptface.processing.image_saving import save_picture
+    from gptface.processing.provenance import EDITED, describe, mark
+
+    done = {photo.source: output for photo, output in outputs.items() if output.is_file()}
+    if not done:
+        raise ValueError(f"no photo was edited: there is nothing to show in {options.contact_sheet}")
+    rows: dict[str, list[Image.Image]] = {"photo": [], f"edited: {options.prompt}": []}
+    for pair in done.items():
+        for row, source in zip(rows.values(), pair, strict=True):
+            picture = load_image(source)
+            picture.thumbnail((SHEET_TILE, SHEET_TILE))
+            row.append(picture)
+    sheet = contact_sheet(rows, SHEET_TILE)
+    mark(sheet, describe(edit.model, options.prompt, EDITED), options.seed)
+    save_picture(sheet, options.contact_sheet, options.provenance)
 
 
 def in_plain_words(result: dict[str, Any]) -> str:
     """What a result shows, in one line."""
+    from gptface.pipelines.edit_request import changes_in_words
+
     if result["note"]:
         return result["note"]
-    changes = [
-        f"{name.replace('_', ' ')} {each['before']:.0%} → {each['after']:.0%}"
-        for name, each in result["verified"].items()
-    ]
+    changes = changes_in_words(result["verified"])
     line = f"{result['prompt']} (match {result['match_score']:+.2f}{''.join(f', {change}' for change in changes)})"
     if any(each["after"] < CONVINCING for each in result["verified"].values()):
         line += "; not convincing yet: try --candidates 8"
