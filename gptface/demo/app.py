@@ -5,7 +5,6 @@ What it does stands in plain functions and classes, which know nothing of the pa
 """
 
 import functools
-import io
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -82,7 +81,7 @@ def open_photo(path: str | Path) -> tuple[Image.Image, str]:
         data = file.read(MAX_UPLOAD_BYTES + 1)
     if len(data) > MAX_UPLOAD_BYTES:
         raise ValueError(f"The file has more than {MAX_UPLOAD_BYTES >> 20} MB: make it smaller first.")
-    photo = load_image(io.BytesIO(data), name="the file")
+    photo = load_image(data, name="the file")
     pixels = photo.width * photo.height
     if pixels <= MAX_PIXELS:
         return photo, ""
@@ -446,7 +445,7 @@ def build_page(editor: PhotoEditor) -> Any:
                     names = [(name.replace("_", " "), name) for name in REGIONS]
                     regions = gradio.Dropdown(names, multiselect=True, visible=False, label="Parts of the face")
                     painting = gradio.ImageEditor(
-                        label="Paint over what may change",
+                        label="Paint",
                         type="pil",
                         sources=(),
                         transforms=(),
