@@ -99,7 +99,7 @@ def test_messages_name_no_parameters():
 
 
 def _refused(prompt):
-    with pytest.raises(ValueError) as raised:  # noqa: PT011
+    with pytest.raises(ValueError) as raised:
         app.read_prompt(prompt)
     return raised.value
 
