@@ -145,11 +145,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`,
     `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`,
     in [0, 1]; of what they know), `kept` (how far the rest stayed, in [0, 1]: `attributes`, 1 less the mean change of
-    the
-    probabilities of the other attributes, 0.9 to 0.98 in most edits, None of a model without that head; `outside`, the
-    share of the pixels outside of the mask that are the photo's bit for bit), `note` (why nothing was painted, else
-    None; then `match_score` is None); with `face="all"`, `face` and `box` are lists. For a list of images a list of
-    lists.
+    the probabilities of the other attributes, 0.9 to 0.98 in most edits, None of a model without that head; `outside`,
+    the share of the pixels outside of the mask that are the photo's bit for bit), `note` (why nothing was painted,
+    else None; then `match_score` is None); with `face="all"`, `face` and `box` are lists. For a list of images a list
+    of lists.
     """
 
     per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image", *SEEDING)
