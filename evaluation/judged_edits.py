@@ -4,13 +4,6 @@ from dataclasses import dataclass
 
 from gptface.processing.edits import EDITS as TABLE
 
-_SMILE = ("Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
-_HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
-_FACIAL_HAIR = ("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
-_UNDER_A_HAT = (*_HAIR_COLOURS, "Bald", "Bangs", "Receding_Hairline", "Straight_Hair", "Wavy_Hair")
-_AGE = ("Attractive", "Bags_Under_Eyes", "Double_Chin", "Gray_Hair", "Receding_Hairline")
-_MAKEUP = ("Attractive", "Rosy_Cheeks", "Wearing_Lipstick")
-
 
 @dataclass(frozen=True)
 class Edit:
@@ -28,25 +21,15 @@ class Edit:
     entailed: tuple[str, ...] = ()
 
 
-# Name in the table of edits → what comes along with it by its meaning.
-_ENTAILED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("smiling", "not_smiling"), _SMILE),
-    **dict.fromkeys(("mouth_open", "mouth_closed"), ("Smiling",)),
-    **dict.fromkeys(("eyeglasses", "no_eyeglasses"), ("Bags_Under_Eyes", "Narrow_Eyes")),
-    **{name.lower(): tuple(other for other in _HAIR_COLOURS if other != name) for name in _HAIR_COLOURS},
-    **dict.fromkeys(("bangs", "no_bangs"), ("Receding_Hairline",)),
-    **dict.fromkeys(("beard", "no_beard"), _FACIAL_HAIR),
-    **dict.fromkeys(("makeup", "no_makeup"), _MAKEUP),
-    **dict.fromkeys(("hat", "no_hat"), _UNDER_A_HAT),
-    **dict.fromkeys(("young", "old"), _AGE),
+# Of several rows that one label tells of ("no eyeglasses", "no sunglasses") the first.
+_ROWS = {
+    row.target: row
+    for row in reversed(TABLE.values())
+    if row.entailed and row.target is not None and row.target.head == "attributes"
 }
-
-
-def _judged(name: str, entailed: tuple[str, ...]) -> Edit:
-    row = TABLE[name]
-    assert row.target is not None
-    return Edit(row.phrase, row.target.label, row.target.value, entailed)
-
+EDITS: dict[str, Edit] = {
+    row.name: Edit(row.phrase, target.label, target.value, row.entailed) for target, row in _ROWS.items()
+}
 
 #: Parameters of an arm; where it says nothing the pipeline's defaults hold.
 ARMS: dict[str, dict[str, float]] = {
@@ -55,4 +38,3 @@ ARMS: dict[str, dict[str, float]] = {
     "itm": {"guidance_scale": 1.0},
     "both": {},
 }
-EDITS: dict[str, Edit] = {name: _judged(name, entailed) for name, entailed in _ENTAILED.items()}

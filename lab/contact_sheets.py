@@ -72,8 +72,14 @@ def sheet_of_edits(edit, files: list[Path], prompt: str) -> Image.Image:
         left, top = number % COLUMNS * 2 * TILE, number // COLUMNS * TILE + 20
         for place, picture in enumerate((photo, result["image"])):
             sheet.paste(face_tile(picture, result["box"]), (left + place * TILE, top))
-        draw.text((left + TILE + 4, top + TILE - 14), "EDITED", fill="white", stroke_width=1, stroke_fill="black")
+        mark_as_edited(draw, (left + TILE, top))
     return sheet
+
+
+def mark_as_edited(draw: ImageDraw.ImageDraw, corner: tuple[int, int]) -> None:
+    """Writes into the tile whose upper left corner this is that it is edited."""
+    place = (corner[0] + 4, corner[1] + TILE - 14)
+    draw.text(place, "EDITED", fill="white", stroke_width=1, stroke_fill="black")
 
 
 def face_tile(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:

@@ -12,6 +12,7 @@ from gptface.processing.blending import ColourLayer
 
 from .edit_area import EditArea
 from .edit_request import EditRequest
+from .edit_verification import HeadScores
 from .face_pipeline import AlignedFace
 
 
@@ -98,12 +99,12 @@ class EditedPhoto:
         plan: what was to be done.
         seeds: of the candidates.
         faces: what was drawn of each face; empty where nothing was.
-        before: name of an edit → how probable the model's own heads find it in each face, before it.
+        before: what the model's own heads see in the faces, before the edit.
         note: why nothing was painted; None where it was.
     """
 
     plan: EditPlan
     seeds: tuple[int, ...]
     faces: tuple[EditedFace, ...]
-    before: Mapping[str, list[float]]
+    before: HeadScores
     note: str | None = None

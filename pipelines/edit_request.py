@@ -1,18 +1,17 @@
 """What one pass of the editing pipeline is asked for, and whether a face has it."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
-from gptface.processing.edits import Target
+from gptface.processing.edits import Edit
 from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_reading import EditIntent, read_prompt
 from gptface.processing.regions import regions_from_prompt, speaks_of_expressions_alone
+
+from .edit_verification import HeadScores, probability
 
 #: Probability from which on a face has what is asked for, so that nothing is painted: what is in doubt is painted. Of
 #: 240 CelebA validation faces it keeps 2 % of those without a smile from getting one, and finds 95 % of those without
@@ -42,31 +41,32 @@ class EditRequest:
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def targets(self) -> dict[str, Target]:
-        """Of each edit that a head can verify, by its name."""
-        found = {intent.edit.name: intent.edit.target for intent in self.intents}
-        return {name: target for name, target in found.items() if target is not None}
+    def edits(self) -> tuple[Edit, ...]:
+        """Their rows of the table."""
+        return tuple(intent.edit for intent in self.intents)
 
     @property
     def part_colours(self) -> tuple[PartColour, ...]:
         """The parts that take another colour, where nothing else is asked for."""
-        found = tuple(intent.edit.part_colour for intent in self.intents)
+        found = tuple(edit.part_colour for edit in self.edits)
         return tuple(each for each in found if each is not None) if None not in found else ()
 
-    def is_settled(self, probabilities: Mapping[str, Sequence[float]]) -> bool:
+    def is_settled(self, scores: HeadScores) -> bool:
         """Whether all faces have all that is asked for, and more of it was not asked for."""
         return bool(self.intents) and all(
             intent.edit.kind in MAY_BE_SETTLED
             and not intent.comparative
             and intent.detail is None
-            and min(probabilities.get(intent.edit.name, [0.0])) >= SETTLED
+            and (found := probability(scores, intent.edit.target)) is not None
+            and found.min() >= SETTLED
             for intent in self.intents
         )
 
 
 def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> list[EditRequest]:
     """
-    A prompt → the passes of the pipeline that it asks for, one an edit; warns of what was ignored or corrected.
+    A prompt → the passes of the pipeline that it asks for, one an edit; warns of what was ignored or corrected, and of
+    edits that seldom work.
 
     Args:
         strict: whether words must be those of an edit of the table; else they are passed on to the model as they are,
@@ -82,6 +82,10 @@ def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> li
     reading = read_prompt(prompt)
     if reading.remark is not None:
         warnings.warn(f"prompt: {reading.remark}", stacklevel=2)
+    doubtful = [f'"{intent.edit.phrase}"' for intent in reading.intents if intent.edit.quality == "experimental"]
+    if doubtful:
+        named = " and ".join(doubtful)
+        warnings.warn(f"prompt: {named} may come out badly, it is experimental (gptface edits)", stacklevel=2)
     groups = [reading.intents] if at_once else [(intent,) for intent in reading.intents]
     return [_request(prompt, group) for group in groups]
 
@@ -114,38 +118,3 @@ def _words_as_they_are(prompt: Any) -> EditRequest:
         regions=tuple(regions_from_prompt(prompt)) or ("face",),
         expression=speaks_of_expressions_alone(prompt),
     )
-
-
-@torch.no_grad()
-def probabilities(
-    model: GPTFaceTaskModel, pixels: torch.Tensor, targets: Mapping[str, Target]
-) -> dict[str, list[float]]:
-    """
-    How probable the model's own heads find that faces have what edits ask for.
-
-    Args:
-        pixels: aligned faces [B, 3, S, S] in [-1, 1].
-        targets: by name; those of which no trained head knows are left out.
-
-    Returns:
-        name → probability in [0, 1] for each face.
-    """
-    found: dict[str, list[float]] = {}
-    scores: dict[str, torch.Tensor] = {}
-    for name, target in targets.items():
-        head = model.config.heads.get(target.head)
-        if not head or not head.get("trained") or target.label not in head["labels"]:
-            continue
-        if target.head not in scores:
-            logits = model.classify(target.head, model.read_for(target.head, pixels)).float()
-            logits = logits / head.get("temperature", 1.0)
-            multi_label = head["problem_type"] == "multi_label_classification"
-            scores[target.head] = logits.sigmoid() if multi_label else logits.softmax(-1)
-        column = scores[target.head][:, head["labels"].index(target.label)]
-        found[name] = (column if target.value else 1 - column).tolist()
-    return found
-
-
-def changes_in_words(verified: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What the heads say of edits, such as `"smiling 3% → 91%"`: of `verified` in a result of the pipeline."""
-    return [f"{name.replace('_', ' ')} {each['before']:.0%} → {each['after']:.0%}" for name, each in verified.items()]

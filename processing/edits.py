@@ -13,6 +13,8 @@ from .part_colour import Colour, PartColour
 
 Kind = Literal["add", "remove", "colour", "shape", "expression", "age", "make-up", "fill"]
 Quality = Literal["good", "fair", "experimental"]
+#: Where the repository shows edits, `lab/edit_pictures.py` makes them.
+PICTURES = "examples/edits"
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,12 @@ class Edit:
         group: edits of one group exclude each other; empty where there is none but the opposite.
         part_colour: the part of the face that takes another colour, and nothing else changes; measured by
             `lab/measure_part_colours.py` on CelebA's training faces. None where the edit is drawn.
-        quality: as seen on validation portraits: `"good"`, `"fair"`, or `"experimental"`.
+        entailed: attributes that may change along with it by its meaning: no side effects.
+        quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
+            `"fair"` from 1.8 on, else `"experimental"`, which those are, too, that nobody has marked yet.
         defaults: parameters of the pipeline's call that suit it, where nothing else is asked for: `guidance_scale`,
-            `itm_guidance`, `plan_first`, `composite`, `num_inference_steps`.
+            `itm_guidance`, `plan_first`, `composite`, `num_inference_steps`; of its own regions
+            `strength`.
         synonyms: English ways to say it, beside the phrase.
         translations: language code (de, fr, es, zh) → ways to say it.
     """
@@ -62,6 +67,7 @@ class Edit:
     opposite: str | None = None
     group: str = ""
     part_colour: PartColour | None = None
+    entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
     synonyms: tuple[str, ...] = ()
@@ -82,6 +88,11 @@ class Edit:
         return f"{starts[self.kind]} {self.phrase.removesuffix(' expression')}"
 
     @property
+    def picture(self) -> str | None:
+        """File of the repository that shows a face before and after it; None of an edit that is not good."""
+        return f"{PICTURES}/{self.name}.webp" if self.quality == "good" else None
+
+    @property
     def wordings(self) -> tuple[str, ...]:
         """All ways to say it, the phrase first."""
         return (self.phrase, *self.synonyms, *(each for said in self.translations.values() for each in said))
@@ -96,7 +107,19 @@ _EXPRESSION = MappingProxyType({"plan_first": True, "guidance_scale": 1.0, "itm_
 _BY_CODES = MappingProxyType({"plan_first": False, "guidance_scale": 2.0, "itm_guidance": 4.0})
 # Matching takes a white bar for a hat.
 _BY_CODES_FREELY = MappingProxyType({"plan_first": False, "guidance_scale": 1.5, "itm_guidance": 0.0})
+# All of a face, redrawn, is another person's.
+_IN_PART = MappingProxyType({"strength": 0.3})
 _AS_USUAL: Mapping[str, Any] = MappingProxyType({})
+
+# What comes along with an edit by its meaning.
+_SMILE = ("Smiling", "Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
+_EYES = ("Eyeglasses", "Bags_Under_Eyes", "Narrow_Eyes")
+_FACIAL_HAIR = ("No_Beard", "5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
+_HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
+_FRINGE = ("Bangs", "Receding_Hairline")
+_UNDER_A_HAT = (*_HAIR_COLOURS, *_FRINGE, "Bald", "Straight_Hair", "Wavy_Hair")
+_AGE = ("Attractive", "Bags_Under_Eyes", "Double_Chin", "Gray_Hair", "Receding_Hairline")
+_MAKEUP = ("Heavy_Makeup", "Wearing_Lipstick", "Attractive", "Rosy_Cheeks")
 
 
 def _split(phrases: str) -> tuple[str, ...]:
@@ -114,6 +137,7 @@ def _edit(
     *,
     group: str = "",
     part_colour: PartColour | None = None,
+    entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
     en: str = "",
@@ -131,6 +155,7 @@ def _edit(
         opposite,
         group,
         part_colour,
+        tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
         _split(en),
@@ -157,7 +182,7 @@ _ROWS = (
     # expressions
     _edit(
         "smiling", "smiling", "expression", "smile", _has("Smiling"), "not_smiling", "A smile that shows the teeth.",
-        group="expression", quality="good", defaults=_EXPRESSION,
+        group="expression", quality="good", entailed=_SMILE, defaults=_EXPRESSION,
         en="smile, smiles, smiled, smiley, big smile, broad smile, happy smile, smiling happily, grin, grins, grinning, laugh, laughs, "
         "laughing, laughter, cheerful",
         de="lächeln, lächelnd, lächelt, lächle, lächelnde, lächelnder, lachen, lachend, lacht, grinsen, grinsend",
@@ -168,62 +193,62 @@ _ROWS = (
     _edit(
         "not_smiling", "not smiling", "expression", "mouth, cheeks", _has("Smiling", 0), "smiling",
         "A serious face with the mouth at rest.",
-        group="expression", quality="fair", defaults=_EXPRESSION,
+        group="expression", quality="fair", entailed=_SMILE, defaults=_EXPRESSION,
         en="serious, unsmiling, serious looking, serious face, serious expression, straight face, stern",
         de="ernst, ernste, ernster, ernsthaft", fr="sérieux, sérieuse", es="serio, seria", zh="严肃, 严肃的",
     ),
     _edit(
         "neutral", "neutral expression", "expression", "mouth, cheeks", _shows("neutral"), None, "A calm face without any expression.",
-        group="expression", defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
         en="neutral, expressionless, calm, calm face, neutral face, blank look, blank expression, looking neutral, bored",
         de="neutral, neutraler, neutrale, ausdruckslos, ruhig", fr="neutre, inexpressif, inexpressive, calme",
         es="inexpresivo, inexpresiva, tranquilo, tranquila", zh="面无表情, 平静, 中性表情",
     ),
     _edit(
         "happy", "happy", "expression", "smile", _shows("happy"), "not_smiling", "A happy face.",
-        group="expression", quality="good", defaults=_EXPRESSION,
+        group="expression", quality="good", entailed=_SMILE, defaults=_EXPRESSION,
         en="happier, happily, happiness, joy, joyful, joyous, glad, delighted, in a good mood",
         de="glücklich, fröhlich, froh, glücklicher, fröhlicher", fr="heureux, heureuse, joyeux, joyeuse, content, contente",
         es="feliz, alegre, contento, contenta", zh="开心, 高兴, 快乐",
     ),
     _edit(
         "sad", "sad", "expression", "mouth, cheeks, brows", _shows("sad"), "neutral", "A sad face.",
-        group="expression", defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
         en="sadness, sadder, unhappy, sorrowful, gloomy, crying, cries, cry, upset, depressed",
         de="traurig, trauriger, unglücklich, weinen, weinend", fr="triste, malheureux, malheureuse, pleurer",
         es="infeliz, llorando", zh="悲伤, 难过, 伤心",
     ),
     _edit(
         "angry", "angry", "expression", "mouth, cheeks, brows", _shows("angry"), "neutral", "An angry face.",
-        group="expression", defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
         en="anger, angrier, furious, mad, annoyed, frown, frowning, frowns, frowning in anger, rage",
         de="wütend, zornig, böse, verärgert", fr="en colère, fâché, fâchée, furieux, furieuse",
         es="enfadado, enfadada, enojado, enojada, furioso, furiosa", zh="生气, 愤怒",
     ),
     _edit(
         "surprised", "surprised", "expression", "mouth, chin, brows", _shows("surprise"), "neutral", "A surprised face with an open mouth.",
-        group="expression", defaults=_EXPRESSION,
+        group="expression", quality="fair", entailed=_SMILE, defaults=_EXPRESSION,
         en="surprise, astonished, amazed, shocked, looking surprised, startled, stunned",
         de="überrascht, erstaunt, schockiert", fr="surpris, surprise, étonné, étonnée",
         es="sorprendido, sorprendida, asombrado, asombrada", zh="惊讶, 吃惊",
     ),
     _edit(
         "afraid", "afraid", "expression", "mouth, chin, brows", _shows("fear"), "neutral", "A frightened face.",
-        group="expression", defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
         en="fear, scared, frightened, fearful, terrified, looking afraid, worried, anxious",
         de="ängstlich, verängstigt, erschrocken", fr="effrayé, effrayée, apeuré, apeurée, peur",
         es="asustado, asustada, miedo", zh="害怕, 恐惧",
     ),
     _edit(
         "disgusted", "disgusted", "expression", "mouth, nose, brows", _shows("disgust"), "neutral", "A face that shows disgust.",
-        group="expression", defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
         en="disgust, revolted, grimacing in disgust, looking disgusted, grossed out",
         de="angeekelt, angewidert, ekel", fr="dégoûté, dégoûtée, dégoût", es="asqueado, asqueada, asco", zh="厌恶, 恶心",
     ),
     _edit(
         "mouth_open", "mouth slightly open", "expression", "mouth, chin", _has("Mouth_Slightly_Open"), "mouth_closed",
         "The lips part and the teeth may show.",
-        group="mouth", defaults=_EXPRESSION,
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION,
         en="mouth open, open mouth, opens mouth, opening mouth, mouth wide open, wide open mouth, open mouthed, lips parted, parted lips, "
         "visible teeth, show teeth, showing teeth, mouth opened, yawn, yawning",
         de="mund offen, offener mund, offenem mund, mund öffnen, öffne mund, mund auf",
@@ -231,7 +256,7 @@ _ROWS = (
     ),
     _edit(
         "mouth_closed", "mouth closed", "expression", "mouth", _has("Mouth_Slightly_Open", 0), "mouth_open", "The lips meet.",
-        group="mouth", defaults=_EXPRESSION,
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION,
         en="closed mouth, close mouth, closes mouth, closing mouth, mouth shut, shut mouth, lips closed, closed lips, close lips",
         de="mund geschlossen, geschlossener mund, geschlossenem mund, mund schließen, schließe mund, mund zu",
         fr="bouche fermée, ferme bouche, fermer bouche", es="boca cerrada, cierra boca, cerrar boca", zh="闭嘴, 闭上嘴, 嘴巴闭合",
@@ -239,67 +264,67 @@ _ROWS = (
     # things that are worn, and beards
     _edit(
         "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
-        group="glasses", quality="fair", defaults=_BY_PLAN,
+        group="glasses", quality="fair", entailed=_EYES, defaults=_BY_PLAN,
         en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
     _edit(
         "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses", "Glasses are taken off.",
-        group="glasses", quality="fair", defaults=_BY_PLAN,
+        group="glasses", quality="fair", entailed=_EYES, defaults=_BY_PLAN,
     ),
     _edit(
         "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
-        group="glasses", defaults=_BY_PLAN,
+        group="glasses", entailed=_EYES, defaults=_BY_PLAN,
         en="sun glasses, dark glasses, dark sunglasses, shades, black glasses, goggles",
         de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
     ),
     _edit(
         "no_sunglasses", "no sunglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "sunglasses",
         "Dark glasses are taken off; the eyes are made up.",
-        group="glasses", defaults=_BY_PLAN,
+        group="glasses", entailed=_EYES, defaults=_BY_PLAN,
     ),
     _edit(
         "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A beard around mouth and chin; hardly on women.",
-        defaults=_BY_CODES, group="beard",
+        entailed=_FACIAL_HAIR, defaults=_BY_CODES, group="beard",
         en="beard, beards, bearded, facial hair, full beard, has a beard, whiskers",
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
     _edit(
         "no_beard", "no beard", "remove", "worn_beard", _has("No_Beard"), "beard", "A shaved face.",
-        quality="good", defaults=_BY_PLAN, group="beard",
+        quality="good", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
         en="clean shaven, cleanshaven, beardless, shaved, shaven, shaved face, shaven face, smooth shaven",
         de="rasiert, glatt rasiert, glattrasiert, bartlos", fr="rasé, rasé de près, imberbe", es="afeitado, bien afeitado", zh="刮胡子, 刮掉胡子, 剃须",
     ),
     _edit(
         "stubble", "stubble", "add", "beard", _has("5_o_Clock_Shadow"), "no_beard", "The shadow of a beard of some days.",
-        defaults=_BY_CODES, group="beard",
+        entailed=_FACIAL_HAIR, defaults=_BY_CODES, group="beard",
         en="stubbly, unshaven, stubbly chin, light stubble, designer stubble, 5 o clock shadow, five o clock shadow, three day beard, "
         "3 day beard",
         de="dreitagebart, bartstoppeln, stoppeln, unrasiert", fr="barbe de trois jours, mal rasé", es="barba de tres días", zh="胡茬",
     ),
     _edit(
-        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", defaults=_BY_CODES,
+        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", entailed=_FACIAL_HAIR, defaults=_BY_CODES,
         en="mustache, moustache, mustached, moustached, mustaches, moustaches",
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
     _edit(
-        "no_mustache", "no mustache", "remove", "worn_beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", defaults=_BY_PLAN,
+        "no_mustache", "no mustache", "remove", "worn_beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
-        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", defaults=_BY_CODES, group="beard",
+        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, defaults=_BY_CODES, group="beard",
         en="goatee, goateed, goatee beard, chin beard", de="ziegenbart, spitzbart, kinnbart", fr="bouc, barbichette",
         es="perilla, barba de chivo", zh="山羊胡",
     ),
     _edit(
-        "no_goatee", "no goatee", "remove", "worn_beard", _has("Goatee", 0), "goatee", "The chin is shaved.", defaults=_BY_PLAN, group="beard",
+        "no_goatee", "no goatee", "remove", "worn_beard", _has("Goatee", 0), "goatee", "The chin is shaved.", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
         "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A hat, as far as the crop of the face shows it.", group="hat",
-        defaults=_BY_CODES_FREELY,
+        entailed=_UNDER_A_HAT, defaults=_BY_CODES_FREELY,
         en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
     ),
     _edit(
-        "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat",
+        "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat", entailed=_UNDER_A_HAT,
         en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
     ),
     _edit(
@@ -310,7 +335,7 @@ _ROWS = (
     # hair
     _edit(
         "blond_hair", "blond hair", "colour", "hair", _has("Blond_Hair"), None, "Hair in blond, in its old cut.",
-        group="hair colour", quality="good",
+        group="hair colour", entailed=_HAIR_COLOURS, quality="good",
         part_colour=PartColour("hair", Colour((0.575, 0.023, 0.048), (0.159, 0.015, 0.019))),
         en=_hair("blond, blonde, golden, fair, light, lighter, light blond, blonder", "blond, blonde, blonds, blondes, blonder"),
         de="blonde haare, blondes haar, blonden haaren, haare blond, haar blond, helle haare, hellere haare",
@@ -319,7 +344,7 @@ _ROWS = (
     ),
     _edit(
         "black_hair", "black hair", "colour", "hair", _has("Black_Hair"), None, "Hair in black, in its old cut.",
-        group="hair colour", quality="good",
+        group="hair colour", entailed=_HAIR_COLOURS, quality="good",
         part_colour=PartColour("hair", Colour((0.260, 0.007, 0.009), (0.125, 0.012, 0.012))),
         en=_hair("black, dark, darker, raven", ""),
         de="schwarze haare, schwarzes haar, schwarzen haaren, haare schwarz, dunkle haare, dunkles haar, dunklere haare",
@@ -327,7 +352,7 @@ _ROWS = (
     ),
     _edit(
         "brown_hair", "brown hair", "colour", "hair", _has("Brown_Hair"), None, "Hair in brown, in its old cut.",
-        group="hair colour", quality="good",
+        group="hair colour", entailed=_HAIR_COLOURS, quality="good",
         part_colour=PartColour("hair", Colour((0.367, 0.023, 0.030), (0.151, 0.015, 0.017))),
         en=_hair("brown, chestnut, brunette", "brunette, brunet"),
         de="braune haare, braunes haar, braunen haaren, haare braun", fr="cheveux bruns, cheveux châtains, brune", es="pelo castaño, pelo marrón, cabello castaño, castaño, castaña",
@@ -335,7 +360,7 @@ _ROWS = (
     ),
     _edit(
         "gray_hair", "gray hair", "colour", "hair", _has("Gray_Hair"), None, "Hair in gray, in its old cut.",
-        group="hair colour", quality="good",
+        group="hair colour", entailed=_HAIR_COLOURS, quality="good",
         part_colour=PartColour("hair", Colour((0.461, 0.008, 0.012), (0.162, 0.011, 0.012))),
         en=_hair("gray, grey, white, silver, graying, greying, grayer, greyer", ""),
         de="graue haare, graues haar, grauen haaren, haare grau, weiße haare, weißes haar, grauhaarig",
@@ -343,46 +368,46 @@ _ROWS = (
     ),
     _edit(
         "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead; it suits women's hair.",
-        defaults=_BY_PLAN, group="bangs",
+        entailed=_FRINGE, defaults=_BY_PLAN, group="bangs",
         en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
     ),
     _edit(
-        "no_bangs", "no bangs", "remove", "bangs", _has("Bangs", 0), "bangs", "The forehead is bare.", defaults=_BY_PLAN, group="bangs",
+        "no_bangs", "no bangs", "remove", "bangs", _has("Bangs", 0), "bangs", "The forehead is bare.", entailed=_FRINGE, defaults=_BY_PLAN, group="bangs",
         en="bare forehead", de="freie stirn", fr="front dégagé", es="frente despejada",
     ),
     _edit(
-        "bald", "bald", "shape", "hair, forehead", _has("Bald"), None, "A head without hair, as far as the crop shows it.",
+        "bald", "bald", "shape", "hair, forehead", _has("Bald"), None, "A head without hair, as far as the crop shows it.", entailed=_UNDER_A_HAT,
         en="bald headed, hairless, no hair, bald head, shaved head, shave head, lose hair, loses hair, losing hair, remove hair, baldness",
         de="glatze, kahl, kahlköpfig", fr="chauve, crâne rasé", es="calvo, calva", zh="秃头, 光头",
     ),
     _edit(
-        "wavy_hair", "wavy hair", "shape", "hair", _has("Wavy_Hair"), "straight_hair", "Hair in waves.", group="hair shape",
+        "wavy_hair", "wavy hair", "shape", "hair", _has("Wavy_Hair"), "straight_hair", "Hair in waves.", group="hair shape", entailed=("Straight_Hair",),
         en="wavy haired, curly hair, waves in the hair, hair wavy, hair curly, curls, curly, wavy, curly haired, wavier hair, curlier hair",
         de="wellige haare, welliges haar, locken, lockige haare", fr="cheveux ondulés, cheveux bouclés, boucles", es="pelo ondulado, pelo rizado, rizos", zh="卷发, 波浪发",
     ),
     _edit(
-        "straight_hair", "straight hair", "shape", "hair", _has("Straight_Hair"), "wavy_hair", "Hair without waves.", group="hair shape",
+        "straight_hair", "straight hair", "shape", "hair", _has("Straight_Hair"), "wavy_hair", "Hair without waves.", group="hair shape", entailed=("Wavy_Hair",),
         en="straight haired, smooth hair, hair straight, straighten hair, straightened hair, straighter hair",
         de="glatte haare, glattes haar", fr="cheveux lisses, cheveux raides", es="pelo liso, pelo lacio", zh="直发",
     ),
     # make-up, skin, age
     _edit(
         "lipstick", "lipstick", "make-up", "mouth", _has("Wearing_Lipstick"), "no_lipstick", "Red lips, in their old shape.",
-        quality="fair", part_colour=PartColour("lips", Colour((-0.134, 0.054, -0.001), (0.089, 0.018, 0.008)), beside="facial_skin"),
+        entailed=_MAKEUP, quality="good", part_colour=PartColour("lips", Colour((-0.134, 0.054, -0.001), (0.089, 0.018, 0.008)), beside="facial_skin"),
         en="lip stick, red lips, painted lips, red lipstick, lips painted, redder lips, lips red",
         de="lippenstift, rote lippen", fr="rouge à lèvres, lèvres rouges", es="pintalabios, lápiz labial, labios rojos, labial", zh="口红, 红唇",
     ),
     _edit(
         "no_lipstick", "no lipstick", "make-up", "mouth", _has("Wearing_Lipstick", 0), "lipstick", "Lips in their own colour.",
-        quality="fair", part_colour=PartColour("lips", Colour((-0.098, 0.022, -0.005), (0.109, 0.012, 0.008)), beside="facial_skin"),
+        entailed=_MAKEUP, quality="fair", part_colour=PartColour("lips", Colour((-0.098, 0.022, -0.005), (0.109, 0.012, 0.008)), beside="facial_skin"),
     ),
     _edit(
-        "makeup", "heavy makeup", "make-up", "face", _has("Heavy_Makeup"), "no_makeup", "Make-up on eyes, cheeks and lips.",
+        "makeup", "heavy makeup", "make-up", "face", _has("Heavy_Makeup"), "no_makeup", "Make-up on eyes, cheeks and lips.", entailed=_MAKEUP,
         en="makeup, make up, heavy make up, lot of makeup, lot of make up", de="schminke, geschminkt, stark geschminkt",
         fr="maquillage, maquillée, maquillé", es="maquillaje, maquillada, maquillado", zh="化妆, 浓妆",
     ),
     _edit(
-        "no_makeup", "no makeup", "make-up", "face", _has("Heavy_Makeup", 0), "makeup", "A face without make-up.",
+        "no_makeup", "no makeup", "make-up", "face", _has("Heavy_Makeup", 0), "makeup", "A face without make-up.", entailed=_MAKEUP,
         de="ungeschminkt, abgeschminkt", fr="démaquillée, démaquillé", es="desmaquillada", zh="素颜",
     ),
     _edit(
@@ -404,12 +429,12 @@ _ROWS = (
         en="arched brows, curved eyebrows, eyebrows arched, curved brows, raised eyebrows", de="geschwungene augenbrauen", fr="sourcils arqués", es="cejas arqueadas", zh="弯眉",
     ),
     _edit(
-        "young", "young", "age", "face", _has("Young"), "old", "A younger face.", group="age",
+        "young", "young", "age", "face", _has("Young"), "old", "A younger face.", group="age", entailed=_AGE, defaults=_IN_PART,
         en="younger, youthful, young looking, more youthful, younger looking", de="jung, jünger, junge, junger, verjüngen, verjünge",
         fr="jeune, plus jeune, rajeunir, rajeunis", es="joven, más joven, rejuvenecer", zh="年轻, 年轻一些, 变年轻",
     ),
     _edit(
-        "old", "old", "age", "face", _has("Young", 0), "young", "An older face.", group="age",
+        "old", "old", "age", "face", _has("Young", 0), "young", "An older face.", group="age", entailed=_AGE, defaults=_IN_PART,
         en="older, elderly, aged, aging, ageing, senior, age, older looking, old looking",
         de="alt, älter, alte, alter, altern", fr="vieux, vieille, plus vieux, plus vieille, âgé, âgée, vieillir",
         es="viejo, vieja, anciano, anciana, mayor, envejecer", zh="老, 变老, 年老, 苍老",
@@ -443,9 +468,9 @@ def list_edits(quality: Quality | None = None) -> list[Edit]:
 
 def edits_table(edits: Iterable[Edit]) -> str:
     """A table in Markdown, a row an edit."""
-    rows = ["| prompt | or, for example | changes | quality | |", "|---|---|---|---|---|"]
-    rows += [
-        f"| {edit.phrase} | {edit.example} | {', '.join(edit.regions)} | {edit.quality} | {edit.sentence} |"
-        for edit in edits
-    ]
+    rows = ["| prompt | or, for example | changes | quality | | |", "|---|---|---|---|---|---|"]
+    for edit in edits:
+        shown = "" if edit.picture is None else f"![{edit.phrase}: before and after, edited]({edit.picture})"
+        cells = (edit.phrase, edit.example, ", ".join(edit.regions), edit.quality, edit.sentence, shown)
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

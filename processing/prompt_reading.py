@@ -130,6 +130,8 @@ NO_TYPOS = _words(
     "bear bears bread board shape shapes shade bold bank bands hail hall month scarf wave hare heart ease"
 )
 SHAVE = "shave"
+#: Kinds of edits that bring something, which may be one of several that a negating word is about.
+THINGS = ("add", "make-up")
 
 _GRAMMAR = (
     ARTICLES
@@ -315,16 +317,17 @@ class _Scope:
     spent: bool = False
     joined: str = ""
     article: bool = False
+    of_things: bool = False
 
     def holds(self, edit: Edit) -> bool:
         if not self.how or not self.spent:
             return bool(self.how)
-        thing = edit.kind in ("add", "make-up")
+        thing = edit.kind in THINGS
         if self.joined in EITHER_OR:
             return True
         if self.joined in WEAK_SEPARATORS:
             return thing and (self.how != "not" or not self.article)
-        return self.joined == "," and thing and self.how != "not"
+        return self.joined == "," and thing and self.of_things and self.how != "not"  # not in "stop smiling, red lips"
 
 
 @dataclass
@@ -377,7 +380,7 @@ class _Scan:
         if self.scope.holds(edit):
             mention.kept = self.scope.how in ("keep", INSTEAD)
             mention.negated = not mention.kept
-            self.scope.spent = True
+            self.scope.spent, self.scope.of_things = True, edit.kind in THINGS
         elif self.scope.spent:
             self.scope = _Scope()
         self.scope.joined, self.scope.article = "", False

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from gptface.modeling_gptface.guidance import GuidanceError
-from gptface.pipelines.edit_request import changes_in_words
+from gptface.pipelines.edit_verification import changes_in_words
 from gptface.pipelines.face_classification import FaceAttributeClassificationPipeline, FacialExpressionPipeline
 from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.detection import FaceNotFoundError

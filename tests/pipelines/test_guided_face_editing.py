@@ -14,7 +14,9 @@ from transformers import pipeline
 from gptface import GPTFaceRefiner, GPTFaceRefinerConfig
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_request import read_requests
+from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
 from gptface.processing.alignment import align, compose, translation
+from gptface.processing.edits import EDITS
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask
 from gptface.processing.prompt_reading import UnknownEditError
@@ -48,7 +50,7 @@ def pixels(result):
 def test_one_picture_gives_a_list_of_candidates_best_first(edit, face):
     results = edit(face, prompt="smiling", aligned=True, seed=5, num_images_per_prompt=3)
     assert {result["seed"] for result in results} == {5, 6, 7}
-    scores = [result["match_score"] for result in results]
+    scores = [trust(result) for result in results]
     assert scores == sorted(scores, reverse=True)
     assert all(result["image"].size == face.size for result in results)
     assert results[0]["face"].size == (edit.face_size, edit.face_size) and results[0]["mask"].size == face.size
@@ -504,8 +506,8 @@ def test_several_edits_are_done_one_after_the_other(edit, face):
 
 def test_what_is_there_already_is_not_painted_again(edit, face, monkeypatch):
     """ "Remove the glasses" where there are none painted ghost glasses."""
-    answer = {"smiling": [0.98]}
-    monkeypatch.setattr("gptface.pipelines.guided_face_editing.probabilities", lambda *_: answer)
+    answer = {"Smiling": np.array([0.98])}
+    monkeypatch.setattr("gptface.pipelines.guided_face_editing.read_heads", lambda *_: {"attributes": answer})
     ask = {"aligned": True, "seed": 0, "force": False}
     result = edit(face, prompt="smiling", **ask)[0]
     assert np.array_equal(pixels(result), np.asarray(face)) and not np.asarray(result["mask"]).any()
@@ -513,13 +515,72 @@ def test_what_is_there_already_is_not_painted_again(edit, face, monkeypatch):
     for options in ({"prompt": "smiling", "force": True}, {"prompt": "a bigger smile"}):
         result = edit(face, **{**ask, **options})[0]
         assert result["note"] is None and np.asarray(result["mask"]).any()
-    answer["smiling"] = [0.6]
+    answer["Smiling"] = np.array([0.6])
     assert edit(face, prompt="smiling", **ask)[0]["note"] is None, "in doubt it is painted"
 
 
 def test_a_result_tells_what_the_models_own_heads_see_in_it(edit, face):
-    verified = edit(face, prompt="smiling", aligned=True, seed=0)[0]["verified"]
+    result = edit(face, prompt="smiling", aligned=True, seed=0)[0]
+    verified, kept = result["verified"], result["kept"]
     assert set(verified) == {"smiling"} and all(0 <= verified["smiling"][when] <= 1 for when in ("before", "after"))
+    assert kept["outside"] == 1 and 0 < kept["attributes"] < 1
     assert edit(face, prompt="bangs", aligned=True, seed=0)[0]["verified"] == {}, (
         "this checkpoint's head does not know them"
     )
+
+
+def test_what_was_verified_is_true_of_the_picture_after_the_last_of_several_edits(edit, face):
+    """What one edit brought the next may take away."""
+    both = edit(face, prompt="smiling, eyeglasses", aligned=True, seed=0)[0]
+    alone = edit(face, prompt="smiling", aligned=True, seed=0)[0]
+    seen = edit(both["face"], prompt="smiling", aligned=True, seed=0)[0]["verified"]["smiling"]["before"]
+    assert both["verified"]["smiling"]["after"] == pytest.approx(seen, abs=1e-3)
+    assert both["verified"]["smiling"]["before"] == alone["verified"]["smiling"]["before"]
+    assert both["verified"]["smiling"]["after"] != alone["verified"]["smiling"]["after"]
+
+
+def test_what_was_kept_leaves_out_what_the_edit_is_about():
+    """An open mouth is no side effect of a smile; another hair colour is."""
+    edits = [EDITS["smiling"]]
+    before = {name: np.array([0.0, 0.5]) for name in ("Smiling", "Mouth_Slightly_Open", "Male", "Black_Hair")}
+    after = before | {"Smiling": np.array([1.0, 1.0]), "Mouth_Slightly_Open": np.array([1.0, 1.0])}
+    assert kept_attributes(edits, {"attributes": before}, {"attributes": after}) == 1
+    after["Black_Hair"] = np.array([0.2, 0.3])
+    assert kept_attributes(edits, {"attributes": before}, {"attributes": after}) == pytest.approx(0.9)
+    assert kept_attributes(edits, {}, {}) is None
+
+
+def test_what_changed_outside_of_the_mask_is_told():
+    photo, mask = Image.new("RGB", (4, 4)), Image.new("L", (4, 4))
+    edited = photo.copy()
+    edited.putpixel((0, 0), (0, 0, 1))
+    assert kept_outside(photo, edited, mask) == 15 / 16
+    mask.putpixel((0, 0), 255)
+    assert kept_outside(photo, edited, mask) == 1 == kept_outside(photo, edited, Image.new("L", (4, 4), 255))
+
+
+def test_a_candidate_that_matches_but_lacks_the_edit_is_not_the_first():
+    def result(match, after):
+        return {"match_score": match, "verified": {"smiling": {"before": 0.0, "after": after}}}
+
+    assert trust(result(6.0, 0.9994)) > trust(result(6.5, 0.988)) > trust(result(6.5, 0.3))
+    assert trust(result(6.5, 1.0)) > trust(result(6.0, 1.0)), "sure of both, the better match"
+    assert trust({"match_score": 2.0, "verified": {}}) == 2.0
+
+
+def test_a_row_may_redraw_a_part_of_its_regions_where_the_user_chose_none(edit, face):
+    """All of a face, redrawn to be older, is another person's."""
+    shares = {}
+    for name, options in {"row": {}, "whole": {"strength": 1.0}, "chosen": {"region": "face"}}.items():
+        shares[name] = np.count_nonzero(
+            np.asarray(edit(face, prompt="old", aligned=True, seed=0, **options)[0]["mask"])
+        )
+    assert 0 < shares["row"] < 0.6 * shares["whole"] and shares["chosen"] == shares["whole"]
+
+
+def test_experimental_edits_say_so_and_others_do_not(edit, face):
+    with pytest.warns(UserWarning, match='"a hat" and "bangs" may come out badly'):
+        edit(face, prompt="a hat, bangs, smiling", aligned=True, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        edit(face, prompt="smiling", aligned=True, seed=0)

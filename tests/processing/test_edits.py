@@ -7,11 +7,12 @@ import pytest
 
 from gptface.data.phrases import EMOTION_PREFIX, SAYABLE, SUNGLASSES
 from gptface.pipelines.prompts import DECODING
-from gptface.processing.edits import EDITS, edits_table, list_edits
+from gptface.processing.edits import EDITS, PICTURES, edits_table, list_edits
 from gptface.processing.prompt_reading import read_prompt
 from gptface.processing.regions import REGIONS
 
 ROOT = Path(__file__).parents[2]
+PROVENANCE = b"DigitalSourceType"
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=lambda edit: edit.name)
@@ -20,7 +21,7 @@ def test_a_row_can_be_asked_for_and_done(edit):
     for text in (edit.phrase, edit.example):
         assert [intent.edit.name for intent in read_prompt(text).intents] == [edit.name]
     assert edit.regions and set(edit.regions) <= set(REGIONS)
-    assert set(edit.defaults) <= {*DECODING, "plan_first", "composite"}
+    assert set(edit.defaults) <= {*DECODING, "plan_first", "composite", "strength"}
     assert edit.sentence.endswith(".")
     assert edit.opposite is None or (edit.opposite in EDITS and edit.opposite != edit.name)
 
@@ -65,3 +66,9 @@ def test_the_table_in_the_readme_is_that_of_the_code():
     readme = (ROOT / "README.md").read_text()
     shown = re.search(r"<!-- edits -->\n(.*?)\n<!-- /edits -->", readme, re.DOTALL)
     assert shown is not None and shown[1] == edits_table(list_edits()), "run: gptface edits --markdown"
+
+
+def test_each_good_edit_is_shown_and_no_other():
+    shown = {edit.picture for edit in EDITS.values()} - {None}
+    assert shown == {path.relative_to(ROOT).as_posix() for path in (ROOT / PICTURES).iterdir()}, "lab/edit_pictures.py"
+    assert all(PROVENANCE in (ROOT / name).read_bytes() for name in shown), "they must say that they are edited"

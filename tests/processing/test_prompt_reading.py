@@ -39,6 +39,7 @@ def test_phrasings_reach_their_rows(file, least):
         ("keep the beard, blond hair", ["blond_hair"]),
         ("remove glasses, beard and hat", ["no_eyeglasses", "no_beard", "no_hat"]),
         ("take the glasses and hat off and smile", ["no_eyeglasses", "no_hat", "smiling"]),
+        ("stop smiling, red lips", ["not_smiling", "lipstick"]),
         ("no glasses, a beard", ["no_eyeglasses", "beard"]),
         ("a man with no beard and a hat", ["no_beard", "hat"]),
         ("neither smiling nor wearing glasses", ["not_smiling", "no_eyeglasses"]),

@@ -23,6 +23,25 @@ def test_a_prompt_of_which_nothing_is_understood_is_refused(edit, face, prompt):
     assert "image 0: prompt" in batch[0]["error"] and batch[1][0]["image"].size == face.size
 
 
+@pytest.mark.parametrize("prompt", ["as a pirate", "a robot", "", "purple hair"])
+def test_a_refused_prompt_leaves_the_photo_untouched_and_draws_nothing(edit, face, prompt, monkeypatch):
+    def draws(*_, **__):
+        raise AssertionError("something was drawn")
+
+    monkeypatch.setattr(edit.model, "generate", draws)
+    monkeypatch.setattr(edit.model, "generate_plan_first", draws)
+    before = np.array(face)
+    with pytest.raises(ValueError, match="prompt"):
+        edit(face, prompt=prompt)
+    assert np.array_equal(np.asarray(face), before)
+
+
+def test_words_that_are_ignored_change_no_pixel(edit, face):
+    with pytest.warns(UserWarning, match="ignored 'pirate'"):
+        more = edit(face, prompt="smiling as a pirate")[0]
+    assert np.array_equal(np.asarray(more["image"]), np.asarray(edit(face, prompt="smiling")[0]["image"]))
+
+
 @pytest.mark.parametrize("prompt", ["smiling 😀", "a smiling \x00 woman\x1b[31m", "SMILING", "une femme smiling"])
 def test_a_prompt_with_something_known_in_it_is_taken(edit, face, prompt):
     """An emoji at the end of a sentence is no reason to refuse it."""
