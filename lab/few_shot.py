@@ -6,7 +6,7 @@
 Methods: `pretrained` (the checkpoint's transformer with a fresh head), `scratch` (the same with random weights) and
 `vit` (a transformers ViT of the same width and depth on the same crops, from scratch). All train on the same rows and
 mirror images with AdamW, warm-up and cosine over the minutes. Each finished cell is written into the results, and a
-stopped run goes on behind it. GPTFace reads pixels where the checkpoint has a pixel reader (`--input codes` has it read
+stopped run goes on behind it. GPTFace reads pixels where the checkpoint has a pixel reader (`--input codes`: it reads
 codes), which `scratch` starts at random too. Codes are made once and kept beside the results; that time is given as
 `encoding_seconds`.
 
