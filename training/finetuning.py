@@ -137,6 +137,11 @@ class RowDataset(EpochDataset):
         super().__init__(epoch)
         self.rows = rows
 
+    def set_epoch(self, epoch: int) -> None:
+        # data loaders of accelerate count the epochs of what is measured too
+        if self.epoch >= 0:
+            super().set_epoch(epoch)
+
     def __len__(self) -> int:
         return len(self.rows)
 
