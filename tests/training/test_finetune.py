@@ -467,7 +467,7 @@ def test_the_recipe_of_expression_runs_on_files_like_its_own(tmp_path, monkeypat
     assert head["input"] == "pixels" and len(head["labels"]) == 7 and head["temperature"] > 0
     report = json.loads((tmp_path / "finetuned_expression" / "report.json").read_text())
     assert report["rows"] == {"trained": 27, "held_out": 3, "in_the_data": 32}, "contempt and NF are left out"
-    assert len(report["epochs"]) == 2 and all("eval_balanced_accuracy_all" in epoch for epoch in report["epochs"])
+    assert len(report["epochs"]) == 2 and all("eval_balanced_accuracy" in epoch for epoch in report["epochs"])
     assert report["kept_checkpoint"].startswith("checkpoint-") and report["held_out"]["images"] == 3
 
 
@@ -480,12 +480,12 @@ def test_every_recipe_of_fine_tuning_can_be_read():
 def test_training_stops_early_and_keeps_the_best_epoch(recipe, expressions, pixel_checkpoint, monkeypatch):
     """The last epoch of a run that overfits is not what a user wants."""
     scores = iter([0.2, 0.9, 0.5, 0.4, 0.3])
-    told = {"eval_balanced_accuracy_all": None}
+    told = {"eval_balanced_accuracy": None}
     original = FineTuner.evaluate
 
     def evaluate(self, *args, **kwargs):
         metrics = original(self, *args, **kwargs)
-        told["eval_balanced_accuracy_all"] = metrics["eval_balanced_accuracy_all"] = next(scores)
+        told["eval_balanced_accuracy"] = metrics["eval_balanced_accuracy"] = next(scores)
         return metrics
 
     monkeypatch.setattr(FineTuner, "evaluate", evaluate)
