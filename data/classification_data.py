@@ -1,7 +1,7 @@
 """Faces with labels for classification: any collection of pictures, or their codes, and any set of label columns.
 
 Independent labels are 0/1 columns (a file that lacks one leaves it unknown); classes that exclude each other are one
-column of strings, of integers, or of a `ClassLabel` of datasets.
+column of strings, of integers, or of a `ClassLabel` of datasets. The votes of FER+ stay beside the class as shares.
 """
 
 import logging
@@ -50,7 +50,9 @@ class ClassificationData:
         row_numbers: of each row in its own source.
         columns: the tables' other columns by name, for groups.
         search: whether pictures of tight sets are searched for the face, as the pipelines do it, and cut by the
-            landmarks that are usual in their set only where none is found.
+            landmarks that are usual in their set only where none is found. Each is searched once.
+        shares: of the annotators who chose each class [rows, classes], 0 in rows whose class is unknown; None where
+            the data hold no votes.
     """
 
     targets: np.ndarray
@@ -62,6 +64,8 @@ class ClassificationData:
     codes: np.ndarray | None = None
     columns: dict[str, list[Any]] = field(default_factory=dict)
     search: bool = False
+    shares: np.ndarray | None = None
+    _found: dict[int, np.ndarray | None] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -74,17 +78,28 @@ class ClassificationData:
     def problem_type(self) -> str:
         return "multi_label_classification" if self.multi_label else "single_label_classification"
 
+    @property
+    def known(self) -> np.ndarray:
+        """Which rows have a class, or at least one label that is known: bool [rows]."""
+        return (self.targets >= 0).reshape(len(self), -1).any(1)
+
     def crop(self, row: int, size: int) -> Image.Image:
         """The aligned face of a row, RGB. Raises `ValueError` or `OSError` where its picture is no such face."""
         picture, layout = self.pictures[row], self.layouts[row]
         if self.search and layout in LAYOUT_LANDMARKS:
-            try:
-                image = load_image(picture)
-                landmarks = find_landmarks(image, default_detector(), LAYOUT_LANDMARKS[layout])
+            image = load_image(picture)
+            if row not in self._found:
+                self._found[row] = self._landmarks(image, layout)
+            if (landmarks := self._found[row]) is not None:
                 return crop_by_landmarks(image, landmarks, size)[0]
-            except FaceNotFoundError:
-                logger.debug("row %d: no face found", row)
         return read_crop(picture, layout, size)
+
+    @staticmethod
+    def _landmarks(image: Image.Image, layout: str) -> np.ndarray | None:
+        try:
+            return find_landmarks(image, default_detector(), LAYOUT_LANDMARKS[layout])
+        except FaceNotFoundError:
+            return None
 
     def split(self, rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows → (kept, held out): about `share` of the people, or of the rows, drawn from the seed, are held out."""
@@ -160,6 +175,8 @@ def load_classification_data(
         logger.warning("left out: %s", dict(refused))
     find = _attribute_targets if multi_label else _class_targets
     targets, found = find(tables, labels, names, require_all)
+    # who names a column wants its classes; without one the votes say more than their majority
+    shares = None if multi_label or labels is not None else _vote_shares(tables, targets, found)
     columns = {
         name: [value for table in tables for value in table.columns[name]]
         for name in tables[0].columns
@@ -175,6 +192,7 @@ def load_classification_data(
         None if tokenizer is None else np.concatenate([table.codes for table in tables]),  # type: ignore[misc]
         columns,
         search,
+        shares,
     )
 
 
@@ -257,6 +275,7 @@ def _class_targets(
         raise ValueError(f"classes that exclude each other are one column, got {list(labels)}")
     choices = (labels,) if labels is not None else CLASS_COLUMNS
     values: list[str | None] = []
+    others: Counter[str] = Counter()
     order: dict[str, None] = {}
     for table in tables:
         column = next((name for name in choices if name in table.columns), None)
@@ -266,11 +285,41 @@ def _class_targets(
         classes = [known for value in table.classes.get(column, ()) if (known := _known_as(value, names)) is not None]
         order |= dict.fromkeys(classes or sorted({value for value in own if value is not None}))
         values += own
+        others.update(
+            str(value)
+            for value, known in zip(table.columns[column], own, strict=True)
+            if value is not None and known is None
+        )
     if not order:
         raise ValueError("no row has a class")
+    if others:
+        logger.warning("rows of other classes count as unknown: %s", dict(others))
     found = list(names) if names and set(order) <= set(names) else list(order)
     index = {name: position for position, name in enumerate(found)}
     return np.array([-100 if value is None else index[value] for value in values]), found
+
+
+def _vote_shares(tables: list[ImageTable], targets: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
+    """
+    Shares of the annotators [rows, classes] by the votes of FER+: of those who chose one of the classes. A row without
+    votes has its class alone, one whose class is unknown nothing. None where no table holds votes.
+    """
+    voted = [VOTES.keys() <= table.columns.keys() for table in tables]
+    columns = {vote: names.index(known) for vote in VOTES if (known := _known_as(vote, names)) in names}
+    if not columns or not any(voted):
+        return None
+    shares = np.eye(len(names), dtype=np.float32)[targets.clip(0)] * (targets >= 0)[:, None]
+    start = 0
+    for table, has_votes in zip(tables, voted, strict=True):
+        own = shares[start : start + len(table)]
+        start += len(table)
+        if has_votes:
+            votes = np.zeros_like(own)
+            for vote, index in columns.items():
+                votes[:, index] += [value or 0 for value in table.columns[vote]]
+            total = votes.sum(1, keepdims=True)
+            np.copyto(own, votes / total.clip(1), where=(total > 0) & (own.sum(1, keepdims=True) > 0))
+    return shares
 
 
 def _known_as(value: str, names: Sequence[str]) -> str | None:

@@ -24,6 +24,40 @@ TAGS = (
     "image-text-matching",
 )
 DATASETS = ("CelebA", "FER2013")
+#: What a head was trained on, by its name and by what it reads.
+HEAD_DATA = {
+    ("attributes", "codes"): "the same faces as the transformer",
+    ("expression", "codes"): (
+        "FER2013, train split: all 11,143 faces, and changed copies of them, on the transformer as it was before its "
+        "last phase"
+    ),
+    (
+        "attributes",
+        "pixels",
+    ): "CelebA's labels (4,479 sharp faces, 9,686 half-size), who is young also by UTKFace's ages",
+    ("expression", "pixels"): (
+        "RAF-DB, train split (11,045 colour faces, one label each), and FER+, train split (19,096 grey faces, the votes "
+        "of ten annotators as shares); faces whose majority is contempt, unknown or no face are left out"
+    ),
+    ("age", "pixels"): "UTKFace, ages in years",
+}
+#: Of the heads, by what they read.
+HEAD_TERMS = {
+    "codes": "non-commercial research",
+    "pixels": "non-commercial research; RAF-DB forbids redistribution",
+}
+#: How the rows of UTKFace come in by which groups are measured.
+GROUP_ROWS = {
+    "codes": (
+        "The rows of UTKFace on which results by group used to be measured are among the faces of the last phase: such "
+        "figures would say nothing, so there are none."
+    ),
+    "pixels": (
+        "The rows of UTKFace on which results by group are measured, every tenth, were left out of the training of the "
+        "pixel reader and its heads; the transformer, which stayed as it is, has seen them with captions that say age "
+        "and gender."
+    ),
+}
 
 _SHORT_CARD = """\
 # A GPTFace checkpoint
@@ -111,6 +145,7 @@ def _model_index(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
         "expression": ("image-classification", "Facial expression", ("accuracy", "balanced_accuracy", "f1")),
         "tokenizer": ("image-to-image", "Reconstruction of faces", ("psnr", "lpips")),
     }
+    tasks |= {key: tasks["expression"] for key in reports if key.startswith("expression_")}
     for key in (key for key in reports if key.startswith(FURTHER_HEAD)):
         name = key.removeprefix(FURTHER_HEAD).replace("_", " ").capitalize()
         tasks[key] = ("image-classification", name, ("accuracy", "balanced_accuracy", "f1"))
@@ -143,6 +178,18 @@ def _template(name: str) -> Template:
     return Template((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
+def _head_rows(config: GPTFaceConfig) -> Iterator[str]:
+    """Rows of the table of data and terms about the trained heads."""
+    if config.image_reader is not None:
+        told = "the states that the transformer makes of codes, on all of these faces, then the labels of its heads"
+        yield f"| pixel reader | {told} | {HEAD_TERMS['pixels']} |"
+    for name, head in config.heads.items():
+        if head.get("trained"):
+            read = "pixels" if config.reads_pixels(name) else "codes"
+            data = HEAD_DATA.get((name, read), "not recorded")
+            yield f"| {name} head, reads {read} | {data} | {HEAD_TERMS[read]} |"
+
+
 def _checkpoint_facts(folder: Path) -> dict[str, Any]:
     config = GPTFaceConfig.from_pretrained(folder)
     tokenizer = config.image_tokenizer_config
@@ -156,6 +203,8 @@ def _checkpoint_facts(folder: Path) -> dict[str, Any]:
         "hidden_size": config.hidden_size,
         "vocab_size": f"{config.vocab_size:,}",
         "heads": " and ".join(trained) or "(none trained)",
+        "head_rows": "\n".join(_head_rows(config)),
+        "group_rows": GROUP_ROWS["codes" if config.image_reader is None else "pixels"],
         "parameters": f"{sum(_parameter_counts(folder)) / 1e6:.1f}",
     }
 

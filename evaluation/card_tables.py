@@ -123,6 +123,11 @@ def _nested(*columns: str) -> Callable[[Mapping[str, Any]], list[list[str]]]:
     ]
 
 
+#: Sections about classification heads.
+RECOGNIZING = ("attributes", "expression", "head")
+#: Figures of groups that are no accuracy of a label.
+GROUP_FIGURES = {"age_error": "mean error of the age, years"}
+
 _RECOGNITION = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy, of the labels with at least 20 faces of either kind",
@@ -229,6 +234,7 @@ def group_lines(reports: Mapping[str, Report]) -> Iterator[str]:
         return
     report = reports["groups"]
     labels = [name for name in report.figures if name not in ("accuracy", "images", "groups")]
+    words = {label: GROUP_FIGURES.get(label, f"accuracy of {label}") for label in labels}
     yield from shown_command(report)
     groups = look_up(report.figures, "groups")
     rows = [
@@ -236,28 +242,29 @@ def group_lines(reports: Mapping[str, Report]) -> Iterator[str]:
         for kind, values in groups.items()
         for value, entry in values.items()
     ]
-    yield from (*table(("", "group", "faces", *(f"accuracy of {label}" for label in labels)), rows), "")
+    yield from (*table(("", "group", "faces", *words.values()), rows), "")
     for label in labels:
         gaps = []
         for kind, values in groups.items():
             known = {value: entry[label] for value, entry in values.items() if entry[label] is not None}
             if len(known) > 1:
-                best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-                gaps.append(f"{kind} {known[best] - known[worst]:.3f} ({best} to {worst})")
+                most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+                gaps.append(f"{kind} {known[most] - known[least]:.3f} ({most} to {least})")
         if gaps:
-            yield f"- Largest differences in the accuracy of {label}: {', '.join(gaps)}."
+            yield f"- Largest differences in the {words[label]}: {', '.join(gaps)}."
     yield ""
 
 
 def calibration_lines(reports: Mapping[str, Report]) -> Iterator[str]:
     """Calibration errors of the heads that were measured."""
-    heads = [name for name in reports if name in ("attributes", "expression") or name.startswith(FURTHER_HEAD)]
+    sections = [section for section in SECTIONS if section.name in RECOGNIZING]
+    heads = [name for section in sections for name in section.found(reports)]
     if not heads:
         yield from ("Not measured for this checkpoint (`attributes.json`, `expression.json`).", "")
         return
     rows = [
         [
-            f"`{name.removeprefix(FURTHER_HEAD)}`",
+            _head_words(name),
             figure(reports[name].figures.get("ece_as_stored")),
             figure(reports[name].figures.get("ece")),
         ]
@@ -266,6 +273,14 @@ def calibration_lines(reports: Mapping[str, Report]) -> Iterator[str]:
     yield from ("Expected calibration error (15 bins of equal mass), by the commands above:", "")
     fitted = "with a temperature fitted on other faces"
     yield from (*table(("head", "scores as the pipelines give them", fitted), rows), "")
+
+
+def _head_words(report: str) -> str:
+    """The head that a report is about, and the data set where it is measured on several."""
+    head, _, data = report.removeprefix(FURTHER_HEAD).partition("_")
+    if report.startswith(FURTHER_HEAD) or not data:
+        return f"`{report.removeprefix(FURTHER_HEAD)}`"
+    return f"`{head}`, {data}"
 
 
 def findings(reports: Mapping[str, Report]) -> Iterator[str]:

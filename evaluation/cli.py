@@ -250,7 +250,7 @@ KINDS = (
     ),
     Kind(
         "groups",
-        "accuracy of Male and Young by gender, age and race (UTKFace's columns)",
+        "accuracy of Male and Young, and the error of age, by gender, age and race (UTKFace's columns)",
         "recognition:run_groups",
         _group_options,
     ),

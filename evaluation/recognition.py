@@ -26,6 +26,7 @@ from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT, find_checkpoi
 
 #: Of UTKFace every tenth row is never trained on; the groups are measured on those.
 GROUP_ROWS = 10
+AGE = "age"
 AGES = (18, 30, 45, 60)
 
 
@@ -37,6 +38,8 @@ def run_recognition(options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"{source} has no head {options.head!r}; its heads are {', '.join(known)}")
     model = GPTFaceForImageClassification.from_pretrained(source, head=options.head)
     head = trained_head(model)
+    if head["problem_type"] == "regression":
+        raise ValueError(f"the head {options.head!r} is a regression: `gptface evaluate groups` measures age")
     names, multi_label = list(head["labels"]), head["problem_type"] == "multi_label_classification"
     labels = options.labels.split(",") if multi_label and options.labels else options.labels
     try:
@@ -114,28 +117,40 @@ def head_thresholds(head: dict[str, Any]) -> np.ndarray:
 
 
 def run_groups(options: argparse.Namespace) -> dict[str, Any]:
-    """Accuracy of the attribute head by groups of people."""
-    model = GPTFaceForFaceAttributeClassification.from_pretrained(options.model or DEFAULT_CHECKPOINT)
+    """Accuracy of the attribute head, and the error of the head `age` where it is trained, by groups of people."""
+    source = options.model or DEFAULT_CHECKPOINT
+    model = GPTFaceForFaceAttributeClassification.from_pretrained(source)
     head = trained_head(model)
     # UTKFace says no attributes: what is known of them follows from its columns
     layout = options.layout or "utkface128"
     data = load_classification_data([options.data], False, "gender", layout=layout, search=options.layout is None)
-    held_out = np.arange(0, len(data), GROUP_ROWS)
+    held_out = np.flatnonzero(data.row_numbers % GROUP_ROWS == 0)
     rows = held_out[spread_rows(len(held_out), options.limit)]
     logits, rows = face_logits(model, data, rows, options.batch_size)
     scores = probabilities(logits / head.get("temperature", 1.0), multi_label=True)
-    return group_report(scores >= head_thresholds(head), head["labels"], data, rows, options.young_below)
+    ages = None
+    if model.config.heads.get(AGE, {}).get("trained"):
+        model = GPTFaceForImageClassification.from_pretrained(source, head=AGE)
+        ages = face_logits(model, data, rows, options.batch_size)[0][:, 0]
+    return group_report(scores >= head_thresholds(head), head["labels"], data, rows, options.young_below, ages)
 
 
 def group_report(
-    answers: np.ndarray, names: Sequence[str], data: ClassificationData, rows: np.ndarray, young_below: int = 40
+    answers: np.ndarray,
+    names: Sequence[str],
+    data: ClassificationData,
+    rows: np.ndarray,
+    young_below: int = 40,
+    ages: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """
-    Accuracy of `Male` (against the column gender) and `Young` (against age) by gender, age group and race.
+    Accuracy of `Male` (against the column gender) and `Young` (against age) by gender, age group and race, and the
+    mean absolute error of ages in years as `age_error`.
 
     Args:
         answers: bool [rows, labels of the head].
         data: with the classes of `gender` and the columns `age` and `race`; `rows` of it were answered.
+        ages: guessed [rows], in years.
 
     Raises:
         ValueError: where a column, or both labels, are missing.
@@ -153,13 +168,18 @@ def group_report(
         raise ValueError("the head has neither the label 'Male' nor 'Young'")
     edges = ["0", *(str(year) for year in AGES)]
     ends = [*(f"-{year - 1}" for year in AGES), "+"]
-    ages = [start + end for start, end in zip(edges, ends, strict=True)]
+    spans = [start + end for start, end in zip(edges, ends, strict=True)]
     groups = {
         "gender": gender,
-        "age": np.asarray(ages)[np.digitize(age, AGES)],
+        "age": np.asarray(spans)[np.digitize(age, AGES)],
         "race": race,
         "all": ["all"] * len(rows),
     }
     chosen = answers[:, [list(names).index(name) for name in known]]
     figures = group_accuracy(chosen, np.stack([truth[name] for name in known], 1).astype(int), known, groups)
+    if ages is not None:
+        errors = np.abs(ages - age)
+        for kind, values in groups.items():
+            for value, entry in figures[kind].items():
+                entry["age_error"] = float(errors[np.asarray(values) == value].mean())
     return {"images": len(rows), **figures.pop("all")["all"], "groups": figures}

@@ -15,8 +15,10 @@ FURTHER_HEAD = "head_"
 #: Data files by their name, as the card calls them.
 DATA = {
     "validation/celeba178": "CelebA, people who are not in the training set",
+    "validation/rafdb100": "RAF-DB, a tenth of its training part, in colour",
+    "validation/ferplus48": "FER2013, public test split, the majority of FER+ without contempt, unknown and no face",
     "validation/fer48": "FER2013, public test split",
-    "train/utkface128": "UTKFace, every tenth row; no head was trained on its labels",
+    "train/utkface128": "UTKFace, every tenth row; no head that reads pixels was trained on it",
 }
 
 

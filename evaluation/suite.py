@@ -21,11 +21,14 @@ from .reports import FURTHER_HEAD, write_report
 
 #: Data file of a kind, in DATA_DIR; the default is the first.
 DEFAULT_DATA = "validation/celeba178.parquet"
-DATA = {"expression": "validation/fer48.parquet", "groups": "train/utkface128.parquet"}
+DATA = {"groups": "train/utkface128.parquet"}
 #: Data file of a further head.
 HEAD_DATA = "validation/{}.parquet"
-#: Kinds that are run more than once: name of the report → further options.
+#: Kinds that are run more than once: name of the report → further options; `--data` is a file in DATA_DIR.
 RUNS: dict[str, dict[str, list[str]]] = {
+    "expression": {
+        f"expression_{name}": ["--data", f"validation/{name}.parquet"] for name in ("rafdb100", "ferplus48")
+    },
     "editing": {
         f"editing_{edit}": ["--edit", edit]
         for edit in ("smiling", "not_smiling", "eyeglasses", "blond_hair", "beard", "young")
@@ -93,10 +96,12 @@ def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[s
     Returns:
         The command as others can call it (DATA_DIR and the like in place of the folders here), and its report.
     """
-    data = HEAD_DATA.format(extra[1]) if kind == "head" else DATA.get(kind, DEFAULT_DATA)
+    further = dict(zip(extra[::2], extra[1::2], strict=True))
+    default = HEAD_DATA.format(further["--head"]) if kind == "head" else DATA.get(kind, DEFAULT_DATA)
+    data = further.pop("--data", default)
     # (option, its value here, its value in the card)
     wanted = [("--data", str(options.data / data), f"DATA_DIR/{data}")]
-    wanted += [(extra[index], extra[index + 1], extra[index + 1]) for index in range(0, len(extra), 2)]
+    wanted += [(option, value, value) for option, value in further.items()]
     if options.model is not None:
         wanted.append(("--model", options.model, "MODEL"))
     if options.limit is not None:

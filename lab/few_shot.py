@@ -6,8 +6,9 @@
 Methods: `pretrained` (the checkpoint's transformer with a fresh head), `scratch` (the same with random weights) and
 `vit` (a transformers ViT of the same width and depth on the same crops, from scratch). All train on the same rows and
 mirror images with AdamW, warm-up and cosine over the minutes. Each finished cell is written into the results, and a
-stopped run goes on behind it. GPTFace reads codes, which are made once and kept beside the results; that time is given
-as `encoding_seconds`.
+stopped run goes on behind it. GPTFace reads pixels where the checkpoint has a pixel reader (`--input codes`: it reads
+codes), which `scratch` starts at random too. Codes are made once and kept beside the results; that time is given as
+`encoding_seconds`.
 
 Of several `--learning-rates` each method takes the one that is best on training faces: trained on the first of the
 shares without a tenth of the people, judged on these. `--layer-decays` are tried likewise for `pretrained` and for
@@ -43,6 +44,7 @@ from gptface.data.encode import encode_images
 from gptface.data.phrases import EMOTION_PHRASES, PHRASES
 from gptface.metrics.calibration import choose_thresholds, probabilities
 from gptface.metrics.recognition_scores import attribute_scores, expression_scores
+from gptface.modeling_gptface.configuration_gptface import INPUTS
 from gptface.modeling_gptface.heads_gptface import GPTFaceForImageClassification
 from gptface.processing.whole_files import whole_file, write_text
 from gptface.training.finetuning import distance_from_head
@@ -68,7 +70,7 @@ def load_crops(
     path: Path, multi_label: bool, names: list[str], size: int, limit: int | None
 ) -> tuple[np.ndarray, ClassificationData]:
     """Crops [rows, size, size, 3] uint8 and the labels; at most `limit` rows, evenly spread."""
-    data = load_classification_data([path], multi_label, names=names)
+    data = load_classification_data([path], multi_label, names=names, search=True)
     rows = spread_rows(len(data), limit)
     data.pictures, data.layouts = [data.pictures[row] for row in rows], [data.layouts[row] for row in rows]
     data.targets = data.targets[rows]
@@ -105,12 +107,14 @@ def few_rows(targets: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 def make_method(
-    method: str, kind: str, checkpoint: str, data: ClassificationData, targets: torch.Tensor, seed: int
+    method: str, kind: str, read: str, checkpoint: str, data: ClassificationData, targets: torch.Tensor, seed: int
 ) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
-    """A model, and what maps a batch of its inputs to logits."""
+    """A model whose head reads codes or pixels, and what maps a batch of its inputs to logits."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = load_model(kind, checkpoint, data.names)
+    model.config.heads = {**model.config.heads, kind: {**model.config.heads[kind], "input": read}}
+    model.freeze_unused_parts()
     if method == "vit":
         config = model.config
         tokenizer = config.image_tokenizer_config
@@ -125,13 +129,20 @@ def make_method(
                 num_labels=len(data.names),
             )
         )
-        return vit, lambda pixels: vit(pixel_values=pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).logits
+        return vit, lambda crops: vit(pixel_values=pixels_of(crops)).logits
     if method == "scratch":
         tokenizer_weights = model.image_tokenizer.state_dict()
         model = MODELS[kind](model.config)
         model.image_tokenizer.load_state_dict(tokenizer_weights)
     model.classifiers[kind] = fresh_classifier(model.config, kind, targets, generator)
-    return model, lambda codes: model.classify(kind, model.gptface(image_codes=codes))
+    if read == "pixels":
+        return model, lambda crops: model.classify(kind, model.read_for(kind, pixels_of(crops)))
+    return model, lambda codes: model.classify(kind, model.read_for(kind, image_codes=codes))
+
+
+def pixels_of(crops: torch.Tensor) -> torch.Tensor:
+    """Crops [B, S, S, 3] uint8 → pixels [B, 3, S, S] in [-1, 1]."""
+    return crops.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def load_model(kind: str, checkpoint: str, names: list[str]) -> GPTFaceForImageClassification:
@@ -169,7 +180,7 @@ def train_and_measure(
 ) -> dict[str, Any]:
     """Trains a method on some rows of the data for the minutes and measures it. `inputs` are [rows, 2 sides, …]."""
     targets = torch.from_numpy(data.targets[rows])
-    model, classify = make_method(method, options.head, options.model, data, targets, seed)
+    model, classify = make_method(method, options.head, options.input, options.model, data, targets, seed)
     model.train()
     generator = torch.Generator().manual_seed(seed)
 
@@ -250,6 +261,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True, help="JSON file of the finished cells")
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
+    parser.add_argument("--input", choices=INPUTS, help="what GPTFace reads; pixels where it has a reader of them")
     parser.add_argument("--minutes", type=float, default=5, help="training time of a cell")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.1, 1.0])
     parser.add_argument("--seeds", type=int, default=3)
@@ -262,6 +274,10 @@ def main() -> None:
     parser.add_argument("--train-rows", type=int, help="take 100 % to be so many rows")
     parser.add_argument("--rows", type=int, help="measure on so many rows")
     options = parser.parse_args()
+    config = GPTFaceConfig.from_pretrained(options.model)
+    options.input = options.input or ("codes" if config.image_reader is None else "pixels")
+    if options.input == "pixels" and config.image_reader is None:
+        parser.error(f"--input pixels: {options.model} has no pixel reader")
 
     # the cells of a file share all but these
     extent = ("results", "shares", "seeds", "methods")
@@ -274,21 +290,24 @@ def main() -> None:
                 f"{options.results} holds cells of another protocol, {results['protocol']}: name another file"
             )
     multi_label = options.head == "attributes"
-    heads = GPTFaceConfig.from_pretrained(options.model).heads
-    names = list(heads[options.head]["labels"]) if options.head in heads else LABELS[options.head]
+    names = list(config.heads[options.head]["labels"]) if options.head in config.heads else LABELS[options.head]
     model = load_model(options.head, options.model, names)
     size = model.config.image_tokenizer_config.image_size
     sets = {}
     start = time.monotonic()
     for part, path, limit in (("train", options.train, options.train_rows), ("data", options.data, options.rows)):
         crops, data = load_crops(path, multi_label, names, size, limit)
-        codes = cached_codes(model, crops, options.results.with_name(f"{options.results.stem}_{part}.npz"))
-        sets[part] = (torch.from_numpy(np.stack([crops, crops[:, :, ::-1]], 1)), codes, data)
+        pixels = torch.from_numpy(np.stack([crops, crops[:, :, ::-1]], 1))
+        codes = pixels
+        if options.input == "codes":
+            codes = cached_codes(model, crops, options.results.with_name(f"{options.results.stem}_{part}.npz"))
+        sets[part] = {"vit": pixels, "gptface": codes}, data
     results.setdefault("encoding_seconds", round(time.monotonic() - start, 1))
-    pixels, codes, data = sets["train"]
+    inputs, data = sets["train"]
+    judged_inputs, judged_data = sets["data"]
     for method in options.methods:
         if method not in results["choices"]:
-            setting, reached = choose_setting(method, options, data, pixels if method == "vit" else codes)
+            setting, reached = choose_setting(method, options, data, inputs["vit" if method == "vit" else "gptface"])
             results["choices"][method] = {"setting": setting._asdict(), "reached": reached}
             write_results(results, options.results)
             print(method, json.dumps(results["choices"][method]), flush=True)
@@ -296,12 +315,11 @@ def main() -> None:
     for seed, share, method in itertools.product(range(options.seeds), options.shares, options.methods):
         key = f"{method}/{share:g}/{seed}"
         if key not in results["cells"]:
-            kind = 0 if method == "vit" else 1
-            judged = sets["data"][kind][:, 0], sets["data"][2].targets
+            kind = "vit" if method == "vit" else "gptface"
+            judged = judged_inputs[kind][:, 0], judged_data.targets
             setting = Setting(**results["choices"][method]["setting"])
             rows = few_rows(data.targets, share, seed)
-            inputs = pixels if kind == 0 else codes
-            cell = train_and_measure(method, setting, options, options.minutes, data, inputs, rows, judged, seed)
+            cell = train_and_measure(method, setting, options, options.minutes, data, inputs[kind], rows, judged, seed)
             results["cells"][key] = cell
             write_results(results, options.results)
             print(key, json.dumps(cell), flush=True)

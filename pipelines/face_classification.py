@@ -2,6 +2,8 @@
 `pipeline("facial-expression")`.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +17,14 @@ from .face_pipeline import FacePipeline
 TASK_HEADS = ("attributes", "expression")
 
 
+#: Problem type of a head → what makes scores of its logits [faces, labels].
+ANSWERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "multi_label_classification": torch.sigmoid,
+    "single_label_classification": functools.partial(torch.softmax, dim=-1),
+    "regression": torch.Tensor.clone,
+}
+
+
 class FaceClassificationPipeline(FacePipeline):
     """
     Scores of any classification head: one list for each face.
@@ -22,6 +32,7 @@ class FaceClassificationPipeline(FacePipeline):
     ```python
     classify = pipeline("face-classification", head="expression")
     classify("portrait.jpg", top_k=1)  # [{"label": "neutral", "score": …, "box": …}]
+    pipeline("face-classification", head="age")("portrait.jpg")  # [{"label": "age", "score": years, "box": …}]
     ```
 
     Args:
@@ -93,7 +104,8 @@ class FaceClassificationPipeline(FacePipeline):
     ) -> list[Any]:
         """
         For each face a list of {"label", "score"} (and "box" where it was detected), best first; with `face="all"` a
-        list of such lists. Scores are calibrated by the head's temperature.
+        list of such lists. Scores are calibrated by the head's temperature; those of a regression are its values, as
+        in transformers.
 
         Args:
             top_k: at most so many labels, the best; all by default.
@@ -101,17 +113,18 @@ class FaceClassificationPipeline(FacePipeline):
                 chose (0.5 where it did not); None: all.
 
         Raises:
-            ValueError: `"auto"` where the labels exclude each other: the best one is the answer (`top_k=1`).
+            ValueError: `"auto"` where the labels exclude each other: the best one is the answer (`top_k=1`); and for a
+                regression.
         """
         head = self.model.config.heads[self.head_name]
-        multi_label = head["problem_type"] == "multi_label_classification"
-        logits = outputs["logits"].float() / head.get("temperature", 1.0)
-        scores = logits.sigmoid() if multi_label else logits.softmax(-1)
+        scores = ANSWERS[head["problem_type"]](outputs["logits"].float() / head.get("temperature", 1.0))
         if not torch.isfinite(scores).all():
             raise FloatingPointError("the scores are not finite: the head's temperature is damaged")
         limits = [threshold] * len(head["labels"])
         if threshold == "auto":
-            if not multi_label:
+            if head["problem_type"] == "regression":
+                raise ValueError(f"{self.head_name!r} gives values, which have no thresholds of their own")
+            if head["problem_type"] != "multi_label_classification":
                 raise ValueError(
                     f'the labels of {self.head_name!r} exclude each other: use top_k=1, not threshold="auto"'
                 )

@@ -2,11 +2,13 @@
 times.
 """
 
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("diffusers")
 
@@ -30,6 +32,39 @@ def test_rows_run_at_a_tiny_size_and_are_written_down(tmp_path, capsys):
             assert len(names) == len(set(names)) >= (1 if row == "all_terms" else 2)
             assert all(claim["peer"] in names and claim["ratio"] > 0 for claim in result["claims"])
     assert "BertForMaskedLM" in capsys.readouterr().out
+
+
+def test_a_photo_is_classified_end_to_end(tmp_path):
+    """What a user waits for is the whole way from the file to the label: a face must be found in the photo."""
+    pytest.importorskip("cv2")
+    from benchmarks.speed import photo
+    from benchmarks.speed.models import TINY
+    from benchmarks.speed.run import main
+
+    target = tmp_path / "speed.json"
+    options = ["--rounds", "1", "--threads", "1", "--tiny", "--output", str(target)]
+    assert main(["--rows", "photo", *options]) == 0
+    (result,) = json.loads(target.read_text())["rows"]["photo"]
+    names = [contender["name"] for contender in result["contenders"]]
+    assert names == ["GPTFace, pixel reader", "GPTFace, tokenization included", "reading and finding alone"]
+    first = next(photo.comparisons(TINY)).contenders[0].run()
+    assert set(first[0]) == {"label", "score", "box"}
+    with Image.open(io.BytesIO(photo.jpeg_photo(photo.SIDES))) as opened:
+        assert opened.width * opened.height == 12e6
+
+
+def test_classifiers_stand_beside_their_peers_with_and_without_the_reader():
+    from benchmarks.speed import classifier
+    from benchmarks.speed.models import TINY
+
+    cases = list(classifier.comparisons(TINY))
+    assert [case.case.split(",")[0] for case in cases] == ["batch 1", "batch 8"]
+    for case in cases:
+        targets = {claim.peer: claim.target for claim in case.claims}
+        assert targets["ViTForImageClassification"] == targets["CLIPVisionModel"] == 1.2
+        first, second = case.contenders[:2]
+        assert (first.name, second.name) == ("GPTFace, pixel reader", "GPTFace, tokenization included")
+        assert first.run().logits.shape == second.run().logits.shape
 
 
 def test_the_row_of_a_gpu_measures_a_step_and_says_where_there_is_none():

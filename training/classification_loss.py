@@ -42,13 +42,14 @@ class ClassificationLoss:
         self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Logits [B, labels] and targets (as in [`ClassificationData`]) → (summed loss of each row [B], what counts in it
-        [B]).
+        Logits [B, labels] and targets (as in [`ClassificationData`]; of a float dtype they are its shares) → (summed
+        loss of each row [B], what counts in it [B]).
 
         Their totals divided give the mean loss over known labels.
         """
-        logits, known = logits.float(), targets >= 0
-        if targets.ndim == 2:
+        logits = logits.float()
+        if targets.ndim == 2 and not targets.is_floating_point():
+            known = targets >= 0
             target = torch.where(known, targets, 0).float() * (1 - self.label_smoothing) + self.label_smoothing / 2
             losses = nn.functional.binary_cross_entropy_with_logits(
                 logits, target, reduction="none", pos_weight=weights
@@ -58,7 +59,10 @@ class ClassificationLoss:
                 losses = losses * missed**self.focal_gamma
             return (losses * known).sum(1), known.sum(1)
         log_likelihood = logits.log_softmax(-1)
-        target = nn.functional.one_hot(targets.clamp(min=0), logits.shape[1]).float()
+        if targets.is_floating_point():
+            known, target = targets.sum(1) > 0, targets
+        else:
+            known, target = targets >= 0, nn.functional.one_hot(targets.clamp(min=0), logits.shape[1]).float()
         target = target * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
         if weights is not None:
             target = target * weights

@@ -2,6 +2,7 @@
 finetune`.
 """
 
+import json
 import logging
 import sys
 from dataclasses import dataclass, field
@@ -10,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import EvalPrediction, Trainer, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy, set_seed
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import EvalPrediction, IntervalStrategy, set_seed
 
 from gptface.data.augmentation import FaceAugmentation
 from gptface.data.classification_data import ClassificationData, face_logits, load_classification_data, readable_crops
 from gptface.data.encode import pixels_from_images
 from gptface.data.epochs import EpochDataset, EpochSetter
 from gptface.data.masking import sample_generator
-from gptface.metrics.calibration import choose_thresholds, fit_temperature
+from gptface.metrics.calibration import choose_thresholds, fit_temperature, probabilities
+from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.configuration_gptface import DEFAULT_READER, INPUTS, GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import (
     GPTFaceForFaceAttributeClassification,
@@ -28,6 +30,7 @@ from gptface.modeling_gptface.heads_gptface import (
 from gptface.modeling_gptface.output_heads import CLASSIFIERS
 from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT, find_checkpoint
 from gptface.processing.processing_gptface import GPTFaceProcessor
+from gptface.processing.whole_files import write_text
 
 from .checkpoints import last_whole_checkpoint
 from .classification_loss import ClassificationLoss
@@ -36,6 +39,9 @@ from .recipe import Recipe
 from .release import save_release
 
 logger = logging.getLogger(__name__)
+
+#: The score of [`validation_scores`] by which the best epoch is chosen.
+VALIDATION_SCORE = "balanced_accuracy"
 
 #: Heads that have a class of their own.
 MODELS: dict[str, type[GPTFaceForImageClassification]] = {
@@ -57,10 +63,13 @@ class FineTuningConfig(Recipe):
             where the data have them, else all 0/1 columns, or the class column that is there. A head that the
             checkpoint does not have gets independent labels by a list of columns, and classes by one column or none.
         start_from: folder or Hub name of the checkpoint to start from; the embedded one by default.
-        layout: of the pictures, as in `gptface encode`; guessed from their size by default.
+        layout: of the pictures, as in `gptface encode`; by default it is guessed from their size, and pictures of
+            tight sets (RAF-DB, FER+) are searched for the face, as the pipelines do it.
         leave_out_every: n never trains on the rows whose number in their file is a multiple of n.
-        holdout: share of the people (rows where the data name none) that is not trained on, for temperature and
-            thresholds.
+        holdout: share of the people (rows where the data name none) that is not trained on: it gives the
+            temperature, and in each epoch the validation score.
+        early_stopping: ends the run where the validation score, the mean recall of the classes, has not got better for
+            so many epochs; the best epoch is kept.
         threshold_balance: see [`choose_thresholds`].
         reader: what the head is, see `heads` of [`GPTFaceConfig`]; by default what the checkpoint's head for these
             labels is, and `"attention"` for others.
@@ -86,6 +95,7 @@ class FineTuningConfig(Recipe):
     layout: str | None = None
     leave_out_every: int | None = None
     holdout: float = 0.1
+    early_stopping: int | None = None
     threshold_balance: float = 0.2
     reader: str | None = None
     input: str | None = None
@@ -99,6 +109,8 @@ class FineTuningConfig(Recipe):
     def __post_init__(self) -> None:
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout is a share in 0…1, below 1, got {self.holdout}")
+        if self.early_stopping is not None and (self.early_stopping < 1 or not self.holdout):
+            raise ValueError("early_stopping is a number of epochs, at least 1, and needs holdout")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must lie above 0, at most 1, got {self.layer_decay}")
         if isinstance(self.freeze, str) and self.freeze not in ("nothing", "embeddings", "backbone"):
@@ -124,6 +136,11 @@ class RowDataset(EpochDataset):
     def __init__(self, rows: np.ndarray, epoch: int = 0):
         super().__init__(epoch)
         self.rows = rows
+
+    def set_epoch(self, epoch: int) -> None:
+        # data loaders of accelerate count the epochs of what is measured too
+        if self.epoch >= 0:
+            super().set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -166,7 +183,9 @@ class FineTuningCollator:
             if training and self.augmentation is not None:
                 faces = {row: self.augmentation(face, generators[row]) for row, face in faces.items()}
             batch["pixel_values"] = pixels_from_images(list(faces.values()))
-        batch["labels"] = torch.from_numpy(self.data.targets[rows])
+        # learned are the votes, measured is the majority
+        soft = training and self.data.shares is not None
+        batch["labels"] = torch.from_numpy((self.data.shares if soft else self.data.targets)[rows])  # type: ignore[index]
         if training and self.mixup:
             shares = [generators[row].beta(self.mixup, self.mixup) for row in rows]
             batch["mix"] = torch.tensor([max(share, 1 - share) for share in shares], dtype=torch.float)
@@ -279,6 +298,8 @@ def prepare_model(
     model = MODELS.get(name, GPTFaceForImageClassification).from_pretrained(source, head=name)
     head = model.config.heads[name]
     problem_type = head["problem_type"]
+    if problem_type == "regression":
+        raise ValueError(f"the head {name!r} is a regression; fine-tuning is for classes and independent labels")
     if known is None and name not in MODELS and isinstance(config.labels, list):
         problem_type = "multi_label_classification"
     read = config.input or ("codes" if model.config.image_reader is None else "pixels")
@@ -292,6 +313,7 @@ def prepare_model(
         config.layout,
         tokenizer=model.image_tokenizer if config.augmentation is None and read == "codes" else None,
         codes_folder=Path(config.output_dir) / "codes",
+        search=config.layout is None,
     )
     # temperature and thresholds of the old head are not the new one's
     entry: dict[str, Any] = {"labels": data.names, "problem_type": data.problem_type, "trained": False}
@@ -310,23 +332,35 @@ def prepare_model(
     return model, data, GPTFaceProcessor.from_pretrained(source)
 
 
+def answer_scores(model: GPTFaceForImageClassification, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """
+    Figures of logits [rows, labels] of the model's head beside the truth, by the head's temperature and thresholds:
+    what its pipeline answers. See [`~gptface.metrics.recognition_scores`].
+    """
+    head = model.config.heads[model.head_name]
+    scores = probabilities(logits / head.get("temperature", 1.0), truth.ndim == 2)
+    if truth.ndim == 2:
+        return attribute_scores(scores, truth, head["labels"], head.get("thresholds", 0.5))
+    return expression_scores(scores, truth, head["labels"])
+
+
 def calibrate(
     model: GPTFaceForImageClassification,
     data: ClassificationData,
     held_out: np.ndarray,
-    threshold_balance: float,
     batch_size: int = 32,
-) -> None:
+) -> dict[str, Any] | None:
     """
-    Puts the thresholds that suit the data, and a temperature fitted on rows that were not trained on, into the head.
+    Puts a temperature fitted on rows that were not trained on into the head, which is trained from now on. Returns the
+    figures of these rows, see [`answer_scores`]; None where there are none.
     """
     head = model.config.heads[model.head_name]
-    if len(held_out):
-        logits, held_out = face_logits(model, data, held_out, batch_size)
-        head["temperature"] = fit_temperature(logits, data.targets[held_out])
-    if data.multi_label:
-        head["thresholds"] = choose_thresholds(data.targets, threshold_balance).tolist()
     head["trained"] = True
+    if not len(held_out):
+        return None
+    logits, held_out = face_logits(model, data, held_out, batch_size)
+    head["temperature"] = fit_temperature(logits, data.targets[held_out])
+    return answer_scores(model, logits, data.targets[held_out])
 
 
 def validation_scores(prediction: EvalPrediction) -> dict[str, float]:
@@ -357,28 +391,38 @@ def finetune(name: str, config: FineTuningConfig) -> Path:
     returns the folder of the result.
 
     It resumes from the last checkpoint in `output_dir`. The other heads stay as they are; the labels that the head had
-    go, where the data have others. After each epoch it says how the head does on the people that are held out, see
-    [`validation_scores`].
+    go, where the data have others. Rows without a known label are left out. After each epoch it says how the head does
+    on the people that are held out, see [`validation_scores`]. `report.json` beside the result says how many rows were
+    trained on and held out, these scores, and the figures of the rows that were held out, scored as the pipelines score
+    them.
 
     Raises:
         ValueError: recipe or data that do not fit.
         FloatingPointError: a loss that is not finite.
     """
+    chosen: dict[str, Any] = {"report_to": "none", "disable_tqdm": not sys.stderr.isatty()}
+    chosen["eval_strategy"] = "epoch" if config.holdout else "no"
+    if config.early_stopping is not None:
+        chosen |= {"save_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": VALIDATION_SCORE}
     arguments = TrainingArguments(
         output_dir=config.output_dir,
         remove_unused_columns=False,
         label_names=["labels"],
-        **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **config.arguments},
+        **{**chosen, **config.arguments},
     )
     set_seed(arguments.seed)
     model, data, processor = prepare_model(name, config, arguments.seed)
     freeze_parameters(model, config.freeze)
-    rows = np.arange(len(data))
+    rows = np.flatnonzero(data.known)
     if config.leave_out_every:
-        rows = rows[data.row_numbers % config.leave_out_every != 0]
+        rows = rows[data.row_numbers[rows] % config.leave_out_every != 0]
     rows, held_out = data.split(rows, config.holdout, arguments.seed)
-    if len(held_out) and "eval_strategy" not in config.arguments:
-        arguments.eval_strategy = IntervalStrategy.EPOCH
+    if not len(held_out):
+        if config.early_stopping is not None:
+            raise ValueError(f"early_stopping needs faces that are held out; of {len(rows)} rows there are none")
+        arguments.eval_strategy = IntervalStrategy.NO
+    if data.multi_label:
+        model.config.heads[name]["thresholds"] = choose_thresholds(data.targets, config.threshold_balance).tolist()
     loss = ClassificationLoss(**config.loss)
     augmentation = None if config.augmentation is None else FaceAugmentation(**config.augmentation)
     size = model.config.image_tokenizer_config.image_size
@@ -393,7 +437,18 @@ def finetune(name: str, config: FineTuningConfig) -> Path:
         weights=loss.weights(data.targets[rows], len(data.names)),
         layer_decay=config.layer_decay,
     )
+    if config.early_stopping is not None:
+        trainer.add_callback(EarlyStoppingCallback(config.early_stopping))
     folder = Path(config.output_dir)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
-    calibrate(model, data, held_out, config.threshold_balance, arguments.per_device_eval_batch_size)
+    figures = calibrate(model, data, held_out, arguments.per_device_eval_batch_size)
+    report = {
+        "head": name,
+        "labels": data.names,
+        "rows": {"trained": len(rows), "held_out": len(held_out), "in_the_data": len(data)},
+        "epochs": [entry for entry in trainer.state.log_history if "eval_loss" in entry],
+        "kept_checkpoint": None if (best := trainer.state.best_model_checkpoint) is None else Path(best).name,
+        "held_out": figures,
+    }
+    write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
     return save_release(model, processor, folder / "final")

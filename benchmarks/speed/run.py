@@ -25,7 +25,18 @@ import transformers
 
 from gptface.processing.whole_files import write_text
 
-from . import all_terms, classifier, data_loading, editing, gpu_step, masking, pretraining_step, processes, scaling
+from . import (
+    all_terms,
+    classifier,
+    data_loading,
+    editing,
+    gpu_step,
+    masking,
+    photo,
+    pretraining_step,
+    processes,
+    scaling,
+)
 from .models import FULL, TINY
 from .timing import measure, table
 
@@ -35,6 +46,7 @@ COMPARED = {
     "masking": masking,
     "editing": editing,
     "classifier": classifier,
+    "photo": photo,
     "data": data_loading,
 }
 ROWS = (*COMPARED, "gpu", "memory", "import")

@@ -320,14 +320,15 @@ def test_a_head_that_reads_pixels_takes_pixels(tiny_model, tmp_path):
     model = tiny_model(
         image_tokenizer_config={"image_size": 48},
         image_reader={"channels": [8, 8, 8], "adapter_rank": 2},
-        heads={"expression": head},
+        heads={"expression": head, "age": {**head, "labels": ["age"], "problem_type": "regression"}},
     )
     model.save_pretrained(tmp_path / "model")
     export_onnx(tmp_path / "model", tmp_path / "onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "expression.onnx"))
-    assert [entry.name for entry in session.get_inputs()] == ["pixel_values"]
     pixels = torch.rand(5, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with torch.no_grad():
-        expected = model.classify("expression", model.read_for("expression", pixels))
-    found = torch.from_numpy(session.run(None, {"pixel_values": pixels.numpy()})[0])
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    for name in ("expression", "age"):
+        session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / f"{name}.onnx"))
+        assert [entry.name for entry in session.get_inputs()] == ["pixel_values"]
+        with torch.no_grad():
+            expected = model.classify(name, model.read_for(name, pixels))
+        found = torch.from_numpy(session.run(None, {"pixel_values": pixels.numpy()})[0])
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

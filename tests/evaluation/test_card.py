@@ -7,6 +7,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from gptface import GPTFaceConfig, GPTFaceForPreTraining
 from gptface.cli import main
 from gptface.evaluation import suite
 from gptface.evaluation.card import model_card, short_card
@@ -268,3 +269,45 @@ def test_the_suite_knows_the_real_kinds():
     assert {"area", "matching", "saliency", "seam", "sharpness", "tokenizer", "unmask"} <= set(suite.kinds())
     with pytest.raises(SystemExit):
         suite.main(["data", "out", "--only", "nothing"])
+
+
+def test_expression_by_data_set_and_the_error_of_the_age(tmp_path, tiny_checkpoint):
+    """One figure for two kinds of photos would hide the worse."""
+    better, worse = {**RECOGNITION, "accuracy": 0.8111}, {**RECOGNITION, "accuracy": 0.6222}
+    groups = json.loads(json.dumps(GROUPS)) | {"age_error": 7.25}
+    for value, error in (("0-17", 5.5), ("18-29", 6.0), ("60+", 11.0)):
+        groups["groups"]["age"][value]["age_error"] = error
+    write(tmp_path, {"expression_rafdb100": better, "expression_ferplus48": worse, "groups": groups})
+    card = model_card(tmp_path, tiny_checkpoint)
+    assert "| accuracy | 0.811 |" in card and "| accuracy | 0.622 |" in card
+    assert "| `expression`, rafdb100 | 0.046 | 0.021 |" in card and "| `expression`, ferplus48 |" in card
+    assert (
+        "accuracy of Male | mean error of the age, years |" in card and "| age | 0-17 | 80 | 0.700 | 5.500 |" in card
+    )
+    assert "Largest differences in the mean error of the age, years: age 5.500 (60+ to 0-17)." in card
+    assert len(yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]) == 2
+
+
+def test_every_trained_head_says_its_data_and_terms(tmp_path, tiny_checkpoint):
+    card = model_card(tmp_path, tiny_checkpoint)
+    assert "| expression head, reads codes | FER2013" in card and "pixel reader |" not in card
+    config = GPTFaceConfig.from_pretrained(tiny_checkpoint, image_reader={"channels": [8, 8, 8], "adapter_rank": 2})
+    age = {"labels": ["age"], "problem_type": "regression", "trained": True}
+    heads = {**config.heads, "age": age}
+    config.heads = {name: {**head, "input": "pixels"} for name, head in heads.items()}
+    GPTFaceForPreTraining(config).save_pretrained(tmp_path / "model")
+    card = model_card(tmp_path, tmp_path / "model")
+    row = next(line for line in card.splitlines() if line.startswith("| expression head, reads pixels |"))
+    assert "RAF-DB" in row and "FER+" in row and "forbids redistribution" in row
+    assert "| age head, reads pixels | UTKFace" in card and "| pixel reader |" in card
+    assert "were left out of the training of the pixel reader" in " ".join(card.split())
+
+
+def test_the_suite_measures_expression_on_both_data_sets(tmp_path, monkeypatch, tiny_checkpoint):
+    monkeypatch.setattr(suite, "KINDS", (kind("expression"),))
+    monkeypatch.setattr(suite, "evaluate", told)
+    assert suite.main([str(tmp_path), str(tmp_path / "out"), "--model", str(tiny_checkpoint)]) == 0
+    commands = {file.stem: json.loads(file.read_text())["command"] for file in (tmp_path / "out").iterdir()}
+    assert {name: command.split("--data ")[1].split()[0] for name, command in commands.items()} == {
+        f"expression_{name}": f"DATA_DIR/validation/{name}.parquet" for name in ("rafdb100", "ferplus48")
+    }

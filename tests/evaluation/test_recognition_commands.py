@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from transformers import pipeline
 
-from gptface import GPTFaceForFaceAttributeClassification
+from gptface import GPTFaceConfig, GPTFaceForFaceAttributeClassification, GPTFaceForPreTraining
 from gptface.cli import main
+from gptface.data.labels import VOTES
 
 pytest.importorskip("sklearn")
 ROWS = 30
@@ -122,6 +124,8 @@ def test_a_group_gets_the_answers_of_its_own_faces(tmp_path):
     report = group_report(answers, ["Male", "Young"], data, np.arange(4))
     assert report["Male"] == 0.75 and report["Young"] == 0.75 and report["images"] == 4
     assert report["groups"]["race"]["b"] == {"accuracy": 0.5, "images": 2, "Male": 0.5, "Young": 0.5}
+    guessed = group_report(answers, ["Male"], data, np.arange(4), ages=np.array([25, 60, 20, 73]))
+    assert guessed["age_error"] == 4.5 and guessed["groups"]["race"]["b"]["age_error"] == 1.5
     assert report["groups"]["age"]["60+"]["Young"] == 0.5 and report["groups"]["gender"]["male"]["Male"] == 1.0
 
 
@@ -139,3 +143,39 @@ def test_mistakes_are_one_line_that_says_what_would_be_right(evaluate, tmp_path,
     model.save_pretrained(tmp_path / "untrained")
     data = faces(tmp_path / "faces.parquet", {"Male": [0, 1, 1]}, rows=3)
     assert "not trained" in evaluate("attributes", data, model=tmp_path / "untrained")
+
+
+def test_rafdb_and_ferplus_are_read_as_they_are(evaluate, tmp_path):
+    """FER+ has other names for the seven, ten columns of votes, and rows of three more kinds, which do not count."""
+    colour = faces(tmp_path / "rafdb100.parquet", {"emotion": ["angry", "sad", "happy"] * 3}, rows=9, size=100)
+    assert np.sum(evaluate("expression", colour)["confusion_matrix"]) == 9
+    majority = ["anger", "sadness", "happiness", "contempt", "unknown", "NF", "neutral", "fear", "disgust", "surprise"]
+    votes = {name: [10 * (name == row) for row in majority] for name in VOTES}
+    columns = {"fer_index": list(range(10)), "expression": majority, **votes}
+    grey = faces(tmp_path / "ferplus48.parquet", columns, rows=10, size=48)
+    report = evaluate("expression", grey)
+    assert report["images"] == 7 and np.sum(report["confusion_matrix"], axis=1).tolist() == [1] * 7
+    assert 0 <= report["ece_as_stored"] <= 1
+
+
+def test_the_age_is_measured_by_group_where_the_head_is_trained(evaluate, tmp_path, tiny_checkpoint):
+    config = GPTFaceConfig.from_pretrained(tiny_checkpoint, image_reader={"channels": [8, 8, 8], "adapter_rank": 2})
+    head = {"labels": ["age"], "problem_type": "regression", "input": "pixels", "trained": True}
+    config.heads = {**config.heads, "age": head}
+    model = GPTFaceForPreTraining(config)
+    with torch.no_grad():
+        model.classifiers["age"].output.weight.zero_()
+        model.classifiers["age"].output.bias.fill_(30)
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("model*"))
+    model.save_pretrained(folder)
+    columns = {
+        "age": [*range(20, 41)],
+        "gender": ["male"] * 21,
+        "race": [("White", "Asian")[r % 2] for r in range(21)],
+    }
+    data = faces(tmp_path / "utkface.parquet", columns, rows=21)
+    report = evaluate("groups", data, model=folder)
+    assert report["images"] == 3 and report["age_error"] == pytest.approx(20 / 3, abs=0.01), "of 20, 30 and 40 years"
+    assert report["groups"]["age"]["18-29"]["age_error"] == pytest.approx(10, abs=0.01)
+    assert "groups" in evaluate("head", data, "--head", "age", model=folder)

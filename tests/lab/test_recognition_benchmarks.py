@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from gptface import GPTFaceConfig, GPTFaceForPreTraining
+
 pytest.importorskip("sklearn")
 LAB = Path(__file__).parents[2] / "lab"
 
@@ -81,3 +83,23 @@ def test_few_shot_of_a_checkpoint_that_has_no_head_yet(run, tmp_path, tiny_check
     (folder / "config.json").write_text(json.dumps(config | {"heads": {}}))
     options = ["--results", str(tmp_path / "r.json"), "--minutes", "0.0005", "--shares", "1", "--seeds", "1"]
     assert "scratch" in run("few_shot.py", "attributes", *options, model=folder)
+
+
+def test_few_shot_with_the_pixel_reader(run, tmp_path, tiny_checkpoint):
+    """The reader is a part of what is compared: `scratch` starts it at random, and no codes are made."""
+    folder = tmp_path / "pixels"
+    shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("model*"))
+    config = GPTFaceConfig.from_pretrained(tiny_checkpoint, image_reader={"channels": [8, 8, 8], "adapter_rank": 2})
+    GPTFaceForPreTraining(config).save_pretrained(folder)
+    results = tmp_path / "r.json"
+    options = ["--results", str(results), "--minutes", "0.0005", "--shares", "1", "--seeds", "1"]
+    assert "scratch" in run("few_shot.py", "expression", *options, model=folder)
+    found = json.loads(results.read_text())
+    assert found["protocol"]["input"] == "pixels" and not list(tmp_path.glob("*.npz"))
+    read_codes = tmp_path / "codes.json"
+    options[1] = str(read_codes)
+    run("few_shot.py", "expression", *options, "--input", "codes", "--methods", "pretrained", model=folder)
+    found, other = (json.loads(path.read_text())["cells"]["pretrained/1/0"] for path in (results, read_codes))
+    assert list(tmp_path.glob("codes_*.npz")) and found["parameters"] > other["parameters"]
+    with pytest.raises(SystemExit):
+        run("few_shot.py", "expression", *options, "--input", "pixels")

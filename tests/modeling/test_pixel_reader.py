@@ -146,3 +146,24 @@ def test_mistakes_are_named(tiny_config, tiny_model, model, pixels):
         model.gptface(pixel_values=pixels, read_pixels=True, image_mask=torch.ones(3, 36, dtype=torch.bool))
     with pytest.raises(ValueError, match="no pixel reader"):
         tiny_model(image_tokenizer_config={"image_size": 48}).gptface(pixel_values=pixels, read_pixels=True)
+
+
+@pytest.mark.parametrize("rows", [1, 500])
+def test_a_layer_with_something_around_it_keeps_its_part(rows):
+    """Low-rank changes by peft, or quantized layers, must not be passed by where pixels are read."""
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, states):
+            return self.layer(states) + 1
+
+    generator = torch.Generator().manual_seed(0)
+    layer, change = torch.nn.Linear(32, 32), GPTFaceLowRankChange(32, 32, 2)
+    with torch.no_grad():
+        for parameter in change.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    states = torch.randn(rows, 32, generator=generator)
+    torch.testing.assert_close(change(Wrapped(layer), states), change(layer, states) + 1)

@@ -1,12 +1,16 @@
 """Classifier pipelines on a tiny random checkpoint."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import pipeline
 
-from gptface import GPTFaceForFaceAttributeClassification
+from gptface import GPTFaceConfig, GPTFaceForFaceAttributeClassification, GPTFaceForPreTraining
+from gptface.cli import main
 from gptface.processing.detection import DetectedFace
 
 
@@ -141,3 +145,37 @@ def test_one_bad_picture_of_a_batch_keeps_its_place(attributes, face):
     results = attributes([face, "missing.png", face.convert("L")], aligned=True, on_error="return", top_k=1)
     assert results[0] == attributes(face, aligned=True, top_k=1) and "missing.png" in results[1]["error"]
     assert len(results[2]) == 1
+
+
+@pytest.fixture(scope="module")
+def age_checkpoint(tiny_checkpoint, tmp_path_factory):
+    """The tiny checkpoint with a head for age that reads pixels, and with attributes of the same."""
+    folder = tmp_path_factory.mktemp("age")
+    shutil.copytree(tiny_checkpoint, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model*"))
+    config = GPTFaceConfig.from_pretrained(tiny_checkpoint, image_reader={"channels": [8, 8, 8], "adapter_rank": 2})
+    head = {"labels": ["age"], "problem_type": "regression", "input": "pixels", "trained": True}
+    config.heads = {**config.heads, "age": head}
+    model = GPTFaceForPreTraining(config)
+    torch.nn.init.constant_(model.classifiers["age"].output.bias, 33.0)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_an_age_is_a_number_of_years(age_checkpoint, face):
+    """A softmax over one label would say 1.0 of everybody."""
+    tell = pipeline("face-classification", model=str(age_checkpoint), head="age")
+    (entry,) = tell(face, aligned=True)
+    with torch.no_grad():
+        pixels = tell.processor(images=face)["pixel_values"]
+        years = float(tell.model.classify("age", tell.model.read_for("age", pixels)))
+    assert entry["label"] == "age" and entry["score"] == pytest.approx(years) and 20 < years < 50
+    with pytest.raises(ValueError, match="values"):
+        tell(face, aligned=True, threshold="auto")
+
+
+def test_the_command_tells_the_age(age_checkpoint, face, tmp_path, capsys):
+    face.save(tmp_path / "face.png")
+    options = ["--head", "age", "--aligned", "--model", str(age_checkpoint), "--json"]
+    assert main(["classify", str(tmp_path / "face.png"), *options]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["scores"]
+    assert entry["label"] == "age" and 20 < entry["score"] < 50

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +20,13 @@ from gptface import (
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
     GPTFaceForPreTraining,
+    GPTFaceProcessor,
+    training,
 )
 from gptface.cli import main
 from gptface.data.augmentation import FaceAugmentation
 from gptface.data.classification_data import ClassificationData, load_classification_data
+from gptface.data.labels import VOTES
 from gptface.evaluation.card import model_card
 from gptface.training.classification_loss import ClassificationLoss
 from gptface.training.finetuning import (
@@ -38,6 +42,9 @@ from gptface.training.finetuning import (
 )
 
 ROWS = 24
+RECIPES = Path(training.__file__).parent / "recipes"
+#: As in the README: queries and values of the transformer, not of the adapters or the heads.
+LORA_LAYERS = r"gptface\.layers\.\d+\.attention\.(query|value)"
 
 
 def picture(row, size=64, mode="RGB"):
@@ -67,6 +74,22 @@ def expressions(tmp_path):
     return write(
         tmp_path / "emotions.parquet", {"emotion": [("happy", "sad")[r % 2] for r in range(ROWS)]}, size=48, mode="L"
     )
+
+
+@pytest.fixture(scope="module")
+def pixel_checkpoint(tiny_checkpoint, tmp_path_factory):
+    """The tiny checkpoint with a pixel reader, which no head reads by yet."""
+    folder = tmp_path_factory.mktemp("pixels")
+    config = GPTFaceConfig.from_pretrained(tiny_checkpoint, image_reader={"channels": [8, 8, 8], "adapter_rank": 2})
+    shutil.copytree(tiny_checkpoint, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("config*", "model*"))
+    GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint, config=config).save_pretrained(folder)
+    return folder
+
+
+def ferplus(path, votes, majority):
+    """Rows with the columns of FER+: grey pictures of 48 pixels, a majority, ten columns of votes."""
+    table = {"expression": majority, **{name: [row.get(name, 0) for row in votes] for name in VOTES}}
+    return write(path, table, rows=len(votes), size=48, mode="L")
 
 
 @pytest.fixture
@@ -184,24 +207,18 @@ def test_freezing(tiny_model):
         trainable(3)
 
 
-def test_a_pixel_reader_is_used_and_the_backbone_stays(recipe, expressions, tiny_checkpoint, tmp_path):
+def test_a_pixel_reader_is_used_and_the_backbone_stays(recipe, expressions, tiny_checkpoint, pixel_checkpoint):
     """Who fine-tunes recognition must find editing as it was."""
-    config = GPTFaceConfig.from_pretrained(tiny_checkpoint, image_reader={"channels": [8, 8, 8], "adapter_rank": 2})
-    start = GPTFaceForFacialExpression.from_pretrained(tiny_checkpoint, config=config)
-    start.save_pretrained(tmp_path / "start")
-    shutil.copytree(
-        tiny_checkpoint, tmp_path / "start", dirs_exist_ok=True, ignore=shutil.ignore_patterns("config*", "model*")
-    )
-    folder = finetune("expression", recipe(expressions, start_from=str(tmp_path / "start"), layer_decay=0.9))
+    folder = finetune("expression", recipe(expressions, start_from=str(pixel_checkpoint), layer_decay=0.9))
     model = GPTFaceForFacialExpression.from_pretrained(folder)
     head = model.config.heads["expression"]
     assert head["input"] == "pixels" and head["trained"]
-    before, after = (load_file(path / "model.safetensors") for path in (tmp_path / "start", folder))
+    before, after = (load_file(path / "model.safetensors") for path in (pixel_checkpoint, folder))
     changed = {
         name for name in before if name in after and not torch.equal(before[name].half().float(), after[name].float())
     }
     assert changed and all(name.startswith(("gptface.pixel_reader.", "classifiers.expression.")) for name in changed)
-    codes = recipe(expressions, "codes", start_from=str(tmp_path / "start"), input="codes")
+    codes = recipe(expressions, "codes", start_from=str(pixel_checkpoint), input="codes")
     assert prepare_model("expression", codes, seed=0)[0].config.heads["expression"]["input"] == "codes"
     with pytest.raises(ValueError, match="no pixel reader"):
         prepare_model("expression", recipe(expressions, start_from=str(tiny_checkpoint), input="pixels"), seed=0)
@@ -401,3 +418,147 @@ def test_a_new_head_of_several_columns_has_independent_labels(recipe, attributes
     assert data.multi_label and model.config.heads["light"]["problem_type"] == "multi_label_classification"
     assert model.head_name == "light" and model.classifiers["light"].output.out_features == 2
     assert model.config.heads["attributes"]["trained"]
+
+
+def test_votes_are_learned_as_shares_and_the_majority_is_measured(tmp_path):
+    """Ten annotators who disagree say more than one label: of the faces called sad every other one is half neutral."""
+    votes = [{"happiness": 7, "neutral": 3}, {"sadness": 4, "contempt": 6}, {"sadness": 5, "unknown": 1, "anger": 4}]
+    voted = ferplus(tmp_path / "ferplus.parquet", votes, ["happiness", "contempt", "sadness"])
+    plain = write(tmp_path / "raf.parquet", {"emotion": ["fear", "happy"]}, rows=2)
+    names = sorted({name for name in VOTES.values() if name})
+    data = load_classification_data([plain, voted], False, names=names)
+    assert data.names == names and data.known.tolist() == [True, True, True, False, True]
+    found = [{name: round(float(s), 3) for name, s in zip(names, row, strict=True) if s} for row in data.shares]
+    assert found == [{"fear": 1}, {"happy": 1}, {"happy": 0.7, "neutral": 0.3}, {}, {"sad": 0.556, "angry": 0.444}]
+    # who asks for a column gets its classes
+    assert load_classification_data([voted], False, "expression", names).shares is None
+    collate = FineTuningCollator(data, 64)
+    training, measuring = (collate([{"row": row, "epoch": epoch} for row in (2, 4)])["labels"] for epoch in (0, -1))
+    assert torch.equal(training, torch.from_numpy(data.shares[[2, 4]]))
+    assert [names[index] for index in measuring] == ["happy", "sad"]
+
+
+def test_the_loss_of_shares_is_that_of_torch():
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    shares = torch.tensor([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    total, count = ClassificationLoss()(logits, shares)
+    assert count.tolist() == [1, 1, 1, 0] and total[3] == 0
+    assert total.sum() / 3 == pytest.approx(float(torch.nn.functional.cross_entropy(logits[:3], shares[:3])))
+    hard = ClassificationLoss(label_smoothing=0.1, focal_gamma=1.0)
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    soft, known = (hard(logits[:3], labels, weights)[0] for labels in (torch.eye(3), torch.arange(3)))
+    torch.testing.assert_close(soft, known)
+
+
+def test_the_recipe_of_expression_runs_on_files_like_its_own(tmp_path, monkeypatch, pixel_checkpoint):
+    """Its data are found by their names, votes and all, in whatever folder holds train/."""
+    (tmp_path / "train").mkdir()
+    write(tmp_path / "train" / "rafdb100.parquet", {"emotion": ["happy", "sad"] * 8}, rows=16, size=100)
+    votes = [{"happiness": 10}, {"sadness": 8, "neutral": 2}] * 7 + [{"contempt": 9, "neutral": 1}, {"NF": 10}]
+    majority = ["happiness", "sadness"] * 7 + ["contempt", "NF"]
+    ferplus(tmp_path / "train" / "ferplus48.parquet", votes, majority)
+    monkeypatch.chdir(tmp_path)
+    path = RECIPES / "finetune_expression.yaml"
+    given = FineTuningConfig.from_yaml(path).arguments
+    arguments = {**given, "num_train_epochs": 2, "per_device_train_batch_size": 8, "warmup_steps": 0}
+    config = FineTuningConfig.from_yaml(path, start_from=str(pixel_checkpoint), arguments=arguments)
+    folder = finetune("expression", config)
+    head = GPTFaceConfig.from_pretrained(folder).heads["expression"]
+    assert head["input"] == "pixels" and len(head["labels"]) == 7 and head["temperature"] > 0
+    report = json.loads((tmp_path / "finetuned_expression" / "report.json").read_text())
+    assert report["rows"] == {"trained": 27, "held_out": 3, "in_the_data": 32}, "contempt and NF are left out"
+    assert len(report["epochs"]) == 2 and all("eval_balanced_accuracy" in epoch for epoch in report["epochs"])
+    assert report["kept_checkpoint"].startswith("checkpoint-") and report["held_out"]["images"] == 3
+
+
+def test_every_recipe_of_fine_tuning_can_be_read():
+    for path in RECIPES.glob("finetune_*.yaml"):
+        config = FineTuningConfig.from_yaml(path)
+        assert config.early_stopping and ClassificationLoss(**config.loss) and FaceAugmentation(**config.augmentation)
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(recipe, expressions, pixel_checkpoint, monkeypatch):
+    """The last epoch of a run that overfits is not what a user wants."""
+    scores = iter([0.2, 0.9, 0.5, 0.4, 0.3])
+    told = {"eval_balanced_accuracy": None}
+    original = FineTuner.evaluate
+
+    def evaluate(self, *args, **kwargs):
+        metrics = original(self, *args, **kwargs)
+        told["eval_balanced_accuracy"] = metrics["eval_balanced_accuracy"] = next(scores)
+        return metrics
+
+    monkeypatch.setattr(FineTuner, "evaluate", evaluate)
+    arguments = {"num_train_epochs": 5, "save_strategy": "epoch", "per_device_train_batch_size": 8}
+    options = {"start_from": str(pixel_checkpoint), "early_stopping": 2, "arguments": arguments, "steps": -1}
+    folder = finetune("expression", recipe(expressions, **options))
+    report = json.loads((folder.parent / "report.json").read_text())
+    assert len(report["epochs"]) == 4 and report["kept_checkpoint"] == "checkpoint-6", "three steps an epoch"
+    best = load_file(folder.parent / "checkpoint-6" / "model.safetensors")
+    kept = load_file(folder / "model.safetensors")
+    name = "classifiers.expression.output.weight"
+    assert torch.equal(kept[name], best[name].half())
+    with pytest.raises(ValueError, match="early_stopping"):
+        recipe(expressions, early_stopping=2, holdout=0.0)
+
+
+def test_the_report_has_the_answers_of_the_pipeline(recipe, attributes):
+    folder = finetune("attributes", recipe(attributes, holdout=0.34))
+    report = json.loads((folder.parent / "report.json").read_text())
+    assert report["labels"] == ["Bright", "Dark"] and report["rows"]["held_out"] == 8
+    data = load_classification_data([attributes], True)
+    _, held_out = data.split(np.arange(ROWS), 0.34, seed=42)
+    classify = pipeline("face-attribute-classification", model=str(folder))
+    answers = classify([data.crop(row, 64) for row in held_out], aligned=True, threshold="auto")
+    says = np.array([[name in {entry["label"] for entry in answer} for name in data.names] for answer in answers])
+    assert report["held_out"]["accuracy"] == pytest.approx((says == data.targets[held_out]).mean())
+
+
+def test_a_regression_is_not_trained_as_classes(recipe, expressions, pixel_checkpoint, tmp_path):
+    model = GPTFaceForFacialExpression.from_pretrained(pixel_checkpoint)
+    config = model.config
+    config.heads = {**config.heads, "age": {"labels": ["age"], "problem_type": "regression", "input": "pixels"}}
+    shutil.copytree(pixel_checkpoint, tmp_path / "age")
+    GPTFaceForPreTraining(config).save_pretrained(tmp_path / "age")
+    with pytest.raises(ValueError, match="'age' is a regression"):
+        prepare_model("age", recipe(expressions, start_from=str(tmp_path / "age")), seed=0)
+
+
+def test_lora_of_peft_trains_merges_and_opens_in_the_pipeline(pixel_checkpoint, tmp_path):
+    """What the README shows: low-rank changes of the backbone, which leave no trace but the merged weights."""
+    peft = pytest.importorskip("peft")
+    model = GPTFaceForFacialExpression.from_pretrained(pixel_checkpoint)
+    model.config.heads = {**model.config.heads, "expression": {**model.config.heads["expression"], "input": "pixels"}}
+    generator = torch.Generator().manual_seed(0)
+    inputs = {
+        "pixel_values": torch.rand(6, 3, 64, 64, generator=generator) * 2 - 1,
+        "labels": torch.arange(6) % 2,
+    }
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    lora = peft.LoraConfig(
+        r=4, target_modules=LORA_LAYERS, modules_to_save=["classifiers.expression", "gptface.pixel_reader"]
+    )
+    tuned = peft.get_peft_model(model, lora)
+    optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(12):
+        loss = tuned(**inputs).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    tuned.eval()
+    with torch.no_grad():
+        expected = tuned(pixel_values=inputs["pixel_values"]).logits
+    merged = tuned.merge_and_unload()
+    merged.save_pretrained(tmp_path)
+    GPTFaceProcessor.from_pretrained(pixel_checkpoint).save_pretrained(tmp_path)
+    again = GPTFaceForFacialExpression.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(pixel_values=inputs["pixel_values"]).logits, expected, atol=1e-4, rtol=1e-4)
+    changed = {name for name, value in again.named_parameters() if not torch.equal(value, before[name])}
+    assert any("attention.query" in name and "layers." in name for name in changed)
+    allowed = ("gptface.layers.", "gptface.pixel_reader.", "classifiers.expression.")
+    assert all(name.startswith(allowed) for name in changed)
+    assert len(pipeline("facial-expression", model=str(tmp_path))(Image.new("RGB", (64, 64)), aligned=True)) == 7
