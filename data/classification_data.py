@@ -81,7 +81,7 @@ class ClassificationData:
     @property
     def known(self) -> np.ndarray:
         """Which rows have a class, or at least one label that is known: bool [rows]."""
-        return (self.targets >= 0).reshape(len(self), -1).any(1)
+        return np.asarray((self.targets >= 0).reshape(len(self), -1).any(1))
 
     def crop(self, row: int, size: int) -> Image.Image:
         """The aligned face of a row, RGB. Raises `ValueError` or `OSError` where its picture is no such face."""

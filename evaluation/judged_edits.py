@@ -24,7 +24,7 @@ class Edit:
 # Of several rows that one label tells of ("no eyeglasses", "no sunglasses") the first.
 _ROWS = {
     row.target: row
-    for row in reversed(TABLE.values())
+    for row in reversed(list(TABLE.values()))
     if row.entailed and row.target is not None and row.target.head == "attributes"
 }
 EDITS: dict[str, Edit] = {

@@ -294,7 +294,8 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
         result = result.transpose(UPRIGHT[orientation])
     elif result is image:
         result = image.copy()
-    result.info = {**read_metadata(image)}
+    result.info.clear()
+    result.info.update(read_metadata(image))
     # A profile for CMYK or grey would give the converted pixels wrong colours; bytes 16-19 name its colour space.
     if profile and profile[16:20] == b"RGB ":
         result.info["icc_profile"] = profile

@@ -393,8 +393,7 @@ def finetune(name: str, config: FineTuningConfig) -> Path:
     It resumes from the last checkpoint in `output_dir`. The other heads stay as they are; the labels that the head had
     go, where the data have others. Rows without a known label are left out. After each epoch it says how the head does
     on the people that are held out, see [`validation_scores`]. `report.json` beside the result says how many rows were
-    trained on and held out, these scores, and the figures of the rows that were held out, scored as the pipelines score
-    them.
+    trained on and held out, these scores, and the figures of the rows that were held out, scored as pipelines do.
 
     Raises:
         ValueError: recipe or data that do not fit.

@@ -384,12 +384,14 @@ def build_page(editor: PhotoEditor) -> Any:
         history, status = editor.edit(history, wish, lambda done, steps: progress((done, steps), desc="drawing"))
         return seen(history, status)
 
-    def choose_face(history: History | None, event: gradio.SelectData) -> tuple[int, str]:
+    def choose_face(history: History | None, event: gradio.SelectData) -> tuple[int, str]:  # type: ignore[name-defined]
+        if history is None:
+            raise gradio.Error("Choose a photo first.")
         crops = [face.crop for face in editor.pipe.find_faces(history.current.image, "all", aligned=editor.aligned)]
         index = min(event.index, len(crops) - 1)
         return index, editor.describe(crops[index])
 
-    def choose_proposal(history: History, event: gradio.SelectData) -> tuple[Any, ...]:
+    def choose_proposal(history: History, event: gradio.SelectData) -> tuple[Any, ...]:  # type: ignore[name-defined]
         return seen(history.chosen(event.index))
 
     def show_area(area: str, history: History | None) -> tuple[Any, Any]:
