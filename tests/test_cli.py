@@ -66,6 +66,17 @@ def test_mistakes_end_with_one_line_and_status_2(face, model, tmp_path, capsys, 
     assert not (tmp_path / "edited.png").exists()
 
 
+def test_where_the_seconds_go_is_told(face, model, tmp_path, capsys):
+    """Who waits wants to know for what; what is printed for programs stays as it is."""
+    arguments = ["edit", face, "smiling", "-o", str(tmp_path / "edited.png"), "--steps", "1", "--region", "mouth"]
+    assert main([*arguments, "--json", "--timing", *model]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["output"]
+    parts = dict(part.rsplit(" ", 2)[:2] for part in printed.err.strip().splitlines()[-1].split(", "))
+    assert list(parts) == ["loading", "faces", "drawing", "blending", "saving", "all"]
+    assert sum(float(seconds) for name, seconds in parts.items() if name != "all") <= float(parts["all"]) + 0.05
+
+
 def test_the_edits_are_listed(capsys):
     """Who is refused is sent here: what is listed must be what may be typed."""
     assert main(["edits", "--quality", "good", "--json"]) == 0

@@ -12,6 +12,7 @@ from PIL import Image
 
 from .common import add_decoding_options, add_face_options, add_output_options, decoding_parameters, face_index
 from .photos import Photo, PhotoLog, add_photo_options, each_photo, find_photos
+from .timing import Stopwatch
 
 #: Probability, by the model's own heads, below which more candidates are proposed. Of 72 drawn edits of official portraits
 #: those 13 below it were half beards, ages that cannot be seen or faces of somebody else; heads do not find what is
@@ -94,6 +95,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--save-all", action="store_true", help="write the other candidates too, as NAME.2, NAME.3, …, best first"
     )
+    parser.add_argument("--timing", action="store_true", help="say on stderr where the seconds went")
     add_face_options(parser)
     add_output_options(parser)
     parser.add_argument(
@@ -103,32 +105,44 @@ def add_parser(commands: Any) -> None:
 
 
 def run_edit(options: argparse.Namespace) -> int:
-    from gptface.pipelines.pipeline_loading import load_pipeline
     from gptface.processing.image_saving import check_output
 
     output = Path(options.output)
     photos = find_photos(options.photos, options.recursive, results=output)
     if options.contact_sheet is not None:
         check_output(options.contact_sheet)
-    many = len(photos) > 1 or options.output.endswith(("/", os.sep)) or output.is_dir() or not output.suffix
-    if many and output.suffix and not output.is_dir() and not options.output.endswith(("/", os.sep)):
+    to_folder = options.output.endswith(("/", os.sep)) or output.is_dir() or not output.suffix
+    if len(photos) > 1 and not to_folder:
         raise ValueError(f"{len(photos)} photos do not go into one file: name a folder, -o {output.stem}/")
-    if not many:
-        check_output(output)
-    outputs = _outputs(photos, output) if many else {photos[0]: output}
     parameters = _parameters(options)
-    if many:
+    watch = Stopwatch()
+    if to_folder:
+        outputs = _outputs(photos, output)
         written = ("model", "save_all", "compare", "provenance", "keep_location")
         log = PhotoLog(output / LOG, {**parameters, **{name: getattr(options, name) for name in written}})
         _check_folder(outputs, log, options)
-        edit = load_pipeline("guided-face-editing", options.model)
-        status = _edit_into_folder(edit, outputs, log, options, parameters)
+        edit = _load(options, watch)
+        status = _edit_into_folder(edit, outputs, log, options, parameters, watch)
     else:
-        edit = load_pipeline("guided-face-editing", options.model)
-        status = _edit_one(edit, photos[0], output, options, parameters)
+        check_output(output)
+        outputs = {photos[0]: output}
+        edit = _load(options, watch)
+        status = _edit_one(edit, photos[0], output, options, parameters, watch)
     if options.contact_sheet is not None:
-        _save_sheet(edit, outputs, options)
+        with watch.part("contact sheet"):
+            _save_sheet(edit, outputs, options)
+    if options.timing:
+        watch.tell()
     return status
+
+
+def _load(options: argparse.Namespace, watch: Stopwatch) -> Any:
+    with watch.part("loading"):
+        from gptface.pipelines.pipeline_loading import load_pipeline
+
+        edit = load_pipeline("guided-face-editing", options.model)
+    watch.follow(edit)
+    return edit
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, Any]:
@@ -197,9 +211,17 @@ def _check_folder(outputs: dict[Photo, Path], log: PhotoLog, options: argparse.N
     Path(options.output).mkdir(parents=True, exist_ok=True)
 
 
-def _edit_one(edit: Any, photo: Photo, output: Path, options: argparse.Namespace, parameters: dict[str, Any]) -> int:
+def _edit_one(
+    edit: Any,
+    photo: Photo,
+    output: Path,
+    options: argparse.Namespace,
+    parameters: dict[str, Any],
+    watch: Stopwatch,
+) -> int:
     results = edit(photo.source, progress_bar=not options.json and sys.stderr.isatty(), **parameters)
-    _save(photo, results, output, options)
+    with watch.part("saving"):
+        _save(photo, results, output, options)
     report, line = _told(results, output, options)
     print(json.dumps({"photo": photo.source, **report}) if options.json else line)
     return 0
@@ -211,6 +233,7 @@ def _edit_into_folder(
     log: PhotoLog,
     options: argparse.Namespace,
     parameters: dict[str, Any],
+    watch: Stopwatch,
 ) -> int:
     def tell(photo: Photo, results: Any) -> tuple[dict[str, Any], list[str]]:
         report, line = _told(results, outputs[photo], options)
@@ -218,7 +241,8 @@ def _edit_into_folder(
 
     def write(photo: Photo, results: Any) -> None:
         outputs[photo].parent.mkdir(parents=True, exist_ok=True)
-        _save(photo, results, outputs[photo], options)
+        with watch.part("saving"):
+            _save(photo, results, outputs[photo], options)
 
     return each_photo(edit, list(outputs), options, tell, log, write, **parameters)
 

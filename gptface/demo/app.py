@@ -119,6 +119,7 @@ class Version:
         image: the picture.
         path: its file, which says how it was made.
         title: what was done last.
+        caption: what it shows, in few words.
         crop: the face that was edited.
     """
 
@@ -126,6 +127,7 @@ class Version:
     path: Path
     title: str
     crop: Image.Image
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,9 @@ class PhotoEditor:
             path = Path(tempfile.mkstemp(suffix=before.path.suffix, dir=history.folder)[1])
             save_picture(result["image"], path)
             told = ", ".join([f"match {result['match_score']:+.1f}", *changes_in_words(result["verified"])])
-            proposals.append(Version(result["image"], path, told, result["face"]))
+            shown = [f"{name.replace('_', ' ')} {each['after']:.0%}" for name, each in result["verified"].items()]
+            caption = ", ".join(shown) or f"match {result['match_score']:+.1f}"
+            proposals.append(Version(result["image"], path, told, result["face"], caption))
         return history.edited(proposals), remark
 
 
@@ -328,7 +332,7 @@ def build_page(editor: PhotoEditor) -> Any:
         if history is None:
             return None, None, gradio.update(value=[], visible=False), *[gradio.update(interactive=False)] * 3, "", ""
         done = [version.title for version in history.versions[1 : history.position + 1]]
-        proposals = [(str(each.path), each.title) for each in history.proposals]
+        proposals = [(str(each.path), each.caption) for each in history.proposals]
         return (
             history,
             (str(history.versions[0].path), str(history.current.path)),
@@ -472,7 +476,8 @@ def build_page(editor: PhotoEditor) -> Any:
                     save = gradio.DownloadButton("Save", interactive=False, min_width=80, elem_id="save")
                 proposals = gradio.Gallery(
                     label="Candidates: choose one",
-                    columns=4,
+                    columns=3,
+                    height="auto",
                     visible=False,
                     allow_preview=False,
                     elem_id="proposals",
