@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from .common import add_decoding_options, add_face_options, add_output_options, decoding_parameters, face_index
 from .photos import Photo, PhotoLog, add_photo_options, each_photo, find_photos
 from .timing import Stopwatch
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: Probability, by the model's own heads, below which more candidates are proposed. Of 72 drawn edits of official portraits
 #: those 13 below it were half beards, ages that cannot be seen or faces of somebody else; heads do not find what is
