@@ -36,7 +36,7 @@ HEAD_DATA = {
         "pixels",
     ): "CelebA's labels (4,479 sharp faces, 9,686 half-size), who is young also by UTKFace's ages",
     ("expression", "pixels"): (
-        "RAF-DB, train split (11,045 colour faces, one label each), and FER+, train split (19,096 grey faces, the votes "
+        "RAF-DB, train split (11,045 colour faces, one label each), and FER+, train split (18,909 grey faces, the votes "
         "of ten annotators as shares); faces whose majority is contempt, unknown or no face are left out"
     ),
     ("age", "pixels"): "UTKFace, ages in years",

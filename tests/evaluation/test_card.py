@@ -179,7 +179,8 @@ def test_facts_of_the_training(tmp_path, tiny_checkpoint):
         "faces": 14165,
         "hours": 2,
         "hardware": "two CPU cores",
-        "expression_faces": 2786,
+        "reader_faces": 2786,
+        "reader_hours": 2,
     }
     card = model_card(write(tmp_path, {"training": facts}), tiny_checkpoint)
     assert "27,000 sequences of 14,165 different faces" in card
