@@ -43,6 +43,7 @@ class Reports:
 def main(arguments: list[str]) -> int:
     reports = Reports()
     folder = str(Path(__file__).parent)
+    sys.path.insert(0, str(Path(folder).parent))  # as `python -m pytest` does: tests of lab/ import it
     code = pytest.main(["-q", "--no-header", "--no-summary", "-m", "report", *(arguments or [folder])], [reports])
     print("\n".join(reports.lines()))
     return int(code)
