@@ -11,7 +11,7 @@ from PIL import Image
 from gptface.modeling_gptface.generation_gptface import GPTFaceGenerationOutput
 from gptface.modeling_gptface.generation_inputs import Captions
 from gptface.processing.alignment import align
-from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, colour_layer
+from gptface.processing.blending import COMPOSITE_MODES, ColourLayer, CompositeMode, colour_layer
 from gptface.processing.edits import Edit
 from gptface.processing.hair import refine_hair
 from gptface.processing.image_loading import ORIENTATION, to_rgb
@@ -331,11 +331,14 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
-        faces = [self._plan_face(photo, face, names, photo_mask, hole) for face in self.find_faces(photo, **find)]
-        if request.part_colours and not hole and (region is None or set(names or ()) <= set(request.regions)):
-            faces = [self._with_colours(photo, each, request.part_colours, strength) for each in faces]
-        elif strength < 1:
-            faces = [_in_part(each) for each in faces]
+        in_its_place = not hole and (region is None or set(names or ()) <= set(request.regions))
+        colours = request.part_colours if in_its_place else ()
+        faces = [
+            self._plan_face(photo, face, names, photo_mask, hole, colours, strength)
+            for face in self.find_faces(photo, **find)
+        ]
+        if strength < 1:
+            faces = [each if each.colours else _in_part(each) for each in faces]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         captions = {"": text}
@@ -375,15 +378,19 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         names: list[str] | None,
         photo_mask: np.ndarray | None,
         hole: bool,
+        colours: Sequence[PartColour],
+        strength: float,
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say.
+        will say; and the `colours` that its parts take, where it shows all of these.
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
+        parsing = None
+        if self.has_face_parser and (names is not None or colours):
+            parsing = self.parse_face(photo, face.matrix)
         if names is not None:
-            parsing = self.parse_face(photo, face.matrix) if self.has_face_parser else None
             area = named_area(names, grid, size, parsing)
         if photo_mask is not None:
             picture = Image.fromarray(np.rint(photo_mask * 255).astype(np.uint8))
@@ -397,20 +404,14 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
-        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area)
-
-    def _with_colours(
-        self, photo: Image.Image, plan: FacePlan, wanted: Sequence[PartColour], strength: float
-    ) -> FacePlan:
-        """A plan by which parts of the face take another colour; as it is where the face does not show all of them."""
-        if not self.has_face_parser:
-            return plan
-        parsing = self.parse_face(photo, plan.face.matrix)
-        if any(each.part == "hair" for each in wanted):
-            parsing = refine_hair(photo, parsing)
-        layers = [colour_layer(photo, parsing, each, strength) for each in wanted]
-        found = tuple(each for each in layers if each is not None)
-        return replace(plan, colours=found) if len(found) == len(layers) else plan
+        layers: tuple[ColourLayer, ...] = ()
+        if colours and parsing is not None:
+            if any(each.part == "hair" for each in colours):
+                parsing = refine_hair(photo, parsing)
+            found = [colour_layer(photo, parsing, each, strength) for each in colours]
+            if None not in found:
+                layers = tuple(each for each in found if each is not None)
+        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, layers)
 
     def _draw(
         self,

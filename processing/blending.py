@@ -16,7 +16,7 @@ from PIL import Image
 
 from .alignment import align, apply, compose, corners, inverse, translation, warp
 from .face_parsing import FaceParsing
-from .part_colour import Colour, PartColour, measure_colour, recolour
+from .part_colour import SURELY, Colour, PartColour, measure_colour, recolour
 
 CompositeMode = Literal["blend", "residual", "replace"]
 #: The words for `composite`, each with what it does.
@@ -30,9 +30,8 @@ Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 #: The difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares that it
 #: is averaged over.
 CHANGE_SCALE, CHANGE_CELL = 0.06, 4
-#: Probability from which on a pixel shows a part, and the share of the surroundings that it must fill to have a colour
-#: of its own.
-SEEN, LEAST_PART = 0.5, 1 / 1000
+#: Share of the surroundings that a part must fill to have a colour of its own.
+LEAST_PART = 1 / 1000
 
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
 
@@ -115,9 +114,9 @@ def colour_layer(
     Returns:
         None where the face shows nothing of the part, or of the one that its colour is told by.
     """
-    frame = np.asarray(align(photo, parsing.matrix, len(parsing.mask(wanted.part))), np.float32) / 255
     weights = parsing.mask(wanted.part)
-    if (weights > SEEN).mean() < LEAST_PART:
+    frame = np.asarray(align(photo, parsing.matrix, len(weights)), np.float32) / 255
+    if (weights > SURELY).mean() < LEAST_PART:
         return None
     now, becomes = measure_colour(frame, weights), wanted.colour
     if wanted.beside is not None:
