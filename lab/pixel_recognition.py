@@ -61,6 +61,8 @@ class PixelTrainingSettings:
         steps: so many steps in its place, for runs that can be repeated.
         imitation: share of the time in which the reader imitates what codes give.
         batch_size: faces of a step.
+        undamaged: share of the steps whose pictures keep their pixels; the others lose up to three quarters of their
+            resolution.
         expressions: share of a batch that has expressions; the other faces have attributes or an age.
         learning_rate, weight_decay: of AdamW, with warm-up and a cosine in each of the two parts.
         balance: exponent of the class weights (share of the class)^−balance of the expressions.
@@ -76,6 +78,7 @@ class PixelTrainingSettings:
     steps: int | None = None
     imitation: float = 0.25
     batch_size: int = 512
+    undamaged: float = 0.5
     expressions: float = 0.55
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -288,7 +291,10 @@ class PixelRecognitionTrainer:
         return torch.multinomial(weights, count, replacement=True, generator=self.generator)
 
     def _degraded(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Poor pictures, and in a share of the steps as they are: photos of either kind are asked about."""
         size = pixels.shape[-1]
+        if float(torch.rand((), generator=self.host_generator)) < self.settings.undamaged:
+            return pixels
         side = int(torch.randint(size // 4, 2 * size // 3, (), generator=self.host_generator))
         return degrade_faces(pixels, side, self.generator)
 
