@@ -116,7 +116,7 @@ def test_a_seed_gives_the_same_weights(trained, packs, tiny_checkpoint):
 def test_it_learns_what_the_labels_say(packs, tiny_checkpoint):
     model = with_pixel_reader(tiny_checkpoint)
     faces = read_packs([packs], model.config.heads["attributes"]["labels"], size=64, workers=1)
-    settings = PixelTrainingSettings(steps=60, imitation=0, batch_size=12, learning_rate=5e-3, held_out=0.2)
+    settings = PixelTrainingSettings(steps=120, imitation=0, batch_size=12, learning_rate=5e-3, held_out=0.2)
     report = train_pixel_reader(model, faces, settings)
     assert report["expression_raf"]["accuracy"] == 1.0, report
 
