@@ -63,8 +63,8 @@ def _first_line(error: Exception) -> str:
 
 def _refused_pickle(path: Path, error: Exception) -> str:
     return (
-        f"{path} is no checkpoint of tensors alone, and other objects are not unpickled: they can run code. If it is a training "
-        "checkpoint (of Lightning, for example) that you trust, strip it once:\n"
+        f"{path} is no checkpoint of tensors alone, and other objects are not unpickled: they can run code. If it is "
+        "a training checkpoint (of Lightning, for example) that you trust, strip it once:\n"
         f"  python -c \"import torch; c = torch.load('{path}', map_location='cpu', weights_only=False); "
         f"torch.save({{'state_dict': c['state_dict']}}, '{path.with_suffix('.stripped' + path.suffix)}')\"\n"
         f"torch says: {_first_line(error)}"

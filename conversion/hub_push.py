@@ -56,7 +56,8 @@ def push_folder(
         api.create_repo(repository, private=private or None, exist_ok=True)
         if private and not api.repo_info(repository).private:
             raise ConversionError(
-                f"{repository} is a public repository: make it private in its settings on the Hub, or leave --private out",
+                f"{repository} is a public repository: make it private in its settings on the Hub, "
+                "or leave --private out",
                 [],
             )
         if revision is not None:

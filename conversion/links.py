@@ -1,4 +1,4 @@
-"""The tensors of two layouts, linked by name in both directions, and the plan that a conversion makes, then streams."""
+"""The tensors of two layouts, linked by name both ways, and the plan that a conversion makes, then streams."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -90,7 +90,8 @@ def gptface_config(
     text_length = original["max_seq_length"] - cells if max_text_length is None else max_text_length
     if not 0 < text_length <= original["max_seq_length"] - cells:
         problems.append(
-            f"a text of {text_length} and an image of {cells} cells do not fit into max_seq_length {original['max_seq_length']}"
+            f"a text of {text_length} and an image of {cells} cells do not fit into "
+            f"max_seq_length {original['max_seq_length']}"
         )
     if special_tokens is None and original["vocab_size"] <= GPTFaceConfig.mask_token_id:
         problems.append(f"BERT's special tokens are not in a vocabulary of {original['vocab_size']}: give --vocab")

@@ -62,8 +62,8 @@ def _compare(folder: Path, before: Mapping[str, Any], made_of: Mapping[str, Any]
         different[different.index("input")] = f"input ({changed})"
     if different:
         raise ValueError(
-            f"{folder} was made with another {', another '.join(different)}: choose another folder, remove this one, or repeat what it "
-            "was made with to go on"
+            f"{folder} was made with another {', another '.join(different)}: choose another folder, remove this one, "
+            "or repeat what it was made with to go on"
         )
 
 

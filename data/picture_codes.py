@@ -1,4 +1,4 @@
-"""Collections of pictures that have no codes yet: encoded once into a cache, part by part, when pre-training begins."""
+"""Collections of pictures that have no codes yet: encoded once into a cache, part by part, before pre-training."""
 
 import logging
 from collections import Counter

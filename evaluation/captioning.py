@@ -1,4 +1,4 @@
-"""`gptface evaluate caption`: are the attributes that captions state those of the face? Guided by matching, and not."""
+"""`gptface evaluate caption`: are the attributes that captions state the face's? Guided by matching, and not."""
 
 import argparse
 import time

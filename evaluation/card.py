@@ -36,8 +36,8 @@ HEAD_DATA = {
         "pixels",
     ): "CelebA's labels (4,479 sharp faces, 9,686 half-size), who is young also by UTKFace's ages",
     ("expression", "pixels"): (
-        "RAF-DB, train split (11,045 colour faces, one label each), and FER+, train split (18,909 grey faces, the votes "
-        "of ten annotators as shares); faces whose majority is contempt, unknown or no face are left out"
+        "RAF-DB, train split (11,045 colour faces, one label each), and FER+, train split (18,909 grey faces, the "
+        "votes of ten annotators as shares); faces whose majority is contempt, unknown or no face are left out"
     ),
     ("age", "pixels"): "UTKFace, ages in years",
 }
@@ -49,13 +49,13 @@ HEAD_TERMS = {
 #: How the rows of UTKFace come in by which groups are measured.
 GROUP_ROWS = {
     "codes": (
-        "The rows of UTKFace on which results by group used to be measured are among the faces of the last phase: such "
-        "figures would say nothing, so there are none."
+        "The rows of UTKFace on which results by group used to be measured are among the faces of the last phase: "
+        "such figures would say nothing, so there are none."
     ),
     "pixels": (
-        "The rows of UTKFace on which results by group are measured, every tenth, were left out of the training of the "
-        "pixel reader and its heads; the transformer, which stayed as it is, has seen them with captions that say age "
-        "and gender."
+        "The rows of UTKFace on which results by group are measured, every tenth, were left out of the training of "
+        "the pixel reader and its heads; the transformer, which stayed as it is, has seen them with captions that say "
+        "age and gender."
     ),
 }
 
@@ -69,11 +69,13 @@ edit = pipeline("guided-face-editing", model="MODEL", trust_remote_code=True)  #
 edit("portrait.jpg", prompt="smiling", seed=0)[0]["image"]
 ```
 
-Nothing has been written about this checkpoint yet: on which data it was trained, under which terms, and how well it works.
+Nothing has been written about this checkpoint yet: on which data it was trained, under which terms, and how well it
+works.
 
-Edit photos only with the consent of the people in them, and say that they are edited. Do not use it to identify people, for
-surveillance, or to deceive. Weights derived from the checkpoint of GPTFace are for non-commercial research only, see
-`LICENSES/LicenseRef-GPTFace-Weights.txt`; its image tokenizer is derived from TAEF2 (MIT), see `LICENSES/TAEF2-MIT.txt`.
+Edit photos only with the consent of the people in them, and say that they are edited. Do not use it to identify
+people, for surveillance, or to deceive. Weights derived from the checkpoint of GPTFace are for non-commercial research
+only, see `LICENSES/LicenseRef-GPTFace-Weights.txt`; its image tokenizer is derived from TAEF2 (MIT), see
+`LICENSES/TAEF2-MIT.txt`.
 """
 
 

@@ -1,7 +1,8 @@
 """
 Contact sheets of edits for the eye: portraits × prompts, before and after, zoomed to the face.
 
-    python lab/contact_sheets.py PORTRAITS [--output examples/sheets] [--model DIR] [--prompts smiling "a beard"] [--count 12]
+    python lab/contact_sheets.py PORTRAITS [--output examples/sheets] [--model DIR] [--prompts smiling "a beard"]
+        [--count 12]
 
 Each sheet holds the portraits of a folder (by default 12, evenly spread) with the edit by the defaults, seed 0, at the
 right of each, marked as edited. Score every edit by the scale: 0 broken, 1 visible artefacts, 2 recognisable but fake,

@@ -2,8 +2,10 @@
 Everything that an hour's work of one GPU gives the embedded checkpoint, in some minutes: the plan of the image
 tokenizer, the face parser, codes of slightly changed copies of all faces, pre-training at both scales, the refiner.
 
-    python lab/gpu_run.py smoke CARRIED WORK OUT       ten steps of everything, compiled, saved and reopened; keeps CARRIED for `all`
+    python lab/gpu_run.py smoke CARRIED WORK OUT
     python lab/gpu_run.py all CARRIED WORK OUT --minutes 8.5
+
+`smoke` runs ten steps of everything, compiled, saved and reopened, and keeps `CARRIED` for `all`.
 
 `CARRIED` is what `lab/gpu_kit.py` made ready: packs of faces (see `lab/pack_faces.py`), the checkpoint to start from,
 LPIPS weights. What is worth keeping lies in `OUT` as few files, weights in half precision, cut into pieces.

@@ -81,8 +81,9 @@ def measure_crowds(photos: Sequence[Image.Image]) -> None:
         centres = np.array([face.landmarks.mean(axis=0) for face in faces]).reshape(-1, 1, 2)
         inside = ((centres > boxes[:, :2]) & (centres < boxes[:, 2:])).all(axis=2)
         print(
-            f"{width}×{height}, portraits {low}…{max(high, large)} wide: {inside.any(axis=0).sum()} of {len(boxes)} found, "
-            f"{len(faces) - inside.any(axis=0).sum()} more, {cpu:.2f} s of CPU, {wall:.2f} s"
+            f"{width}×{height}, portraits {low}…{max(high, large)} wide: "
+            f"{inside.any(axis=0).sum()} of {len(boxes)} found, {len(faces) - inside.any(axis=0).sum()} more, "
+            f"{cpu:.2f} s of CPU, {wall:.2f} s"
         )
 
 

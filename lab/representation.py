@@ -2,7 +2,8 @@
 
     python lab/representation.py attributes --train DATA_DIR/train/celeba178.parquet \\
         --data DATA_DIR/validation/celeba178.parquet --train-rows 2000 --seconds 30
-    python lab/representation.py expression --train DATA_DIR/train/fer48.parquet --data DATA_DIR/validation/fer48.parquet
+    python lab/representation.py expression --train DATA_DIR/train/fer48.parquet \\
+        --data DATA_DIR/validation/fer48.parquet
 
 The backbone is frozen; what it gives is computed once, each head is then trained alone. Every n-th row is taken, so
 that files sorted by label give all of them. "Quantized" latents hold what the codes hold: they tell what the quantizer

@@ -145,7 +145,8 @@ def expression_scores(scores: np.ndarray, truth: np.ndarray, names: Sequence[str
     scores, truth = np.asarray(scores), np.asarray(truth)
     if truth.ndim != 1 or len(scores) != len(truth) or (scores.ndim == 2 and scores.shape[1] != len(names)):
         raise ValueError(
-            f"scores {list(scores.shape)} must be [rows, {len(names)} classes] or [rows], truth {list(truth.shape)} [rows]"
+            f"scores {list(scores.shape)} must be [rows, {len(names)} classes] or [rows], "
+            f"truth {list(truth.shape)} [rows]"
         )
     known = truth >= 0
     scores, truth = scores[known], truth[known]

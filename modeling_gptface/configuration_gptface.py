@@ -264,8 +264,8 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
             raise ValueError(f"plan_channels must be a multiple of 16, got {self.plan_channels}")
         if self.grid_size % 2:
             raise ValueError(
-                f"a plan halves the grid of codes: with plan_levels its side must be even, but image_size {self.image_size} "
-                f"at the factor {self.downsample_factor} gives {self.grid_size}"
+                "a plan halves the grid of codes: with plan_levels its side must be even, but "
+                f"image_size {self.image_size} at the factor {self.downsample_factor} gives {self.grid_size}"
             )
 
     @property
@@ -400,8 +400,8 @@ class GPTFaceConfig(NetworkConfig):
             `"blocks"` of each (1, 2, 2), and `"adapter_rank"`, that of the changes by which the layers read these
             tokens (16). None where it is not given.
         classification_head (`str`, *optional*):
-            Name of the head that a classification model was saved with, and opens with again; the first one, or that with the
-            labels of `id2label`, where it is not given.
+            Name of the head that a classification model was saved with, and opens with again; the first one, or that
+            with the labels of `id2label`, where it is not given.
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone
             long before the captions do.
@@ -467,7 +467,8 @@ class GPTFaceConfig(NetworkConfig):
             self.face_parser_config = GPTFaceParserConfig(**self.face_parser_config)
         elif self.face_parser_config is not None and not isinstance(self.face_parser_config, PreTrainedConfig):
             raise TypeError(
-                f"face_parser_config must be a GPTFaceParserConfig or a dict, got {type(self.face_parser_config).__name__}"
+                "face_parser_config must be a GPTFaceParserConfig or a dict, "
+                f"got {type(self.face_parser_config).__name__}"
             )
         self._check_choice("norm_position", ("pre", "post"))
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))

@@ -47,7 +47,8 @@ class DecodingSchedule:
             raise ValueError(f"top_k must be at least 1 (or None, all codes), got {self.top_k}")
         if not 1 <= self.num_steps <= MAX_STEPS or self.num_steps != int(self.num_steps):
             raise ValueError(
-                f"num_steps must be at least 1 and at most {MAX_STEPS}, a whole number, got {self.num_steps}: each step decides a cell"
+                f"num_steps must be at least 1 and at most {MAX_STEPS}, a whole number, got {self.num_steps}: "
+                "each step decides a cell"
             )
         if not (0 <= self.temperature < math.inf and 0 <= self.confidence_temperature < math.inf):
             raise ValueError(

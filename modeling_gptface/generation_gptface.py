@@ -1,4 +1,4 @@
-"""Generation with guidance: masked cells of a face are filled under a caption, masked words of a caption under a face."""
+"""Generation with guidance: masked cells of a face are filled under a caption, masked words under a face."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -252,7 +252,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         initial = torch.ones_like(image_codes, dtype=torch.bool) if image_mask is None else image_mask.bool()
         if image_codes.shape != (batch, cells) or initial.shape != (batch, cells):
             raise ValueError(
-                f"image_codes {list(image_codes.shape)} and image_mask {list(initial.shape)} must be [{batch}, {cells}]"
+                f"image_codes {list(image_codes.shape)} and image_mask {list(initial.shape)} "
+                f"must be [{batch}, {cells}]"
             )
         guidance = self._checked_guidance(itm_guidance)
         if guidance_scale == 1 and negative_input_ids is not None:

@@ -91,7 +91,8 @@ class GPTFaceKeptStates:
         batch, length = shape[:2]
         if self.changing.dtype != torch.bool or len(self.changing) != batch or self.changing.shape[1] >= length:
             raise ValueError(
-                f"kept_states: changing cells {list(self.changing.shape)} ({self.changing.dtype}) are no mask of a sequence {[batch, length]}"
+                f"kept_states: changing cells {list(self.changing.shape)} ({self.changing.dtype}) are no mask of "
+                f"a sequence {[batch, length]}"
             )
         if self.last is not None and self.last.shape != shape:
             raise ValueError(f"kept_states were filled by states {list(self.last.shape)}, these are {list(shape)}")

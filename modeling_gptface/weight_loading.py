@@ -68,8 +68,8 @@ class SafetensorsModel(PreTrainedModel):
             # a parameter takes a byte or more
             if needed > sum(map(os.path.getsize, files)) + MOST_NEW_PARAMETERS:
                 raise ValueError(
-                    f"the configuration in {load_config.pretrained_model_name_or_path} is of a network of {needed:,} parameters, "
-                    "which its weights are not: fetch it again"
+                    f"the configuration in {load_config.pretrained_model_name_or_path} is of a network of "
+                    f"{needed:,} parameters, which its weights are not: fetch it again"
                 )
         return PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, load_config, *args, **kwargs

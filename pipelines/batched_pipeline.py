@@ -148,8 +148,8 @@ class BatchedPipeline(Pipeline):
         missing = sorted(name for name in self.model.missing_weights if name.startswith(self.required_parts))
         if missing:
             raise ValueError(
-                f"the checkpoint lacks {len(missing)} weights that this pipeline needs, {missing[0]} the first: it was "
-                "saved by a class without them, or is not complete"
+                f"the checkpoint lacks {len(missing)} weights that this pipeline needs, {missing[0]} the first: "
+                "it was saved by a class without them, or is not complete"
             )
         self.model.eval()  # one that was being trained would drop out at random
 
@@ -216,8 +216,8 @@ class BatchedPipeline(Pipeline):
         count = kwargs.get(self.candidates or "") or self._forward_params.get(self.candidates, 1)
         if len(generators) != length * count:
             raise ValueError(
-                f"{len(generators)} generators for {length} {self.input_name}s with {count} candidates each: give one, or "
-                "one for each candidate"
+                f"{len(generators)} generators for {length} {self.input_name}s with {count} candidates each: "
+                "give one, or one for each candidate"
             )
         return [generators[start : start + count] for start in range(0, length * count, count)]
 

@@ -151,7 +151,8 @@ class FacePipeline(BatchedPipeline):
         parser = self.model.face_parser
         if parser is None or not self.has_face_parser:
             raise ValueError(
-                "this checkpoint has no face parser: train one (gptface train-parser) and put it in (gptface convert parser)"
+                "this checkpoint has no face parser: train one (gptface train-parser) and put it in "
+                "(gptface convert parser)"
             )
         return parser
 

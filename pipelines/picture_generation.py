@@ -1,4 +1,4 @@
-"""What the pipelines share that make pictures: a result with its pictures, and what is told of the work as it goes on."""
+"""What the pipelines share that make pictures: a result, and what is told of the work as it goes on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self

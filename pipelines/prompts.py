@@ -108,7 +108,7 @@ def checked_count(name: str, count: Any) -> int:
         number = 0
     if not 1 <= number <= MAX_CANDIDATES:
         raise ValueError(
-            f"{name} must be at least 1 and at most {MAX_CANDIDATES}, a whole number, got {count!r}: all are drawn at once; "
-            "for more call again with another seed"
+            f"{name} must be at least 1 and at most {MAX_CANDIDATES}, a whole number, got {count!r}: "
+            "all are drawn at once; for more call again with another seed"
         )
     return number

@@ -52,7 +52,8 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2 or len(source) < 2:
         raise ValueError(
-            f"points must be two arrays of one shape [N, 2] with N of at least 2, not {source.shape} and {target.shape}"
+            "points must be two arrays of one shape [N, 2] with N of at least 2, "
+            f"not {source.shape} and {target.shape}"
         )
     if not (np.abs(np.concatenate([source, target])) < _LARGEST_COORDINATE).all():  # Also true of NaN.
         raise ValueError("points must be finite")
@@ -112,8 +113,8 @@ def check_landmarks(landmarks: ArrayLike) -> None:
     order = "left eye, right eye, nose, left and right mouth corner, as seen in the upright picture"
     if np.abs(points).max() <= 1:
         raise ValueError(
-            f"landmarks must be in pixels of the photo: {points.round(3).tolist()} are fractions of it; multiply x by its "
-            "width and y by its height"
+            f"landmarks must be in pixels of the photo: {points.round(3).tolist()} are fractions of it; "
+            "multiply x by its width and y by its height"
         )
     if fit <= LARGEST_MISFIT:
         return
@@ -125,8 +126,8 @@ def check_landmarks(landmarks: ArrayLike) -> None:
     upright = {mistake: crop_matrix(each)[0, 0] for mistake, each in mended.items() if misfit(each) <= LARGEST_MISFIT}
     guess = f" They seem to be {max(upright, key=upright.__getitem__)}." if upright else ""
     raise ValueError(
-        f"landmarks must be five points (x, y): {order}. These lie {fit:.0f} pixels of a {CROP_SIZE}-pixel crop from any "
-        f"face.{guess}"
+        f"landmarks must be five points (x, y): {order}. These lie {fit:.0f} pixels of a {CROP_SIZE}-pixel crop from "
+        f"any face.{guess}"
     )
 
 

@@ -21,7 +21,8 @@ from .part_colour import SURELY, Colour, PartColour, measure_colour, recolour
 CompositeMode = Literal["blend", "residual", "replace"]
 #: The words for `composite`, each with what it does.
 COMPOSITE_MODES: dict[CompositeMode, str] = {
-    "blend": "the photo's detail stays where the edit left the photo as it was; a refiner draws the rest, where the checkpoint has one",
+    "blend": "the photo's detail stays where the edit left the photo as it was; a refiner draws the rest, where the "
+    "checkpoint has one",
     "residual": "the difference that the edit made is added to the photo, all of its detail stays",
     "replace": "decoded pixels take the photo's place",
 }

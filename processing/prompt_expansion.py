@@ -12,8 +12,8 @@ _OPENS_THE_MOUTH = re.compile(
 _TELLS_OF_THE_MOUTH = re.compile(r"\b(?:mouth(?:ed)?|lips?|\w*lipped|teeth|tooth\w*|tongue|closed|braces)\b")
 # Anywhere beside it: an expansion that is missing costs less than one that says the opposite of what was meant.
 _DENIES = re.compile(
-    r"\b(?:no|non|not|never|without|neither|nor|cannot|can t|cant|\w+n t|dont|doesnt|isnt|arent|stop\w*|less|hardly|barely|rarely|"
-    r"remove\w*|wipe\w*|los(?:e|es|ing)|lacking|instead|rather)\b"
+    r"\b(?:no|non|not|never|without|neither|nor|cannot|can t|cant|\w+n t|dont|doesnt|isnt|arent|stop\w*|less|hardly|"
+    r"barely|rarely|remove\w*|wipe\w*|los(?:e|es|ing)|lacking|instead|rather)\b"
 )
 
 

@@ -1,4 +1,4 @@
-"""The order of the folders: who reads one module need not know what stands above it, and the remote code stays flat."""
+"""The order of the folders: who reads a module need not know what stands above it, and the remote code is flat."""
 
 import ast
 from collections import Counter

@@ -73,7 +73,8 @@ except SystemExit:
     [
         "import transformers.pipelines, gptface",
         "from gptface import GPTFaceModel; import transformers.pipelines",
-        "from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration; import transformers.pipelines",
+        "from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration\n"
+        "import transformers.pipelines",
         "import gptface; from transformers import pipeline, AutoModel",
     ],
 )

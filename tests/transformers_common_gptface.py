@@ -256,8 +256,8 @@ class GPTFaceImageProcessingTest(ImageProcessingTestMixin, unittest.TestCase):
                 super().test_pil_can_run_without_torchvision()
 
     @unittest.skip(
-        reason="A rule for models that live in transformers. GPTFace has one backend on purpose: torchvision resizes otherwise, "
-        "so that the same picture would get other codes where it is installed"
+        reason="A rule for models that live in transformers. GPTFace has one backend on purpose: torchvision resizes "
+        "otherwise, so that the same picture would get other codes where it is installed"
     )
     def test_new_models_require_torchvision_backend(self):
         pass

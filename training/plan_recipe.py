@@ -58,7 +58,8 @@ class PlanRecipe(Recipe):
             raise ValueError(f"{path}: it needs {' and '.join(missing)}")
         if not values.get("plan") and values["settings"].get("latent_share") != 0:
             raise ValueError(
-                f"{path}: give `plan` with the levels of a new plan, or train the one of `init` on with latent_share: 0"
+                f"{path}: give `plan` with the levels of a new plan, or train the one of `init` on with "
+                "latent_share: 0"
             )
 
     def training_settings(self) -> PlanTrainingSettings:

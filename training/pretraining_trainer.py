@@ -106,8 +106,8 @@ class PreTrainer(Trainer):
         self._first_broken = torch.full((), torch.inf, device=self.args.device)
         if self.args.n_gpu > 1:
             raise ValueError(
-                "one process sees several GPUs: start one each with `torchrun --nproc-per-node gpu -m gptface pretrain …`, "
-                "or show one by CUDA_VISIBLE_DEVICES=0"
+                "one process sees several GPUs: start one each with "
+                "`torchrun --nproc-per-node gpu -m gptface pretrain …`, or show one by CUDA_VISIBLE_DEVICES=0"
             )
         if use_muon and self.is_fsdp_enabled:
             raise ValueError("Muon needs whole matrices, FSDP cuts them: set `optimizer: adamw_torch` in the recipe")

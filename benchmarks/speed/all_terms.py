@@ -93,8 +93,9 @@ def comparisons(size: Size, mask_ratio: float = 0.15) -> Iterator[Comparison]:
         for name, process in processes.items():
             counts = process("operators")
             notes.append(
-                f"{name}: {counts['forward'] + counts['backward']} operator calls a step ({counts['forward']} forward, "
-                f"{counts['backward']} backward), {counts['without_views']} of them no views."
+                f"{name}: {counts['forward'] + counts['backward']} operator calls a step "
+                f"({counts['forward']} forward, {counts['backward']} backward), "
+                f"{counts['without_views']} of them no views."
             )
         peers = list(processes)[1:]
         yield Comparison(

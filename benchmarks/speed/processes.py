@@ -52,7 +52,8 @@ def memory(size: Size, batch: int, threads: int) -> dict[str, Any]:
     """Peak of resident memory in a training step beyond what the process held with its model, in MiB."""
     peaks = {}
     for name in ("GPTFaceForPreTraining", "BertForMaskedLM"):
-        code = f"from benchmarks.speed import processes as p\np.report_memory({name!r}, {size is FULL}, {batch}, {threads})"
+        call = f"report_memory({name!r}, {size is FULL}, {batch}, {threads})"
+        code = f"from benchmarks.speed import processes; processes.{call}"
         run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         peaks[name] = json.loads(run.stdout.splitlines()[-1])
     ours, peer = peaks.values()

@@ -134,7 +134,8 @@ def table(row: str, results: Sequence[dict[str, Any]]) -> Iterator[str]:
             size = f"{each['parameters'] / 1e6:7.2f} M" if each.get("parameters") else " " * 9
             work = f"{each['flops'] / 1e9:8.2f} GFLOP" if each.get("flops") else ""
             yield (
-                f"  {each['name']:<34} {_milliseconds(each['wall_min'])} min {_milliseconds(each['wall_median'])} median, "
+                f"  {each['name']:<34} "
+                f"{_milliseconds(each['wall_min'])} min {_milliseconds(each['wall_median'])} median, "
                 f"CPU {_milliseconds(each['cpu_min'])} min {_milliseconds(each['cpu_median'])} median {size} {work}"
             )
         for claim in result["claims"]:

@@ -15,9 +15,9 @@ from .timing import Stopwatch
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Probability, by the model's own heads, below which more candidates are proposed. Of 72 drawn edits of official portraits
-#: those 13 below it were half beards, ages that cannot be seen or faces of somebody else; heads do not find what is
-#: recognisable, but broken.
+#: Probability, by the model's own heads, below which more candidates are proposed. Of 72 drawn edits of official
+#: portraits those 13 below it were half beards, ages that cannot be seen or faces of somebody else; heads do not find
+#: what is recognisable, but broken.
 CONVINCING = 0.7
 CANDIDATES = 8
 #: Endings of the files that say that they are edited; a photo of another kind becomes a PNG.
@@ -37,8 +37,8 @@ def add_parser(commands: Any) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="file of the edited photo (.png, .jpg, .webp; only .png keeps every pixel outside of the edit), or a folder: edits keep "
-        "the photos' names there, and a run that was stopped goes on",
+        help="file of the edited photo (.png, .jpg, .webp; only .png keeps every pixel outside of the edit), or a "
+        "folder: edits keep the photos' names there, and a run that was stopped goes on",
     )
     parser.add_argument("--overwrite", action="store_true", help="write over files in OUT that are no such edits")
     parser.add_argument(
@@ -54,7 +54,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--hole",
         action="store_true",
-        help="what --mask covers is damaged or covered: it is filled from its edge, and the face redrawn where it is wider than a stroke",
+        help="what --mask covers is damaged or covered: it is filled from its edge, and the face redrawn where it is "
+        "wider than a stroke",
     )
     parser.add_argument(
         "--expand-prompt",
@@ -76,7 +77,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
     parser.add_argument(
         "--composite",
-        help='how the edit gets into the photo: "blend" (the default), "residual" keeps all of the photo\'s detail, "replace" none',
+        help='how the edit gets into the photo: "blend" (the default), "residual" keeps all of the photo\'s detail, '
+        '"replace" none',
     )
     parser.add_argument(
         "--keep-colour-space",
@@ -88,7 +90,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--state-refresh",
         type=int,
-        help="compute the states of what is kept anew in one of so many steps: 1 (the default) is exact, more is faster and approximate",
+        help="compute the states of what is kept anew in one of so many steps: 1 (the default) is exact, more is "
+        "faster and approximate",
     )
     parser.add_argument(
         "--candidates", type=int, help="edits to choose the best from: by the match, and by the model's own heads"
@@ -195,7 +198,7 @@ def _outputs(photos: Sequence[Photo], folder: Path) -> dict[Photo, Path]:
 
 
 def _check_folder(outputs: dict[Photo, Path], log: PhotoLog, options: argparse.Namespace) -> None:
-    """Makes the folder of the edits; complains of what would be wrong with all photos, and of files that would be lost."""
+    """Makes the folder of the edits; complains of what would be wrong with all photos, of files that would be lost."""
     from gptface.pipelines.edit_request import read_requests
     from gptface.processing.regions import find_region
 
@@ -206,8 +209,8 @@ def _check_folder(outputs: dict[Photo, Path], log: PhotoLog, options: argparse.N
     lost = [output for photo, output in outputs.items() if output.exists() and not log.has(photo)]
     if lost and not options.overwrite:
         raise FileExistsError(
-            f"{options.output} has {len(lost)} files that are no edits of these photos with these options, {lost[0].name} the first: "
-            "name another folder, or --overwrite"
+            f"{options.output} has {len(lost)} files that are no edits of these photos with these options, "
+            f"{lost[0].name} the first: name another folder, or --overwrite"
         )
     Path(options.output).mkdir(parents=True, exist_ok=True)
 
@@ -312,8 +315,8 @@ def _save_sheet(edit: Any, outputs: dict[Photo, Path], options: argparse.Namespa
 
 def in_plain_words(result: dict[str, Any], candidates: int = 1) -> str:
     """
-    What a result shows, in one line: what was verified, before → after, what was kept, and what to try if that does not
-    convince.
+    What a result shows, in one line: what was verified, before → after, what was kept, and what to try if that does
+    not convince.
     """
     from gptface.pipelines.edit_verification import changes_in_words
     from gptface.processing.edits import EDITS

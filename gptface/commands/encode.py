@@ -17,8 +17,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--layout",
-        help='"celeba" (default of parquet files), "aligned" (of all others), "detected" (any photo of a face), "fer48", "rafdb100" '
-        'or "utkface128"',
+        help='"celeba" (default of parquet files), "aligned" (of all others), "detected" (any photo of a face), '
+        '"fer48", "rafdb100" or "utkface128"',
     )
     parser.add_argument(
         "--label-with",

@@ -10,8 +10,9 @@ from gptface.metrics.recognition_scores import attribute_scores
 from gptface.processing.image_saving import save_picture
 
 _DESCRIPTION = """
-Figures of independent labels: accuracy, balanced accuracy (over labels with at least 20 faces of both kinds, and over all), F1,
-average precision, expected calibration error over 15 bins of equal mass, for each label and as means, and accuracy by groups.
+Figures of independent labels: accuracy, balanced accuracy (over labels with at least 20 faces of both kinds, and over
+all), F1, average precision, expected calibration error over 15 bins of equal mass, for each label and as means, and
+accuracy by groups.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -28,7 +29,8 @@ Returns:
 
 Examples:
     >>> metric = evaluate.load("metrics/face_attributes")
-    >>> scores = metric.compute(predictions=[[0.9, 0.2], [0.4, 0.7]], references=[[1, 0], [1, 1]], names=["Smiling", "Male"])
+    >>> names = ["Smiling", "Male"]
+    >>> scores = metric.compute(predictions=[[0.9, 0.2], [0.4, 0.7]], references=[[1, 0], [1, 1]], names=names)
     >>> scores["accuracy"]
     0.75
 """

@@ -9,8 +9,9 @@ from gptface.metrics.recognition_scores import expression_scores
 from gptface.processing.image_saving import save_picture
 
 _DESCRIPTION = """
-Figures of classes that exclude each other: accuracy, balanced accuracy (mean recall of the classes with at least 20 faces, and of
-all), macro F1, confusion matrix and, where probabilities are given, the expected calibration error over 15 bins of equal mass.
+Figures of classes that exclude each other: accuracy, balanced accuracy (mean recall of the classes with at least 20
+faces, and of all), macro F1, confusion matrix and, where probabilities are given, the expected calibration error over
+15 bins of equal mass.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -21,8 +22,8 @@ Args:
     figure: path of a PNG with the confusion matrix.
 
 Returns:
-    accuracy, balanced_accuracy, balanced_accuracy_all, balanced_labels, f1, images, confusion_matrix (rows = truth, columns =
-    answer), per_label and, of probabilities, ece.
+    accuracy, balanced_accuracy, balanced_accuracy_all, balanced_labels, f1, images, confusion_matrix (rows = truth,
+    columns = answer), per_label and, of probabilities, ece.
 
 Examples:
     >>> metric = evaluate.load("metrics/facial_expression")

@@ -1,4 +1,4 @@
-"""A BERT-shaped encoder must give the same states on text after conversion, with its whole vocabulary or a part of it."""
+"""A BERT-shaped encoder must give the same states on text after conversion, with all of its vocabulary or a part."""
 
 import json
 import string

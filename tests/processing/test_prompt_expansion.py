@@ -10,8 +10,16 @@ from gptface.processing.regions import regions_from_prompt
 
 @pytest.mark.parametrize(
     "prompt",
-    ["smiling", "A SMILE", "a happy woman with glasses", "laughing.", "no glasses, smiling", "surprised", "not sad, laughing"],
-)  # fmt: skip
+    [
+        "smiling",
+        "A SMILE",
+        "a happy woman with glasses",
+        "laughing.",
+        "no glasses, smiling",
+        "surprised",
+        "not sad, laughing",
+    ],
+)
 def test_a_smile_opens_the_mouth(prompt):
     assert expand_prompt(prompt) == f"{prompt.rstrip('.')}, {MOUTH_OPEN}"
 

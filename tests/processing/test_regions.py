@@ -182,7 +182,8 @@ def test_what_a_face_does_leaves_its_colour(prompt):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a beard", "smiling with a beard", "red lips", "smiling, rosy cheeks", "pale skin", "zombie", "", "blond hair"]
-)  # fmt: skip
+    "prompt",
+    ["a beard", "smiling with a beard", "red lips", "smiling, rosy cheeks", "pale skin", "zombie", "", "blond hair"],
+)
 def test_what_may_colour_a_face_is_left_to_do_so(prompt):
     assert not speaks_of_expressions_alone(prompt)

@@ -1,4 +1,4 @@
-"""No NaN and no infinity leaves a public function: they would show as grey pictures, equal scores or arbitrary codes."""
+"""No NaN and no infinity leaves a public function: they would show as grey pictures, equal scores, random codes."""
 
 import math
 

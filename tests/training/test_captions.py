@@ -1,4 +1,4 @@
-"""Captions must be true of their labels: a false caption would teach the matching head the opposite of what it is for."""
+"""Captions must be true of their labels: a false one would teach the matching head the opposite of what it is for."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""Carrying a trained transformer over to another image tokenizer: what was learned about the codes must not be lost."""
+"""Carrying a trained transformer over to another image tokenizer: what was learned of the codes must not be lost."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Fine-tuning: any label set, the options do what they say, a stopped run ends in the same weights, the result opens."""
+"""Fine-tuning: any label set, options do what they say, a stopped run ends in the same weights, the result opens."""
 
 import io
 import json

@@ -32,7 +32,8 @@ SCRIPT = """
     def keeping(self, *args, **kwargs):
         train(self, *args, **kwargs)
         folder = Path(self.args.output_dir)
-        save_file({n: p.detach().clone() for n, p in self.model.named_parameters()}, folder / f"rank{rank}.safetensors")
+        weights = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        save_file(weights, folder / f"rank{rank}.safetensors")
         (folder / f"rank{rank}.json").write_text(json.dumps(seen))
         seen.clear()
 
@@ -102,7 +103,7 @@ def test_two_ranks_train_as_one_with_twice_the_batch(runs, kind):
     assert (two / "final").exists(), process.stderr[-3000:]
     first, second = (load_file(folder / "final/model.safetensors") for folder in (two, one))
     for name, tensor in first.items():
-        # Muon multiplies in bfloat16 where that is fast, which makes other rounding of sums this large; steps are of 1e-3
+        # Muon multiplies in bfloat16 where that is fast: other rounding of sums this large; steps are of 1e-3
         assert torch.allclose(tensor, second[name], rtol=0, atol=1e-4), name
     logs = [json.loads((f / f"checkpoint-{STEPS}/trainer_state.json").read_text())["log_history"] for f in (two, one)]
     for mine, other in zip(*logs, strict=True):
