@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
-from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining, GPTFaceTaskModel
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.quantization import Quantizer
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.whole_files import whole_folder
 

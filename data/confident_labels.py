@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.processing.provenance import weights_hash
 
 from .lenses import glasses_labels

@@ -33,8 +33,7 @@ from gptface.metrics.calibration import (
     probabilities,
 )
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
+from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining, GPTFaceTaskModel
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.training.head_training import fresh_classifier, learning_rate_factor, torch_seed
 from gptface.training.release import save_release

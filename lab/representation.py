@@ -26,7 +26,7 @@ from gptface.data.code_dataset import spread_rows
 from gptface.data.encode import pixels_from_images
 from gptface.metrics.calibration import probabilities
 from gptface.metrics.recognition_scores import attribute_scores, expression_scores
-from gptface.modeling_gptface.output_heads import GPTFaceClassifier, GPTFaceConvolutionClassifier
+from gptface.modeling_gptface.heads_gptface import GPTFaceClassifier, GPTFaceConvolutionClassifier
 from gptface.training.head_training import HeadTraining, fit_classifier, fresh_classifier
 
 Features = dict[str, torch.Tensor]

@@ -1,6 +1,11 @@
-"""The image tokenizer: pixels ↔ a grid of discrete codes, and a coarser grid of them, the plan."""
+"""The image tokenizer: pixels ↔ a grid of discrete codes, and a coarser grid of them, the plan.
+
+The plan says what is where; its codes have a way back to the latents of the tokenizer. The compact convolutional
+autoencoder has the architecture of TAEF2 (madebyollin/taesd, MIT).
+"""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +16,182 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .autoencoder import compact_decoder, compact_encoder
 from .configuration_gptface import GPTFaceImageTokenizerConfig
-from .plan_gptface import PlanTokenizer
-from .quantization import QUANTIZERS
+from .quantization import QUANTIZERS, FiniteScalarQuantizer
 from .refiner_gptface import GPTFaceRefiner
 from .weight_loading import SafetensorsModel
+
+
+class Clamp(nn.Module):
+    """Soft clamp to [-3, 3], so that an outlier of the latents cannot saturate the decoder."""
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(latents / 3) * 3
+
+
+class Block(nn.Module):
+    """Three 3×3 convolutions with a residual sum; with `pool`, a normalised bottleneck residual in front of them."""
+
+    def __init__(self, channels: int, pool: bool = False):
+        super().__init__()
+        self.pool = (
+            nn.Sequential(
+                nn.Conv2d(channels, 4 * channels, 1, bias=False),
+                nn.GroupNorm(4, 4 * channels),
+                nn.ReLU(),
+                nn.Conv2d(4 * channels, channels, 1, bias=False),
+            )
+            if pool
+            else None
+        )
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.pool is not None:
+            hidden = hidden + self.pool(hidden)
+        return torch.relu(self.conv(hidden) + hidden)
+
+
+def compact_encoder(channels: int, latent_channels: int, num_channels: int = 3) -> nn.Sequential:
+    """Pixels [B, 3, H, W] in [0, 1] → latents [B, latent_channels, H/8, W/8]."""
+    layers: list[nn.Module] = [nn.Conv2d(num_channels, channels, 3, padding=1), Block(channels)]
+    for stage in range(3):
+        layers.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False))
+        layers += [Block(channels, pool=stage == 2) for _ in range(3)]
+    return nn.Sequential(*layers, nn.Conv2d(channels, latent_channels, 3, padding=1))
+
+
+def compact_decoder(channels: int, latent_channels: int, num_channels: int = 3) -> nn.Sequential:
+    """Latents [B, latent_channels, h, w] → pixels [B, 3, 8h, 8w], about in [0, 1] (not clipped)."""
+    layers: list[nn.Module] = [Clamp(), nn.Conv2d(latent_channels, channels, 3, padding=1), nn.ReLU()]
+    for stage in range(4):
+        layers += [Block(channels, pool=stage == 0) for _ in range(3 if stage < 3 else 1)]
+        if stage < 3:
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels, 3, padding=1, bias=False)]
+    return nn.Sequential(*layers, nn.Conv2d(channels, num_channels, 3, padding=1))
+
+
+#: Cells of the grid of codes along one side of a cell of the plan.
+PLAN_FACTOR = 2
+
+
+class CellBlock(nn.Module):
+    """Residual MLP on the vector of each cell, [B, h, w, C] → the same shape; no cell sees another."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.project = nn.Linear(2 * channels, channels)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.project(nn.functional.gelu(self.expand(self.norm(hidden))))
+
+
+class NeighbourBlock(nn.Module):
+    """
+    ConvNeXt block (Liu et al. 2022, arXiv 2201.03545), [B, C, h, w] → the same shape: a depthwise 5×5 convolution,
+    then an MLP.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.expand = nn.Linear(channels, 2 * channels)
+        self.project = nn.Linear(2 * channels, channels)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        mixed = self.norm(self.depthwise(hidden).movedim(1, -1))
+        return hidden + self.project(nn.functional.gelu(self.expand(mixed))).movedim(-1, 1)
+
+
+class FineBlock(nn.Module):
+    """Residual pair of 3×3 convolutions behind a group norm, [B, C, h, w] → the same shape; C is a multiple of 4."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(4, channels)
+        self.expand = nn.Conv2d(channels, channels, 3, padding=1)
+        self.project = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.project(nn.functional.gelu(self.expand(self.norm(hidden))))
+
+
+class PlanEncoder(nn.Module):
+    """
+    Latents [B, C, 2h, 2w] → a vector for each cell of the plan [B, channels, h, w], which depends on its own four
+    latents alone.
+    """
+
+    def __init__(self, latent_channels: int, channels: int, depth: int = 2):
+        super().__init__()
+        self.input = nn.Linear(latent_channels * PLAN_FACTOR**2, channels)
+        self.blocks = nn.Sequential(*(CellBlock(channels) for _ in range(depth)))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        cells = nn.functional.pixel_unshuffle(latents, PLAN_FACTOR).movedim(1, -1)
+        return self.norm(self.blocks(self.input(cells))).movedim(-1, 1)
+
+
+class PlanDecoder(nn.Module):
+    """
+    Vectors of the plan's cells [B, channels, h, w] → latents [B, C, 2h, 2w], in which cells look at their neighbours.
+    """
+
+    def __init__(self, latent_channels: int, channels: int):
+        super().__init__()
+        fine = channels * 3 // 4
+        self.coarse = nn.Sequential(*(NeighbourBlock(channels) for _ in range(3)))
+        self.expand = nn.Conv2d(channels, fine * PLAN_FACTOR**2, 1)
+        self.fine = nn.Sequential(*(FineBlock(fine) for _ in range(2)))
+        self.output = nn.Conv2d(fine, latent_channels, 3, padding=1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = nn.functional.pixel_shuffle(self.expand(self.coarse(hidden)), PLAN_FACTOR)
+        return self.output(self.fine(hidden))
+
+
+class PlanTokenizer(nn.Module):
+    """
+    Latents of an image tokenizer's encoder ↔ a grid of codes of half its side (finite scalar quantization of each
+    cell).
+
+    Args:
+        levels: of each FSQ dimension; their product is the number of codes.
+        latent_channels: of the latents.
+        channels: width of the networks on both sides of the codes, a multiple of 16.
+    """
+
+    def __init__(self, levels: Sequence[int], latent_channels: int, channels: int):
+        super().__init__()
+        self.encoder = PlanEncoder(latent_channels, channels)
+        self.quantizer = FiniteScalarQuantizer(levels, channels)
+        self.decoder = PlanDecoder(latent_channels, channels)
+
+    def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Latents [B, C, 2h, 2w] → those that the plan gives back, through which gradients pass, and its codes [B, h, w].
+        """
+        quantized, codes = self.quantizer(self.encoder(latents))
+        return self.decoder(quantized), codes
+
+    def encode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [B, C, 2h, 2w] → codes [B, h, w] (long, 0…K−1)."""
+        return self.quantizer(self.encoder(latents))[1]
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, h, w] → latents [B, C, 2h, 2w], those that `forward` gives for these codes."""
+        return self.decoder(self.quantizer.embed(codes))
+
 
 #: Parameters without a say in which code a cell gets.
 DECODING_ONLY = ("decoder.", "quantizer.up.", "refiner.")

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.processing.processing_gptface import GPTFaceProcessor
 
 from .prompts import candidate_seeds, checked_count

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gptface.modeling_gptface.generation_inputs import Captions
+from gptface.modeling_gptface.generation_gptface import Captions
 from gptface.processing.blending import ColourLayer
 
 from .edit_area import EditArea

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.processing.edits import Edit, Target
 
 #: Head → its label → how probable that is, [faces] in [0, 1].

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 
 from .batched_pipeline import PipelineInput
 from .face_pipeline import FacePipeline

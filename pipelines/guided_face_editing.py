@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gptface.modeling_gptface.generation_gptface import GPTFaceGenerationOutput
-from gptface.modeling_gptface.generation_inputs import Captions
+from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceGenerationOutput
 from gptface.processing.alignment import align
 from gptface.processing.blending import COMPOSITE_MODES, ColourLayer, CompositeMode, colour_layer
 from gptface.processing.edits import Edit

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
-from gptface.modeling_gptface.generation_inputs import Captions
+from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceForGuidedGeneration
 
 from .batched_pipeline import BatchedPipeline
 

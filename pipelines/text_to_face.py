@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from gptface.modeling_gptface.generation_inputs import Captions
+from gptface.modeling_gptface.generation_gptface import Captions
 from gptface.processing.provenance import GENERATED, describe, mark
 
 from .batched_pipeline import PipelineInput

@@ -23,11 +23,11 @@ from gptface.metrics.calibration import choose_thresholds, fit_temperature, prob
 from gptface.metrics.recognition_scores import attribute_scores, expression_scores
 from gptface.modeling_gptface.configuration_gptface import DEFAULT_READER, INPUTS, GPTFaceConfig
 from gptface.modeling_gptface.heads_gptface import (
+    CLASSIFIERS,
     GPTFaceForFaceAttributeClassification,
     GPTFaceForFacialExpression,
     GPTFaceForImageClassification,
 )
-from gptface.modeling_gptface.output_heads import CLASSIFIERS
 from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT, find_checkpoint
 from gptface.processing.processing_gptface import GPTFaceProcessor
 from gptface.processing.whole_files import write_text

@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.output_heads import GPTFaceClassifier, make_classifier
-from gptface.modeling_gptface.task_model import GPTFaceTaskModel
+from gptface.modeling_gptface.heads_gptface import GPTFaceClassifier, GPTFaceTaskModel, make_classifier
 
 from .classification_loss import ClassificationLoss
 

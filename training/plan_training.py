@@ -17,8 +17,7 @@ from gptface.data.augmentation import FaceAugmentation
 from gptface.data.batch_augmentation import augment_faces
 from gptface.metrics.reconstruction import code_usage, psnr
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
-from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-from gptface.modeling_gptface.plan_gptface import PlanTokenizer
+from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer, PlanTokenizer
 from gptface.processing.whole_files import damage_named, whole_file
 
 from .image_tokenizer_init import fit_quantizer, merged_config

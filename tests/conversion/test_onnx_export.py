@@ -20,7 +20,7 @@ from gptface.conversion import onnx_export
 from gptface.conversion.onnx_comparison import differences, tied
 from gptface.conversion.onnx_export import OPSET, export_onnx
 from gptface.conversion.report import ConversionError
-from gptface.modeling_gptface.output_heads import make_classifier
+from gptface.modeling_gptface.heads_gptface import make_classifier
 from gptface.modeling_gptface.quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
 
 onnx = pytest.importorskip("onnx")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gptface.modeling_gptface.caption_contrast import caption_contrast_loss
+from gptface.modeling_gptface.heads_gptface import caption_contrast_loss
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gptface import GPTFaceForGuidedGeneration, GPTFaceForImageTextMatching, GPTFaceForPreTraining
-from gptface.modeling_gptface.generation_inputs import Captions
+from gptface.modeling_gptface.generation_gptface import Captions
 from gptface.modeling_gptface.quantization import code_levels
 
 VARIANTS = {

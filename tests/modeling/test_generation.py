@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gptface import GPTFaceForGuidedGeneration, ITMGuidance
-from gptface.modeling_gptface.generation_inputs import Captions, as_guidance, per_sample_generators
+from gptface.modeling_gptface.generation_gptface import Captions, as_guidance, per_sample_generators
 
 
 @pytest.fixture(scope="module")

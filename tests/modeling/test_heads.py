@@ -12,7 +12,7 @@ from gptface import (
     GPTFaceForImageTextMatching,
     GPTFaceForPreTraining,
 )
-from gptface.modeling_gptface.output_heads import MATCH_HEADS, MatchHead
+from gptface.modeling_gptface.heads_gptface import MATCH_HEADS, MatchHead
 
 HEADS = {
     "attributes": {

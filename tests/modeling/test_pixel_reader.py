@@ -10,7 +10,7 @@ from gptface import (
     GPTFaceForImageTextMatching,
     GPTFaceForPreTraining,
 )
-from gptface.modeling_gptface.layers import GPTFaceLowRankChange
+from gptface.modeling_gptface.modeling_gptface import GPTFaceLowRankChange
 
 READER = {"channels": [8, 16, 24], "blocks": [1, 0, 2], "adapter_rank": 3}
 HEADS = {

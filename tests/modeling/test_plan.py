@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gptface import GPTFaceForPreTraining, GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig
-from gptface.modeling_gptface.plan_gptface import PlanEncoder
+from gptface.modeling_gptface.image_tokenizer_gptface import PlanEncoder
 
 PLAN = {"image_size": 48, "plan_levels": [3, 4, 2], "plan_channels": 16}
 
