@@ -1,19 +1,224 @@
 """What an edit will do to a photo, and what came out: each made once, and passed on as it is."""
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from gptface.modeling_gptface.generation_gptface import Captions
+from gptface.processing.alignment import CROP_SIZE
 from gptface.processing.blending import ColourLayer
+from gptface.processing.edits import Edit
+from gptface.processing.face_parsing import FaceParsing
+from gptface.processing.masks import cells_to_mask, covered_cells, widen
+from gptface.processing.part_colour import PartColour
+from gptface.processing.prompt_reading import EditIntent, read_prompt
+from gptface.processing.regions import (
+    REGIONS,
+    find_region,
+    kept_pixels,
+    region_cells,
+    regions_from_prompt,
+    shown_cells,
+    speaks_of_expressions_alone,
+)
 
-from .edit_area import EditArea
-from .edit_request import EditRequest
-from .edit_verification import HeadScores
+from .edit_verification import HeadScores, probability
 from .face_pipeline import AlignedFace
+
+#: Probability from which on a face has what is asked for, so that nothing is painted: what is in doubt is painted. Of
+#: 240 CelebA validation faces it keeps 2 % of those without a smile from getting one, and finds 95 % of those without
+#: glasses.
+SETTLED = 0.97
+#: Of other kinds there is always more to have: make-up, age, waves.
+MAY_BE_SETTLED = frozenset(("add", "remove", "expression", "colour"))
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """
+    Args:
+        text: the whole prompt as the user wrote it.
+        told: what the model is told.
+        regions: names of the regions that may change.
+        expression: whether only what a face does changes, so that skin keeps its tone.
+        intents: the edits, one by one; none of words that were passed on as they are.
+        defaults: parameters of the call that suit the edit, see [`Edit`].
+    """
+
+    text: str
+    told: str
+    regions: tuple[str, ...]
+    expression: bool
+    intents: tuple[EditIntent, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Their rows of the table."""
+        return tuple(intent.edit for intent in self.intents)
+
+    @property
+    def part_colours(self) -> tuple[PartColour, ...]:
+        """The parts that take another colour, where nothing else is asked for."""
+        found = tuple(edit.part_colour for edit in self.edits)
+        return tuple(each for each in found if each is not None) if None not in found else ()
+
+    def is_settled(self, scores: HeadScores) -> bool:
+        """Whether all faces have all that is asked for, and more of it was not asked for."""
+        return bool(self.intents) and all(
+            intent.edit.kind in MAY_BE_SETTLED
+            and not intent.comparative
+            and intent.detail is None
+            and (found := probability(scores, intent.edit.target)) is not None
+            and found.min() >= SETTLED
+            for intent in self.intents
+        )
+
+
+def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> list[EditRequest]:
+    """
+    A prompt → the passes of the pipeline that it asks for, one an edit; warns of what was ignored or corrected, and of
+    edits that seldom work.
+
+    Args:
+        strict: whether words must be those of an edit of the table; else they are passed on to the model as they are,
+            with a warning where the table has not all of them, and change the regions that they name, or the face.
+        at_once: one pass for all edits, for an area that the user chose.
+
+    Raises:
+        UnknownEditError: `strict`, and no edit is known by these words.
+        ValueError: no text, or edits that contradict each other.
+    """
+    if not strict:
+        return [_words_as_they_are(prompt)]
+    reading = read_prompt(prompt)
+    if reading.remark is not None:
+        warnings.warn(f"prompt: {reading.remark}", stacklevel=2)
+    doubtful = [f'"{intent.edit.phrase}"' for intent in reading.intents if intent.edit.quality == "experimental"]
+    if doubtful:
+        named = " and ".join(doubtful)
+        warnings.warn(f"prompt: {named} may come out badly, it is experimental (gptface edits)", stacklevel=2)
+    groups = [reading.intents] if at_once else [(intent,) for intent in reading.intents]
+    return [_request(prompt, group) for group in groups]
+
+
+def _request(text: str, intents: tuple[EditIntent, ...]) -> EditRequest:
+    return EditRequest(
+        text,
+        told=", ".join(intent.phrase for intent in intents),
+        regions=tuple(dict.fromkeys(region for intent in intents for region in intent.regions)),
+        expression=all(intent.edit.kind == "expression" for intent in intents),
+        intents=intents,
+        defaults=intents[0].edit.defaults if len(intents) == 1 else MappingProxyType({}),
+    )
+
+
+def _words_as_they_are(prompt: Any) -> EditRequest:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f'prompt must say what the face should be, for example "smiling"; got {prompt!r}')
+    try:
+        remark = read_prompt(prompt).remark
+    except ValueError as error:
+        remark = str(error)
+    if remark is not None:
+        warnings.warn(
+            "these words were passed on to the model as they are; the list of edits has other ones", stacklevel=3
+        )
+    return EditRequest(
+        prompt,
+        told=prompt,
+        regions=tuple(regions_from_prompt(prompt)) or ("face",),
+        expression=speaks_of_expressions_alone(prompt),
+    )
+
+
+# In sides of the crop: what is redrawn beside an area, since an edit fades in from the edge of its cells; and the way
+# on which an edit fades in from the edge of its bound, or more.
+MARGIN, FADE = 5 / 128, 8 / 128
+# Share of a cell that must be in an area, and of a region that its classes must fill to be believed.
+LEAST_SHARE, LEAST_SEEN = 0.08, 0.03
+# How much of a pixel what is to go must be, and how wide its edge is, in sides of the crop.
+SOME, EDGE = 0.3, 4 / 128
+# A weight that changes no pixel.
+NOTHING = 1 / 600
+#: What may change where a region's own classes are not seen.
+INSTEAD = ("face", "hair", "hat", "neck")
+
+
+@dataclass(frozen=True)
+class EditArea:
+    """
+    Args:
+        cells: bool [G, G], to be redrawn.
+        bound: float32 [S, S], what of the crop may change; None where all of the cells may.
+        gone: bool [S, S], what is there and is to go, with its edges: none of its detail may shine through the edit.
+    """
+
+    cells: np.ndarray
+    bound: np.ndarray | None = None
+    gone: np.ndarray | None = None
+
+
+def named_area(names: list[str], grid: int, size: int, parsing: FaceParsing | None = None) -> EditArea:
+    """
+    The area of named regions: their shapes, and of these, where a parser has seen the face, only what shows what they
+    are about.
+
+    Args:
+        names: of regions, as users may write them.
+        grid: cells along a side of the crop.
+        size: pixels along a side of the crop.
+        parsing: what the face and its surroundings show.
+
+    Raises:
+        ValueError: an unknown region, none, or a parser without the classes that it needs.
+    """
+    if not names:
+        raise ValueError(f"name at least one region: {', '.join(REGIONS)}")
+    if parsing is None:
+        cells, shown = region_cells(names, grid), shown_cells(names, grid)
+        kept = np.max([kept_pixels(name, size) for name in names], axis=0)
+        if (shown >= cells).all() and not kept.any():
+            return EditArea(cells)
+        return EditArea(cells, cells_to_mask(shown, size) * (1 - kept))
+    cells, bound = np.zeros((grid, grid), bool), np.zeros((size, size), np.float32)
+    for name in names:
+        seen = _seen(name, parsing, grid, size)
+        redrawn, shown = region_cells(name, grid) & _touched(seen, grid), shown_cells(name, grid)
+        cells |= redrawn
+        # An edit fades in from the edge of its bound; where that is the edge of what is seen, a rim of the old colour
+        # would stay.
+        seen = np.maximum(seen, NOTHING * widen(seen > 0.5, FADE))
+        bound = np.maximum(bound, seen * cells_to_mask(redrawn & shown, size) * (1 - kept_pixels(name, size)))
+    gone = [parsing.crop_mask(find_region(name).classes, size) for name in names if find_region(name).removed]
+    return EditArea(cells, bound, widen(np.max(gone, axis=0) > SOME, EDGE) if gone else None)
+
+
+def _touched(area: np.ndarray, grid: int) -> np.ndarray:
+    """The cells bool [grid, grid] that have a share in an area [S, S] in [0, 1] or lie right beside it."""
+    return covered_cells(widen(area > 0.5, MARGIN), grid, LEAST_SHARE)
+
+
+def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
+    """How much of each pixel [size, size] of a crop a region may change."""
+    region = find_region(name)
+    shape = cells_to_mask(region_cells(name, grid), size)
+    for classes in (region.classes, INSTEAD):
+        seen = parsing.crop_mask(classes, size) if classes else np.ones_like(shape)
+        if ((seen > 0.5) * shape).sum() >= LEAST_SEEN * shape.sum():
+            break
+    else:
+        return shape
+    if region.beside:
+        near = widen(seen > 0.5, region.margin / CROP_SIZE)
+        seen = np.maximum(seen, near * parsing.crop_mask(region.beside, size))
+    return seen
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,27 @@ from PIL import Image
 
 from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceGenerationOutput
 from gptface.processing.alignment import align
-from gptface.processing.blending import COMPOSITE_MODES, ColourLayer, CompositeMode, colour_layer
+from gptface.processing.blending import (
+    COMPOSITE_MODES,
+    ColourLayer,
+    CompositeMode,
+    colour_layer,
+    find_toning,
+    keep_toning,
+)
 from gptface.processing.edits import Edit
 from gptface.processing.hair import refine_hair
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
 from gptface.processing.part_colour import PartColour
-from gptface.processing.prompt_expansion import expand_prompt as expanded
-from gptface.processing.prompt_expansion import tells_of_the_mouth
+from gptface.processing.prompt_reading import expand_prompt as expanded
+from gptface.processing.prompt_reading import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_key
-from gptface.processing.toning import find_toning, keep_toning
 
 from .batched_pipeline import PipelineInput
-from .edit_area import EditArea, named_area
 from .edit_blending import blend_candidate
-from .edit_plan import EditedFace, EditedPhoto, EditPlan, FacePlan
-from .edit_request import EditRequest, read_requests
+from .edit_plan import EditArea, EditedFace, EditedPhoto, EditPlan, EditRequest, FacePlan, named_area, read_requests
 from .edit_verification import HeadScores, kept_attributes, kept_outside, read_heads, trust, verify
 from .face_pipeline import AlignedFace, FacePipeline, as_list
 from .picture_generation import WATCHING, GeneratedPictures, OutputType, PictureGeneration, as_output_type

@@ -12,7 +12,24 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
 from .image_loading import UPRIGHT, load_image
-from .opencv import import_opencv
+
+
+def import_opencv(what: str) -> Any:
+    """
+    The module `cv2`.
+
+    Args:
+        what: what needs it, as the error says it: `"filling holes"`.
+
+    Raises:
+        ImportError: it is missing; says what to install.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(f'{what} needs OpenCV: pip install "gptface[detect]"') from error
+    return cv2
+
 
 #: A pixel of a mask above it counts; what resampling or JPEG leaves around an edge stays below.
 COUNTS = 0.1

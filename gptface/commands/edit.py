@@ -199,7 +199,7 @@ def _outputs(photos: Sequence[Photo], folder: Path) -> dict[Photo, Path]:
 
 def _check_folder(outputs: dict[Photo, Path], log: PhotoLog, options: argparse.Namespace) -> None:
     """Makes the folder of the edits; complains of what would be wrong with all photos, of files that would be lost."""
-    from gptface.pipelines.edit_request import read_requests
+    from gptface.pipelines.edit_plan import read_requests
     from gptface.processing.regions import find_region
 
     read_requests(options.prompt, not options.any_words)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
-from gptface.pipelines.edit_area import NOTHING, named_area
+from gptface.pipelines.edit_plan import NOTHING, named_area
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.regions import REGIONS, ellipse, region_cells, regions_from_prompt, shown_cells

@@ -13,7 +13,7 @@ from transformers import pipeline
 
 from gptface import GPTFaceRefiner, GPTFaceRefinerConfig
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
-from gptface.pipelines.edit_request import read_requests
+from gptface.pipelines.edit_plan import read_requests
 from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
 from gptface.processing.alignment import align, compose, translation
 from gptface.processing.edits import EDITS
@@ -420,7 +420,7 @@ def test_a_model_in_bfloat16_is_guided_too(tiny_checkpoint, face):
 def test_a_smile_is_told_to_the_model_in_full_unless_the_user_does_not_want_it_or_it_does_not_fit(
     edit, face, monkeypatch
 ):
-    monkeypatch.setattr("gptface.processing.prompt_expansion.MOUTH_OPEN", "a")  # this checkpoint reads a few tokens
+    monkeypatch.setattr("gptface.processing.prompt_reading.MOUTH_OPEN", "a")  # this checkpoint reads a few tokens
     ask = {"aligned": True, "seed": 0}
     assert edit(face, prompt="smile", **ask)[0]["prompt"] == "smiling, a"
     for options in ({"expand_prompt": False}, {"region": "hair"}, {"negative_prompt": "teeth"}):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gptface.processing.toning import find_toning, keep_toning
+from gptface.processing.blending import find_toning, keep_toning
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
 REPORT = "Black-and-white and sepia photos gain colours"
