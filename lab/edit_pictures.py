@@ -1,6 +1,6 @@
 """
-Makes the pictures of README's table: for each edit that the table calls good a portrait before and after it, marked as
-edited.
+Makes the pictures of the table in docs/edits.md: for each edit that the table calls good a portrait before and after
+it, marked as edited.
 
     python lab/edit_pictures.py PORTRAITS [--output examples/edits] [--model DIR] [--edits smiling no_beard]
 

@@ -1077,9 +1077,12 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         See [`GPTFaceModel.forward`] for the inputs.
 
         Args:
-            labels (`torch.LongTensor` of shape `(batch,)` or `torch.FloatTensor` of shape `(batch, num_labels)`,
-                *optional*): class indices, or 0/1 for each label of a multi-label head (negative or NaN = ignored), or
-                values for a regression.
+            labels (`torch.Tensor`, *optional*): class indices, long of shape `(batch,)` (−100 = ignored); or float of
+                shape `(batch, num_labels)`: 0/1 for each label of a multi-label head (negative or NaN = ignored), or
+                values for a regression (NaN = ignored).
+
+        Raises:
+            ValueError: neither pixels nor codes; or codes for a head that reads pixels.
         """
         if pixel_values is None and image_codes is None:
             raise ValueError("classification needs a picture: give pixel_values or image_codes")

@@ -761,10 +761,10 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 cells, for example a mixture of codes; takes the place of `image_codes` and `image_mask`.
             plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the coarse picture that the
                 cells below belong to, −1 = not known; is added to their vectors.
-            text_state_mask (`torch.BoolTensor` that broadcasts to `(batch, text_length)`, *optional*),
-            image_state_mask (`torch.BoolTensor` that broadcasts to `(batch, cells)`, *optional*): True = the state is
-                needed. Where either is given, the last layer leaves out all others but that of `[CLS]`; they come back
-                as 0. All are computed where hidden states or attentions are asked for, and under `torch.compile`.
+            text_state_mask, image_state_mask (`torch.BoolTensor`, *optional*): True = the state is needed; they
+                broadcast to `(batch, text_length)` and `(batch, cells)`. Where either is given, the last layer leaves
+                out all others but that of `[CLS]`; they come back as 0. All are computed where hidden states or
+                attentions are asked for, and under `torch.compile`.
             state_positions (`torch.LongTensor` of shape `(batch, positions)`, *optional*): places in the sequence
                 whose states are needed, that of `[CLS]`, 0, first: the last layer leaves out all others, and these
                 come back in this order. As many of each sample, so that no shape depends on the data, under

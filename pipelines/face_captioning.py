@@ -24,7 +24,7 @@ class FaceCaptioningPipeline(FacePipeline):
     describe("portrait.jpg", seed=0)[0]["caption"]
     ```
 
-    Parameters of a call:
+    Args: Parameters of a call
         num_tokens: length of the caption in tokens, one number or a list of lengths to choose the best match from.
         num_captions: candidates of each length, ranked by match; candidate j uses seed + j.
         seed or generator: the same seed gives the same captions; one for each image, or a generator for each

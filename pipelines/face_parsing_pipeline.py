@@ -21,7 +21,7 @@ class FaceParsingPipeline(FacePipeline):
     parse("portrait.jpg")  # [{"label": "skin", "mask": <PIL picture of the photo's size>, "score": 0.97}, …]
     ```
 
-    Parameters of a call:
+    Args: Parameters of a call
         face: `"largest"`, `"all"` or an index; aligned, landmarks: see [`FacePipeline.find_faces`].
 
     Returns for one image the classes that it shows, largest first, in the format of transformers' image segmentation:

@@ -92,7 +92,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     edit("portrait.jpg", "smiling", seed=0).images[0].save("edited.png")
     ```
 
-    Parameters of a call:
+    Args: Parameters of a call
         images: a photo, or several, see [`BatchedPipeline`]; rows `{"image": …, "prompt": …}` bring their own prompt
             (and negative_prompt, source_prompt, mask_image, landmarks, seed).
         prompt: what the face should be, one string or one for each image: edits of the table ([`list_edits`]) in one's

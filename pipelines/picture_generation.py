@@ -55,7 +55,7 @@ class PictureGeneration(BatchedPipeline):
     """
     Base of the pipelines that make pictures, with the habits of diffusers' pipelines.
 
-    Parameters of a call:
+    Args: Parameters of a call
         callback_on_step_end: called with (pipeline, step, timestep, tensors) after each decoding step, `timestep`
             counting down to 0; codes or masks in the dict that it gives back, if any, are those with which decoding
             goes on.

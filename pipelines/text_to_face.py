@@ -29,7 +29,7 @@ class TextToFacePipeline(PictureGeneration):
     make("a smiling woman with blond hair", seed=0).images[0].save("face.png")
     ```
 
-    Parameters of a call:
+    Args: Parameters of a call
         prompt: what the face should be: a string, a list of strings, a stream of them or of rows `{"prompt": …}`.
         negative_prompt: what to move away from, one or one for each prompt; acts through `guidance_scale`.
         num_images_per_prompt: candidates, ranked by match; candidate j uses seed + j.

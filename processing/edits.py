@@ -1,7 +1,7 @@
 """The table of edits: what may be asked of a face, in which words, where it changes, and how well it works.
 
 A row is an [`Edit`]. Prompts are read by it, the model is told its phrase, the pipeline takes its defaults, and the
-lists of edits in README and on the command line are printed from it. To add an edit, add a row.
+lists of edits in docs/edits.md and on the command line are printed from it. To add an edit, add a row.
 """
 
 from collections.abc import Iterable, Mapping
@@ -467,10 +467,10 @@ def list_edits(quality: Quality | None = None) -> list[Edit]:
 
 
 def edits_table(edits: Iterable[Edit]) -> str:
-    """A table in Markdown, a row an edit."""
+    """The table of docs/edits.md in Markdown, a row an edit."""
     rows = ["| prompt | or, for example | changes | quality | | |", "|---|---|---|---|---|---|"]
     for edit in edits:
-        shown = "" if edit.picture is None else f"![{edit.phrase}: before and after, edited]({edit.picture})"
+        shown = "" if edit.picture is None else f"![{edit.phrase}: before and after, edited](../{edit.picture})"
         cells = (edit.phrase, edit.example, ", ".join(edit.regions), edit.quality, edit.sentence, shown)
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

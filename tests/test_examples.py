@@ -1,7 +1,9 @@
 """The examples run as they are, on tiny data."""
 
 import io
+import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from PIL import Image
 from transformers import pipeline
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "finetune_attributes.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLE = EXAMPLES / "finetune_attributes.py"
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -40,6 +43,31 @@ def test_the_trainer_example_is_short_and_its_folder_opens(plain, tiny_checkpoin
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     classify = pipeline("face-attribute-classification", model=str(tmp_path / "output"))
     assert {entry["label"] for entry in classify(faces[0], aligned=True)} == {"Hat", "Beard"}
+
+
+def test_the_notebook_runs_without_a_network_and_shows_what_it_says(tmp_path, monkeypatch):
+    """
+    Who opens it first must not be who finds that it is broken. It is stored without results: pictures in a notebook
+    are large, and grow old.
+    """
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("cv2")
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook.cells)
+    for photo in EXAMPLES.glob("*.jpg"):
+        shutil.copy(photo, tmp_path)
+    for variable, value in {"HF_HUB_OFFLINE": "1", "IPYTHONDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    path = os.pathsep.join([str(EXAMPLES.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 7
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "edited: happy" in printed and "blond hair" in printed
+    assert b"DigitalSourceType" in (tmp_path / "smiling.png").read_bytes()
 
 
 def png(image):

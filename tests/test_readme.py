@@ -1,5 +1,6 @@
-"""The README is the first thing a user tries: its examples run, its commands parse."""
+"""README and docs/ are what a user tries first: examples run, commands parse, links lead somewhere."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -12,29 +13,59 @@ from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
 from gptface.processing.detection import default_detector
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: Folders of the repository whose files commands name.
+FOLDERS = ("training", "lab", "examples", "gptface")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(document, language):
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(), re.DOTALL)
 
 
-def commands():
-    lines = [part.strip() for block in blocks("bash") for line in block.splitlines() for part in line.split("&&")]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("gptface ")]
+def code(document):
+    return "\n".join(blocks(document, "python"))
 
 
-def test_the_commands_parse():
-    assert len(commands()) >= 5
-    for command in commands():
-        assert build_parser().parse_args(command[1:]).run
+def commands(document):
+    lines = "\n".join(blocks(document, "bash")).replace("&&", "\n").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def test_the_python_examples_run_in_order_and_their_edits_work(tmp_path, monkeypatch):
+def named(document):
+    return document.relative_to(ROOT).as_posix()
+
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+
+
+@every_document
+def test_the_commands_parse(document):
+    for program, *arguments in commands(document):
+        if program == "gptface":
+            assert build_parser().parse_args(arguments).run
+        if "-m" in arguments and program in ("python", "torchrun"):
+            module = arguments[arguments.index("-m") + 1]
+            assert importlib.util.find_spec(module) or (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
+        files = [each for each in arguments if each.split("/")[0] in FOLDERS and "/" in each]
+        assert all((ROOT / each).exists() for each in files), files
+
+
+def test_every_command_is_shown():
+    """A command that no page tells of is one that nobody finds."""
+    lines = [words for document in DOCUMENTS for words in commands(document)]
+    shown = {words[1] for words in lines if words[0] == "gptface"}
+    (choices,) = (action.choices for action in build_parser()._actions if action.dest == "command")
+    assert set(choices) <= shown
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if blocks(each, "python")], ids=named)
+def test_the_python_examples_run_in_order_and_their_edits_work(document, tmp_path, monkeypatch):
     """
-    What is shown first must not be what fails: the attribute head finds what was asked for, and the detector a face.
+    What is shown must not be what fails: the attribute head finds what was asked for, and the detector a face.
     """
     pytest.importorskip("cv2")
+    if "import peft" in code(document):
+        pytest.importorskip("peft")
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     edited, ranked = [], GuidedFaceEditingPipeline.postprocess
@@ -46,10 +77,11 @@ def test_the_python_examples_run_in_order_and_their_edits_work(tmp_path, monkeyp
 
     monkeypatch.setattr(GuidedFaceEditingPipeline, "postprocess", noted)
     namespace = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert (tmp_path / "face.png").exists()
-    assert len(edited) == 9
+    for block in blocks(document, "python"):
+        exec(compile(block, named(document), "exec"), namespace)
+    written = re.findall(r'(?:\.save\(|save_picture\(.*, )"([^"{]+)"', code(document))
+    assert all((tmp_path / name).exists() for name in written)
+    assert bool(edited) == ('pipeline("guided-face-editing")' in code(document))
     for result in edited:
         assert result["note"] is None and set(result["verified"]) == set(result["edits"])
         for name, seen in result["verified"].items():
@@ -58,9 +90,9 @@ def test_the_python_examples_run_in_order_and_their_edits_work(tmp_path, monkeyp
         assert len(default_detector().detect(result["image"])) == 1, result["prompt"]
 
 
-def test_files_that_the_documents_name_exist():
-    for document in ("README.md", "model_card.md"):
-        text = (ROOT / document).read_text()
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), f"{document} links to {target}"
-        assert "@" not in re.sub(r"```.*?```", "", text, flags=re.DOTALL), f"{document} has a placeholder"
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "model_card.md", ROOT / "SECURITY.md"], ids=named)
+def test_files_that_the_documents_name_exist(document):
+    text = document.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
+        assert (document.parent / target).exists(), target
+    assert "@" not in re.sub(r"```.*?```", "", text, flags=re.DOTALL), "a placeholder"

@@ -8,7 +8,7 @@ from typing import Any
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("edits", help="list the edits that a prompt may ask for")
     parser.add_argument("--quality", choices=("good", "fair", "experimental"), help="only the edits of this quality")
-    parser.add_argument("--markdown", action="store_true", help="print a table for documents")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/edits.md")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.set_defaults(run=run_edits)
 

@@ -62,9 +62,9 @@ def test_the_list_begins_with_what_works():
         list_edits("excellent")
 
 
-def test_the_table_in_the_readme_is_that_of_the_code():
-    readme = (ROOT / "README.md").read_text()
-    shown = re.search(r"<!-- edits -->\n(.*?)\n<!-- /edits -->", readme, re.DOTALL)
+def test_the_table_in_the_documents_is_that_of_the_code():
+    page = (ROOT / "docs" / "edits.md").read_text()
+    shown = re.search(r"<!-- edits -->\n(.*?)\n<!-- /edits -->", page, re.DOTALL)
     assert shown is not None and shown[1] == edits_table(list_edits()), "run: gptface edits --markdown"
 
 
