@@ -129,7 +129,7 @@ def _matching_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-attribute", type=int, default=20, help="most positive and most negative faces of a single attribute"
     )
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32, help="faces that go through the model at once")
 
 
 def _limit_option(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +147,7 @@ def _tokenizer_options(parser: argparse.ArgumentParser) -> None:
 def _label_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", help=_LAYOUT_HELP)
     parser.add_argument("--limit", type=int, help="measure at most so many rows, evenly spread over the file")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32, help="faces that go through the model at once")
 
 
 def _recognition_options(parser: argparse.ArgumentParser) -> None:

@@ -79,10 +79,26 @@ def mendable_errors() -> tuple[type[Exception], ...]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
-    parser = argparse.ArgumentParser(prog="gptface", description="Edit, classify and learn faces.")
+    parser = argparse.ArgumentParser(
+        prog="gptface",
+        description="Edit, classify and learn faces.",
+        epilog='To begin with: gptface edit photo.jpg "smiling" -o edited.png. What may be asked for: gptface edits. '
+        "What a command takes: gptface COMMAND --help.",
+    )
     parser.add_argument("--version", action="version", version=f"gptface {__version__}")
     parser.add_argument("--verbose", action="store_true", help="say what is being done")
     commands = parser.add_subparsers(dest="command", required=True)
     for add_parser in ADD_PARSERS:
         add_parser(commands)
+    _describe_commands(parser)
     return parser
+
+
+def _describe_commands(parser: argparse.ArgumentParser) -> None:
+    """What the list of commands says of one is said by its own help, too; argparse keeps the two apart."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            sentences = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                command.description = f"{sentences[name][:1].upper()}{sentences[name][1:]}."
+                _describe_commands(command)

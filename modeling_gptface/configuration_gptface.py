@@ -140,6 +140,17 @@ class GPTFaceRefinerConfig(NetworkConfig):
             Channels at each resolution, the full one first; each halves the side.
         dilations (`list[int]`, *optional*, defaults to `[1, 2, 2]`):
             Dilations of the residual blocks at the coarsest resolution, one a block.
+
+    Raises:
+        ValueError: a size that the resolutions do not halve, or values that no network of this kind has.
+
+    Example:
+
+    ```python
+    >>> GPTFaceRefinerConfig(image_size=128, hidden_channels=[8, 16, 32]).dilations
+    [1, 2, 2]
+
+    ```
     """
 
     model_type = "gptface_refiner"
@@ -205,6 +216,19 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
             Width of the networks on both sides of the plan's codes, a multiple of 16.
         refiner_config (`GPTFaceRefinerConfig` or `dict`, *optional*):
             The refiner behind the decoder; there is none where it is not given.
+
+    Raises:
+        ValueError: an unknown backbone or quantizer, a size that is no multiple of the backbone's factor, or more cells
+            or codes than any network of this kind has.
+
+    Example:
+
+    ```python
+    >>> config = GPTFaceImageTokenizerConfig(image_size=128, fsq_levels=[8, 8, 8, 8], plan_levels=[8, 8, 8, 8])
+    >>> config.grid_size, config.num_codes, config.num_plan_tokens
+    (16, 4096, 64)
+
+    ```
     """
 
     model_type = "gptface_image_tokenizer"
@@ -315,6 +339,17 @@ class GPTFaceParserConfig(NetworkConfig):
             Of the blocks at the sixteenth, one each.
         id2label (`dict[int, str]`, *optional*):
             Names of the classes; `FACE_CLASSES` where they are not given.
+
+    Raises:
+        ValueError: another number of channels than four, or sizes that are no multiples of 8 or 16.
+
+    Example:
+
+    ```python
+    >>> GPTFaceParserConfig().class_names[:4]
+    ('background', 'skin', 'nose', 'eyeglasses')
+
+    ```
     """
 
     model_type = "gptface_face_parser"
@@ -409,6 +444,18 @@ class GPTFaceConfig(NetworkConfig):
             Whether the image-text matching head has been trained. What needs it refuses to run on random weights.
         plan_trained (`bool`, *optional*, defaults to `False`):
             Whether the transformer has been trained on the plan of an image tokenizer that has one.
+
+    Raises:
+        ValueError: options that do not go together, heads that are none, or more than any network of this kind has.
+
+    Example:
+
+    ```python
+    >>> config = GPTFaceConfig(vocab_size=700, hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
+    >>> config.num_image_tokens, config.num_codes, config.max_text_length
+    (256, 1200, 64)
+
+    ```
     """
 
     model_type = "gptface"
@@ -515,6 +562,7 @@ class GPTFaceConfig(NetworkConfig):
 
     @classmethod
     def description(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a config.json says of the network, and of each head what the network needs to know."""
         described = super().description(values)
         if isinstance(described.get("heads"), dict):
             described["heads"] = {

@@ -212,6 +212,19 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     `can_generate()` is False, and a `GenerationConfig` is not read: what transformers calls generation writes from
     left to right, a token a pass with cached keys, while here all masked places are drawn in a few passes, in the
     order of their certainty. The parameters of that are [`DecodingSchedule`]'s.
+
+    Example:
+
+    ```python
+    >>> model = GPTFaceForGuidedGeneration.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> processor = GPTFaceProcessor.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> seed = torch.Generator().manual_seed(0)
+    >>> words = processor(text=["a smiling woman"])
+    >>> output = model.generate(**words, num_inference_steps=2, itm_guidance=4.0, generator=seed)
+    >>> processor.decode_codes(output.codes, model.image_tokenizer)[0].size
+    (128, 128)
+
+    ```
     """
 
     def match_log_odds(self, input_ids=None, attention_mask=None, **inputs) -> torch.Tensor:

@@ -35,6 +35,20 @@ class ITMGuidance:
         temperature: τ of both distributions.
         estimator: what the matching head reads in a masked cell: `"soft"`, the mean vector of the distribution, or
             `"straight_through"`, the vector of a drawn code, with the gradient of the mean.
+
+    Raises:
+        ValueError: another estimator, or numbers that are not finite or out of range: iterations and step_size ≥ 0,
+            temperature > 0, fusion in 0…1.
+
+    Example:
+
+    ```python
+    >>> ITMGuidance(step_size=4.0).iterations  # what the pipelines make of itm_guidance=4.0
+    1
+    >>> ITMGuidance.original().iterations
+    3
+
+    ```
     """
 
     iterations: int = 1

@@ -618,7 +618,22 @@ class GPTFaceClassificationOutput(ModelOutput):
 
 
 class GPTFaceForPreTraining(GPTFaceTaskModel):
-    """Masked image and language modelling (MILM) with image-text matching (ITM)."""
+    """
+    Masked image and language modelling (MILM) with image-text matching (ITM).
+
+    Example:
+
+    ```python
+    >>> model = GPTFaceForPreTraining.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> codes = torch.zeros(1, 256, dtype=torch.long)
+    >>> mask = torch.arange(256)[None] < 64
+    >>> labels = codes.masked_fill(~mask, -100)
+    >>> outputs = model(image_codes=codes, image_mask=mask, image_labels=labels)
+    >>> outputs.image_logits.shape, bool(outputs.loss == outputs.image_loss)
+    (torch.Size([1, 256, 4096]), True)
+
+    ```
+    """
 
     trained_heads = ("lm_head", "match_head")
 
@@ -851,6 +866,17 @@ class GPTFaceForMaskedLM(GPTFaceTaskModel):
     Masked words of captions, with or without the picture that they describe.
 
     `pipeline("fill-mask")` asks it without one; captions of a picture are written by `pipeline("face-captioning")`.
+
+    Example:
+
+    ```python
+    >>> model = GPTFaceForMaskedLM.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> tokenizer = GPTFaceTokenizer.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> words = tokenizer("a [MASK] woman", return_tensors="pt")
+    >>> model(**words).logits.shape == (1, words.input_ids.shape[1], len(tokenizer))
+    True
+
+    ```
     """
 
     trained_heads = ("lm_head",)
@@ -895,6 +921,18 @@ class GPTFaceForImageTextMatching(GPTFaceTaskModel):
 
     Captions and pictures of the same number are pairs. One caption and one picture, or captions and pictures of other
     numbers, are compared each with each, as `pipeline("zero-shot-image-classification")` asks for.
+
+    Example:
+
+    ```python
+    >>> model = GPTFaceForImageTextMatching.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> processor = GPTFaceProcessor.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> words = processor(text=["smiling", "not smiling", "eyeglasses"])
+    >>> faces = torch.zeros(2, 3, 128, 128)  # aligned, RGB in [-1, 1]
+    >>> model(**words, pixel_values=faces).logits_per_image.shape
+    torch.Size([2, 3])
+
+    ```
     """
 
     trained_heads = ("match_head",)
@@ -1100,13 +1138,38 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
 
 
 class GPTFaceForFaceAttributeClassification(GPTFaceForImageClassification):
-    """Face attributes, several at once: the head `"attributes"`."""
+    """
+    Face attributes, several at once: the head `"attributes"`. See [`GPTFaceForImageClassification`].
+
+    Example:
+
+    ```python
+    >>> model = GPTFaceForFaceAttributeClassification.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> scores = model(pixel_values=torch.zeros(1, 3, 128, 128)).logits.sigmoid()
+    >>> scores.shape[1] == len(model.config.id2label)
+    True
+
+    ```
+    """
 
     head_name = "attributes"
     default_problem_type = "multi_label_classification"
 
 
 class GPTFaceForFacialExpression(GPTFaceForImageClassification):
-    """Facial expression, one of several: the head `"expression"`."""
+    """
+    Facial expression, one of several: the head `"expression"`. See [`GPTFaceForImageClassification`].
+
+    Example:
+
+    ```python
+    >>> model = GPTFaceForFacialExpression.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> model(pixel_values=torch.zeros(1, 3, 128, 128)).logits.softmax(-1).shape
+    torch.Size([1, 7])
+    >>> sorted(model.config.id2label.values())
+    ['angry', 'disgust', 'fear', 'happy', 'neutral', 'sad', 'surprise']
+
+    ```
+    """
 
     head_name = "expression"

@@ -253,6 +253,18 @@ class GPTFaceImageTokenizer(SafetensorsModel):
 
     With `config.plan_levels` it has a plan too: codes of a grid of half the side, from the same encoder, that say what
     is where in the face. They have a decoder of their own to latents, from which the same decoder makes pixels.
+
+    Example:
+
+    ```python
+    >>> tokenizer = GPTFaceModel.from_pretrained(DEFAULT_CHECKPOINT).image_tokenizer
+    >>> faces = torch.zeros(2, 3, 128, 128)  # aligned, RGB in [-1, 1]
+    >>> tokenizer.encode(faces).shape, tokenizer.encode_plan(faces).shape
+    (torch.Size([2, 256]), torch.Size([2, 64]))
+    >>> tokenizer.decode(tokenizer.encode(faces)).shape
+    torch.Size([2, 3, 128, 128])
+
+    ```
     """
 
     config: GPTFaceImageTokenizerConfig

@@ -696,7 +696,20 @@ class GPTFacePreTrainedModel(SavesCode, SafetensorsModel):
 
 
 class GPTFaceModel(GPTFacePreTrainedModel):
-    """The bare transformer with its image tokenizer and face parser: states of the joint sequence, no head."""
+    """
+    The bare transformer with its image tokenizer and face parser: states of the joint sequence, no head.
+
+    Example:
+
+    ```python
+    >>> model = GPTFaceModel.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> words = GPTFaceTokenizer.from_pretrained(DEFAULT_CHECKPOINT)("a smiling woman", return_tensors="pt").input_ids
+    >>> face = torch.zeros(1, 3, 128, 128)  # aligned, RGB in [-1, 1]
+    >>> model(words, pixel_values=face).last_hidden_state.shape[1] - words.shape[1]  # the cells of the face
+    256
+
+    ```
+    """
 
     # One folder serves every class: the heads in it are not for this one.
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\."]

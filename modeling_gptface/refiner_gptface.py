@@ -111,6 +111,16 @@ class GPTFaceRefiner(SafetensorsModel):
     arXiv 2306.04632): it draws what the codes lost, and makes tone and edges fit to what stays.
 
     Its picture is `decoded · (1 + gain) + offset + residual`, gain and offset smooth. Before training it is `decoded`.
+
+    Example:
+
+    ```python
+    >>> refiner = GPTFaceRefiner(GPTFaceRefinerConfig())  # with random weights
+    >>> photo, mask = torch.zeros(1, 3, 256, 256), torch.ones(1, 1, 256, 256)
+    >>> refiner(torch.zeros(1, 3, 128, 128), photo, mask).shape
+    torch.Size([1, 3, 256, 256])
+
+    ```
     """
 
     config: GPTFaceRefinerConfig

@@ -56,6 +56,15 @@ class Edit:
             `strength`.
         synonyms: English ways to say it, beside the phrase.
         translations: language code (de, fr, es, zh) → ways to say it.
+
+    Example:
+
+    ```python
+    >>> edit = EDITS["blond_hair"]
+    >>> edit.example, edit.kind, edit.regions
+    ('make the hair blond', 'colour', ('hair',))
+
+    ```
     """
 
     name: str
@@ -459,6 +468,14 @@ def list_edits(quality: Quality | None = None) -> list[Edit]:
 
     Raises:
         ValueError: a quality that there is not.
+
+    Example:
+
+    ```python
+    >>> [edit.phrase for edit in list_edits("good")][:2]
+    ['smiling', 'happy']
+
+    ```
     """
     order: tuple[Quality, ...] = ("good", "fair", "experimental")
     if quality is not None and quality not in order:

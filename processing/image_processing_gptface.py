@@ -23,6 +23,16 @@ class GPTFaceImageProcessor(SavesCode, PilBackend):
 
     Raises:
         ValueError: a size of more than `LARGEST_SIDE` pixels on a side.
+
+    Example:
+
+    ```python
+    >>> from PIL import Image
+    >>> black = GPTFaceImageProcessor()(Image.new("RGB", (128, 128)), return_tensors="pt")["pixel_values"]
+    >>> black.shape, black.min().item()
+    (torch.Size([1, 3, 128, 128]), -1.0)
+
+    ```
     """
 
     resample = PILImageResampling.BICUBIC

@@ -28,6 +28,19 @@ class GPTFaceProcessor(SavesCode, ProcessorMixin):
     Args:
         image_processor (`GPTFaceImageProcessor`): pictures → `pixel_values`.
         tokenizer (`GPTFaceTokenizer`): captions → `input_ids`, `attention_mask`.
+
+    Example:
+
+    ```python
+    >>> from PIL import Image
+    >>> processor = GPTFaceProcessor.from_pretrained(DEFAULT_CHECKPOINT)
+    >>> inputs = processor(images=Image.new("RGB", (128, 128)), text=["a smiling woman"])
+    >>> sorted(inputs), inputs["pixel_values"].shape
+    (['attention_mask', 'input_ids', 'pixel_values'], torch.Size([1, 3, 128, 128]))
+    >>> processor.pixels_to_pil(inputs["pixel_values"])[0].size
+    (128, 128)
+
+    ```
     """
 
     valid_processor_kwargs = GPTFaceProcessorKwargs

@@ -55,6 +55,15 @@ class GPTFaceTokenizer(SavesCode, PreTrainedTokenizerFast):
     """
     Lower-cased WordPiece; `[CLS] caption [SEP]`. It is whatever its tokenizer.json says: make one with
     [`GPTFaceTokenizer.train`] or [`GPTFaceTokenizer.from_vocabulary`].
+
+    Example:
+
+    ```python
+    >>> tokenizer = GPTFaceTokenizer.train(["a smiling woman", "an old man"], vocab_size=200, max_length=16)
+    >>> tokenizer.decode(tokenizer("A smiling man").input_ids)
+    '[CLS] a smiling man [SEP]'
+
+    ```
     """
 
     model_input_names = ["input_ids", "attention_mask"]

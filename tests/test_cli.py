@@ -1,5 +1,6 @@
 """The command line: exit status, output and files."""
 
+import argparse
 import json
 import os
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gptface.cli import main
+from gptface.cli import build_parser, main
 from gptface.commands.edit import in_plain_words
 from gptface.processing.image_saving import save_picture
 
@@ -125,3 +126,16 @@ def test_colour_profile_is_kept(tmp_path):
     assert Image.open(tmp_path / "edited.jpg").info["icc_profile"] == b"profile of the photo"
     save_picture(profile, tmp_path / "plain.webp")
     assert "icc_profile" not in Image.open(tmp_path / "plain.webp").info
+
+
+def test_every_command_and_option_says_what_it_is():
+    """The help is all that somebody has who sits before the command alone."""
+    waiting = [build_parser()]
+    while waiting:
+        parser = waiting.pop()
+        assert len(parser.description) > 10, parser.prog
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                waiting += action.choices.values()
+            else:
+                assert action.help, f"{parser.prog}: {action.option_strings or action.dest}"

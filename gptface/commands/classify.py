@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
 def _add_classifier(commands: Any, name: str, head: str | None, what: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=f"{what} of the faces in photos")
     add_photo_options(parser)
-    parser.add_argument("--top-k", type=int, default=5)
+    parser.add_argument("--top-k", type=int, help="labels a face, the best; 5 by default, with --threshold all")
     parser.add_argument("--threshold", type=_threshold, help='least score, or "auto": the thresholds of fine-tuning')
     add_face_options(parser)
     add_log_option(parser)
@@ -44,7 +44,7 @@ def run_classify(options: argparse.Namespace) -> int:
 
     photos = find_photos(options.photos, options.recursive)
     parameters = {
-        "top_k": options.top_k,
+        "top_k": options.top_k or (5 if options.threshold is None else None),
         "threshold": options.threshold,
         "face": face_index(options.face),
         "aligned": options.aligned,

@@ -16,7 +16,9 @@ def add_face_options(parser: argparse.ArgumentParser) -> None:
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """Options of what is generated; without one the pipeline's default holds. [`decoding_parameters`] reads them."""
-    parser.add_argument("--seed", type=seed_number, default=0)
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="the same seed gives the same result; 0 by default"
+    )
     parser.add_argument("--steps", type=int, help="decoding steps")
     parser.add_argument("--temperature", type=float, help="how freely codes are drawn, 0 = the likeliest")
     parser.add_argument("--decoding", help='"parallel", "span" or "one_shot"')

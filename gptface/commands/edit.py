@@ -31,7 +31,7 @@ SHEET_TILE = 256
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("edit", help="edit faces in photos under a prompt")
     add_photo_options(parser)
-    parser.add_argument("prompt")
+    parser.add_argument("prompt", help='what the face should be, in your own words: "smiling"; see gptface edits')
     parser.add_argument(
         "-o",
         "--output",
@@ -72,7 +72,7 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="edit also where the face is as asked for already, as far as the model knows",
     )
-    parser.add_argument("--negative-prompt")
+    parser.add_argument("--negative-prompt", help="what to move away from; acts through --guidance-scale")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
     parser.add_argument(

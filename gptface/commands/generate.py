@@ -11,9 +11,9 @@ from .common import add_decoding_options, add_output_options, decoding_parameter
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("generate", help="make a face under a prompt")
-    parser.add_argument("prompt")
+    parser.add_argument("prompt", help='what the face should be: "a smiling woman"')
     parser.add_argument("-o", "--output", required=True, help="file of the face (.png, .jpg, .webp)")
-    parser.add_argument("--negative-prompt")
+    parser.add_argument("--negative-prompt", help="what to move away from; acts through --guidance-scale")
     parser.add_argument("--model", help="folder or Hub name of a checkpoint; the embedded one by default")
     parser.add_argument("--candidates", type=int, help="faces to choose the best match from")
     add_decoding_options(parser)

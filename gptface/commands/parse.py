@@ -10,7 +10,7 @@ from .common import add_face_options, face_index, report_error
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("parse", help="what each part of a face shows: skin, hair, eyeglasses, …")
-    parser.add_argument("photo")
+    parser.add_argument("photo", help="file or address")
     parser.add_argument("-o", "--output", type=Path, help="picture of the photo with the classes in colours over it")
     add_face_options(parser)
     parser.set_defaults(run=run_parse)

@@ -10,7 +10,7 @@ from typing import Any
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("push", help="upload a folder to the Hub, in one commit")
     parser.add_argument("folder", metavar="DIR", type=Path, help="what `gptface export` wrote")
-    parser.add_argument("repository", metavar="USER/NAME")
+    parser.add_argument("repository", metavar="USER/NAME", help="on the Hub; made where it does not exist")
     parser.add_argument(
         "--private", action="store_true", help="make a new repository a private one; stop where it is a public one"
     )
