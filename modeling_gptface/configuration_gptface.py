@@ -435,8 +435,8 @@ class GPTFaceConfig(NetworkConfig):
             `"blocks"` of each (1, 2, 2), and `"adapter_rank"`, that of the changes by which the layers read these
             tokens (16). None where it is not given.
         classification_head (`str`, *optional*):
-            Name of the head that a classification model was saved with, and opens with again; the first one, or that
-            with the labels of `id2label`, where it is not given.
+            Name of the head that a classification model was saved with, and opens with again; where it is not given that
+            with the labels of `id2label`, else `default_head`.
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone
             long before the captions do.
@@ -591,6 +591,16 @@ class GPTFaceConfig(NetworkConfig):
     def reads_pixels(self, head: str) -> bool:
         """Whether a head is for what the pixel reader read, not for codes."""
         return self.heads[head].get("input", INPUTS[0]) == "pixels"
+
+    @property
+    def default_head(self) -> str | None:
+        """
+        Name of the head that is meant where none is named: the one that the model was saved with, else `"attributes"`,
+        else the first (a saved config.json has them in alphabetical order); None without heads.
+        """
+        if self.classification_head is not None or "attributes" not in self.heads:
+            return self.classification_head or next(iter(self.heads), None)
+        return "attributes"
 
     @property
     def pixel_grid_size(self) -> int:

@@ -1032,9 +1032,9 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
 
     `config.id2label` and `config.num_labels` mean what they mean everywhere: the base class takes the head with these
     labels, and makes one named `"labels"` where they are nobody's; without them it takes the head that the folder was
-    saved with (`config.classification_head`), or the first one. With `head`, as with the subclasses, it takes the head
-    of that name, with new labels where others were asked for (which needs `ignore_mismatched_sizes=True` in
-    `from_pretrained`).
+    saved with, else `"attributes"`, else the first one (`config.default_head`). With `head`, as with the subclasses,
+    it takes the head of that name, with new labels where others were asked for (which needs
+    `ignore_mismatched_sizes=True` in `from_pretrained`).
 
     Args:
         head: name of the head, of `config.heads` or a new one.
@@ -1071,7 +1071,7 @@ class GPTFaceForImageClassification(GPTFaceTaskModel):
         elif known:
             name = saved if saved in known else known[0]
         else:
-            name = "labels" if asked else saved or next(iter(config.heads), "labels")
+            name = "labels" if asked else config.default_head or "labels"
         if asked or name not in config.heads:
             labels = labels or ["LABEL_0", "LABEL_1"]  # the default of transformers
             problem_type = config.problem_type or self.default_problem_type

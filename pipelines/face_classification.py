@@ -36,8 +36,8 @@ class FaceClassificationPipeline(FacePipeline):
     ```
 
     Args:
-        head: name of the head, as in `model.config.heads`; by default that of the model's class or folder, else the
-            first one.
+        head: name of the head, as in `model.config.heads`; by default that of the model's class or folder, else
+            `"attributes"`, else the first one.
 
     Raises:
         ValueError: a head that there is not or that is not trained; or, where `head` is not given, a task of one head
@@ -56,7 +56,7 @@ class FaceClassificationPipeline(FacePipeline):
                 f'the checkpoint is for the head {chosen!r} ({labels}): open it by pipeline("face-classification"), '
                 f"or name head={self.head_name!r} for the labels that it has beside"
             )
-        self.head_name = head or self.head_name or chosen or next(iter(self.model.config.heads), "")
+        self.head_name = head or self.head_name or chosen or self.model.config.default_head or ""
         self.require_head(self.head_name)
 
     def _sanitize_parameters(

@@ -4,6 +4,7 @@ import doctest
 import inspect
 import re
 import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ DOCUMENTED = [name for name, value in PUBLIC.items() if inspect.isclass(value) o
 
 
 def examples(value):
-    return re.findall(r"```python\n(.*?)```", inspect.getdoc(value) or "", re.DOTALL)
+    found = re.findall(r"```python\n(.*?)```", inspect.getdoc(value) or "", re.DOTALL)
+    return [textwrap.dedent(example) for example in found]
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

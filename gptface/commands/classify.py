@@ -13,8 +13,7 @@ def add_parser(commands: Any) -> None:
     classify = _add_classifier(commands, "classify", None, "face attributes, or the labels of another head,")
     classify.add_argument(
         "--head",
-        help="a head of the checkpoint, such as expression or age; the one that it was saved with, or its first, by "
-        "default",
+        help="a head of the checkpoint, such as expression; by default that which it was saved with, else attributes",
     )
     _add_classifier(commands, "expression", "expression", "facial expression")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import pipeline
+from transformers import AutoModelForImageClassification, pipeline
 
 from gptface import GPTFaceConfig, GPTFaceForFaceAttributeClassification, GPTFaceForPreTraining
 from gptface.cli import main
@@ -179,3 +179,13 @@ def test_the_command_tells_the_age(age_checkpoint, face, tmp_path, capsys):
     assert main(["classify", str(tmp_path / "face.png"), *options]) == 0
     (entry,) = json.loads(capsys.readouterr().out)["scores"]
     assert entry["label"] == "age" and 20 < entry["score"] < 50
+
+
+def test_attributes_are_meant_where_no_head_is_named(age_checkpoint, face, tmp_path, capsys):
+    """A saved configuration has heads in alphabetical order: age first, of which nobody asked."""
+    face.save(tmp_path / "face.png")
+    options = ["--aligned", "--model", str(age_checkpoint), "--json"]
+    labels = GPTFaceConfig.from_pretrained(age_checkpoint).heads["attributes"]["labels"]
+    assert main(["classify", str(tmp_path / "face.png"), *options, "--threshold", "0"]) == 0
+    assert {entry["label"] for entry in json.loads(capsys.readouterr().out)["scores"]} == set(labels)
+    assert set(AutoModelForImageClassification.from_pretrained(age_checkpoint).config.id2label.values()) == set(labels)
