@@ -218,8 +218,8 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
             The refiner behind the decoder; there is none where it is not given.
 
     Raises:
-        ValueError: an unknown backbone or quantizer, a size that is no multiple of the backbone's factor, or more cells
-            or codes than any network of this kind has.
+        ValueError: an unknown backbone or quantizer, a size that is no multiple of the backbone's factor, or more
+            cells or codes than any network of this kind has.
 
     Example:
 
@@ -435,8 +435,8 @@ class GPTFaceConfig(NetworkConfig):
             `"blocks"` of each (1, 2, 2), and `"adapter_rank"`, that of the changes by which the layers read these
             tokens (16). None where it is not given.
         classification_head (`str`, *optional*):
-            Name of the head that a classification model was saved with, and opens with again; where it is not given that
-            with the labels of `id2label`, else `default_head`.
+            Name of the head that a classification model was saved with, and opens with again; where it is not given
+            that with the labels of `id2label`, else `default_head`.
         auxiliary_head (`str`, *optional*):
             Name of a head that pre-training also trains where `labels` come in: attribute labels shape the backbone
             long before the captions do.
