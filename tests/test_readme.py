@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gptface.cli import build_parser
 from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
 from gptface.processing.detection import default_detector
+from gptface.training.pretraining import PreTrainingConfig, training_arguments
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -88,6 +90,13 @@ def test_the_python_examples_run_in_order_and_their_edits_work(document, tmp_pat
             assert seen["after"] > max(seen["before"], 0.5), (result["prompt"], name, seen)
         assert result["kept"]["outside"] == 1 and result["kept"]["attributes"] > 0.8, result["prompt"]
         assert len(default_detector().detect(result["image"])) == 1, result["prompt"]
+
+
+def test_recipes_are_read(tmp_path):
+    """A recipe is copied whole; a field that there is not would stop the run."""
+    (tmp_path / "mine.yaml").write_text("".join(blocks(ROOT / "docs" / "how-to" / "pre-train.md", "yaml")))
+    config = PreTrainingConfig.from_yaml(tmp_path / "mine.yaml", output_dir=str(tmp_path / "run"))
+    assert training_arguments(config).learning_rate == 1e-3 and config.scales == ["image", "plan"]
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "model_card.md", ROOT / "SECURITY.md"], ids=named)
