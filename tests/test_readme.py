@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from gptface.cli import build_parser
 from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
