@@ -17,16 +17,8 @@ from gptface.processing.edits import Edit
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask, covered_cells, widen
 from gptface.processing.part_colour import PartColour
-from gptface.processing.prompt_reading import EditIntent, read_prompt
-from gptface.processing.regions import (
-    REGIONS,
-    find_region,
-    kept_pixels,
-    region_cells,
-    regions_from_prompt,
-    shown_cells,
-    speaks_of_expressions_alone,
-)
+from gptface.processing.prompt_reading import EditIntent, read_prompt, regions_from_prompt, speaks_of_expressions_alone
+from gptface.processing.regions import REGIONS, find_region, kept_pixels, region_cells, shown_cells
 
 from .edit_verification import HeadScores, probability
 from .face_pipeline import AlignedFace

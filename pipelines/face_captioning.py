@@ -7,9 +7,7 @@ import torch
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 
-from .batched_pipeline import PipelineInput
-from .face_pipeline import FacePipeline, as_list
-from .prompts import DECODING, SEEDING, split_parameters
+from .face_pipeline import DECODING, SEEDING, FacePipeline, PipelineInput, as_list, split_parameters
 
 DEFAULT_TOKENS = 8
 DEFAULTS = {"num_inference_steps": 8, "temperature": 0.5, "itm_guidance": 1.0}

@@ -10,8 +10,7 @@ import torch
 
 from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 
-from .batched_pipeline import PipelineInput
-from .face_pipeline import FacePipeline
+from .face_pipeline import FacePipeline, PipelineInput
 
 #: Heads that have a task of their own. A folder saved with one of them serves the tasks of both.
 TASK_HEADS = ("attributes", "expression")

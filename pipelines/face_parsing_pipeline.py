@@ -7,9 +7,7 @@ from PIL import Image
 
 from gptface.processing.face_parsing import FaceParsing
 
-from .batched_pipeline import PipelineInput
-from .face_pipeline import FacePipeline
-from .prompts import split_parameters
+from .face_pipeline import FacePipeline, PipelineInput, split_parameters
 
 
 class FaceParsingPipeline(FacePipeline):

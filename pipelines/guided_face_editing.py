@@ -28,13 +28,18 @@ from gptface.processing.prompt_reading import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_key
 
-from .batched_pipeline import PipelineInput
 from .edit_blending import blend_candidate
 from .edit_plan import EditArea, EditedFace, EditedPhoto, EditPlan, EditRequest, FacePlan, named_area, read_requests
 from .edit_verification import HeadScores, kept_attributes, kept_outside, read_heads, trust, verify
-from .face_pipeline import AlignedFace, FacePipeline, as_list
-from .picture_generation import WATCHING, GeneratedPictures, OutputType, PictureGeneration, as_output_type
-from .prompts import DECODING, SEEDING, encode_prompt, split_parameters
+from .face_pipeline import DECODING, SEEDING, AlignedFace, FacePipeline, PipelineInput, as_list, split_parameters
+from .picture_generation import (
+    WATCHING,
+    GeneratedPictures,
+    OutputType,
+    PictureGeneration,
+    as_output_type,
+    encode_prompt,
+)
 
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
 SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "mouth", "lower_face", "worn_beard", "face", "all"}

@@ -1,15 +1,18 @@
 """What the pipelines share that make pictures: a result, and what is told of the work as it goes on."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import BatchFeature
 
 from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceForGuidedGeneration
+from gptface.processing.processing_gptface import GPTFaceProcessor
 
-from .batched_pipeline import BatchedPipeline
+from .face_pipeline import BatchedPipeline
 
 OutputType = Literal["pil", "np", "pt"]
 #: Parameters of a call about what is seen of it while it goes on.
@@ -49,6 +52,34 @@ def as_output_type(image: Image.Image, output_type: OutputType) -> Any:
     if output_type == "pt":
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
     raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}')
+
+
+def encode_prompt(processor: GPTFaceProcessor, name: str, text: str) -> BatchFeature:
+    """
+    One text → its `input_ids` and `attention_mask` [1, T]; warns where it is cut.
+
+    Args:
+        name: how messages call the text, such as `"prompt"`.
+
+    Raises:
+        ValueError: what is no text, not valid Unicode, or holds no word that the checkpoint knows.
+    """
+    tokenizer = processor.tokenizer
+    if not isinstance(text, str):
+        raise ValueError(f"{name} must be a text, got {text!r}")
+    shown = repr(text if len(text) <= 80 else text[:79] + "…")
+    try:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    except (TypeError, UnicodeError) as error:  # a lone surrogate
+        raise ValueError(f"{name} {shown} is not valid Unicode") from error
+    if text.strip() and not set(ids) - {tokenizer.unk_token_id}:
+        raise ValueError(f"{name} {shown} has no word that this checkpoint knows: describe the face in plain English")
+    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    if len(ids) > room:
+        warnings.warn(
+            f"{name} has {len(ids)} tokens and this checkpoint reads {room}: the rest is ignored", stacklevel=2
+        )
+    return processor(text=[text])
 
 
 class PictureGeneration(BatchedPipeline):

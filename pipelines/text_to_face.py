@@ -7,9 +7,15 @@ import torch
 from gptface.modeling_gptface.generation_gptface import Captions
 from gptface.processing.provenance import GENERATED, describe, mark
 
-from .batched_pipeline import PipelineInput
-from .picture_generation import WATCHING, GeneratedPictures, OutputType, PictureGeneration, as_output_type
-from .prompts import DECODING, SEEDING, encode_prompt, split_parameters
+from .face_pipeline import DECODING, SEEDING, PipelineInput, split_parameters
+from .picture_generation import (
+    WATCHING,
+    GeneratedPictures,
+    OutputType,
+    PictureGeneration,
+    as_output_type,
+    encode_prompt,
+)
 
 DEFAULTS = {
     "num_inference_steps": 16,

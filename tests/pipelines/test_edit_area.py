@@ -7,7 +7,8 @@ from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_plan import NOTHING, named_area
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
 from gptface.processing.face_parsing import FaceParsing
-from gptface.processing.regions import REGIONS, ellipse, region_cells, regions_from_prompt, shown_cells
+from gptface.processing.prompt_reading import regions_from_prompt
+from gptface.processing.regions import REGIONS, ellipse, region_cells, shown_cells
 
 GRID, SIZE = 16, 128
 # Edges of the parser's pixels, averaged.

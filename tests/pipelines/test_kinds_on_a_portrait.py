@@ -11,7 +11,8 @@ from transformers import pipeline
 
 from gptface.processing.alignment import align
 from gptface.processing.masks import fill_from_edges
-from gptface.processing.regions import REGIONS, regions_from_prompt
+from gptface.processing.prompt_reading import regions_from_prompt
+from gptface.processing.regions import REGIONS
 
 pytest.importorskip("cv2")
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gptface.data.phrases import EMOTION_PREFIX, SAYABLE, SUNGLASSES
-from gptface.pipelines.prompts import DECODING
+from gptface.pipelines.face_pipeline import DECODING
 from gptface.processing.edits import EDITS, PICTURES, edits_table, list_edits
 from gptface.processing.prompt_reading import read_prompt
 from gptface.processing.regions import REGIONS

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptface.processing.prompt_reading import MOUTH_OPEN, expand_prompt
-from gptface.processing.regions import regions_from_prompt
+from gptface.processing.prompt_reading import MOUTH_OPEN, expand_prompt, regions_from_prompt
 
 
 @pytest.mark.parametrize(
