@@ -53,7 +53,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting:
         page = waiting.pop()
         for target in _targets(page):
-            known = target.startswith(DOCS) or files.get_file_from_path(target) is not None
+            # README would be the first page in the place of index.md
+            known = target.startswith(DOCS) or target == "README.md" or files.get_file_from_path(target) is not None
             if known or not (ROOT / target).is_file():
                 continue
             source = str(ROOT / target)

@@ -344,11 +344,19 @@ class GPTFaceImageTokenizer(SafetensorsModel):
         return latents
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes [B, N] → quantized latents [B, C, h, w] for a square grid of N cells."""
-        return self.quantizer.embed(_square(codes))
+        """
+        Codes [B, N] → quantized latents [B, C, h, w] for a square grid of N cells. Raises what [`decode`] raises.
+        """
+        return self.quantizer.embed(_grid_of_codes(codes, self.config.num_codes))
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes [B, N] (long, 0…K−1) → pixels [B, 3, H, W] clipped to [-1, 1]."""
+        """
+        Codes [B, N] (long, 0…K−1) → pixels [B, 3, H, W] clipped to [-1, 1].
+
+        Raises:
+            ValueError: codes of another shape, no whole numbers, or out of range (looked at on the CPU alone): any
+                would be a plausible picture.
+        """
         return self.decode_latents(self.embed(codes)).clamp(-1, 1)
 
     def decode_refined(self, codes: torch.Tensor) -> torch.Tensor:
@@ -395,13 +403,13 @@ class GPTFaceImageTokenizer(SafetensorsModel):
     def embed_plan(self, plan_codes: torch.Tensor) -> torch.Tensor:
         """
         Codes of a plan [B, N] (long) of a square grid → latents [B, C, 2·√N, 2·√N]. Raises `ValueError` without a
-        plan.
+        plan, and what [`decode`] raises.
         """
-        return self._required_plan().embed(_square(plan_codes))
+        return self._required_plan().embed(_grid_of_codes(plan_codes, self.config.num_plan_codes))
 
     def decode_plan(self, plan_codes: torch.Tensor) -> torch.Tensor:
         """
-        Codes of a plan [B, N] (long) → pixels [B, 3, H, W] clipped to [-1, 1]. Raises `ValueError` without a plan.
+        Codes of a plan [B, N] (long) → pixels [B, 3, H, W] clipped to [-1, 1]. Raises what [`embed_plan`] raises.
         """
         return self.decode_latents(self.embed_plan(plan_codes)).clamp(-1, 1)
 
@@ -446,9 +454,18 @@ class GPTFaceImageTokenizer(SafetensorsModel):
         return digest
 
 
-def _square(codes: torch.Tensor) -> torch.Tensor:
-    """Codes [B, N] → [B, √N, √N]. Raises `ValueError` where N is no square number."""
+def _grid_of_codes(codes: torch.Tensor, count: int) -> torch.Tensor:
+    """
+    Codes [B, N] → [B, √N, √N]. Raises `ValueError` where N is no square number, and for what is none of `count` codes.
+    """
     side = round(codes.shape[-1] ** 0.5)
     if codes.ndim != 2 or side * side != codes.shape[-1]:
         raise ValueError(f"codes must have shape [B, N] with N a square number, got {list(codes.shape)}")
+    if codes.is_floating_point():
+        raise ValueError(f"codes must be whole numbers, got {codes.dtype}")
+    # Elsewhere than on the CPU the look at the values would wait for the device.
+    if codes.device.type == "cpu" and not torch.compiler.is_compiling() and codes.numel():
+        low, high = int(codes.min()), int(codes.max())
+        if low < 0 or high >= count:
+            raise ValueError(f"codes lie in {low}…{high}, this image tokenizer's in 0…{count - 1}")
     return codes.view(-1, side, side)

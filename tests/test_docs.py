@@ -48,6 +48,7 @@ def test_formulas_and_references_of_docstrings_are_drawn(site):
 
 def test_documents_of_the_repository_are_pages_as_they_are(site):
     """One text, not a copy that grows old."""
+    assert "You want to" in (site / "index.html").read_text()
     for name in ("model_card", "SECURITY", "CHANGELOG", "CONTRIBUTING"):
         assert (site / f"{name}.html").is_file()
     picture = Path("examples/edits/smiling.webp")

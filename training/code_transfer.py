@@ -22,13 +22,14 @@ def paired_codes(
     old: GPTFaceImageTokenizer, new: GPTFaceImageTokenizer, codes: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Codes of the new tokenizer [rows, N] → the same faces, cell by cell, as (old codes, new codes), each [rows·N].
+    Codes of the new tokenizer [rows, N] → the same faces, cell by cell, as (old codes, new codes), each of the cells
+    that have pixels.
     """
-    old_codes = []
-    for start in range(0, len(codes), BATCH):
-        pixels = new.decode(torch.from_numpy(codes[start : start + BATCH].astype(np.int64)))
-        old_codes.append(old.encode(pixels))
-    return torch.cat(old_codes).flatten(), torch.from_numpy(codes.astype(np.int64)).flatten()
+    new_codes = torch.from_numpy(codes.astype(np.int64))
+    present = new_codes < new.config.num_codes
+    shown = new_codes.where(present, 0)
+    old_codes = torch.cat([old.encode(new.decode(rows)) for rows in shown.split(BATCH)])
+    return old_codes[present], new_codes[present]
 
 
 @torch.no_grad()
@@ -45,7 +46,8 @@ def swap_image_tokenizer(
     Args:
         model: trained with its present image tokenizer; not changed.
         tokenizer: the new one.
-        codes: codes of faces by the new tokenizer [rows, N]; a few hundred faces are enough.
+        codes: codes of faces by the new tokenizer [rows, N], larger than all codes where a picture has no pixels; a
+            few hundred faces are enough.
 
     Raises:
         ValueError: where the two grids differ in size, or the decoder over codes is not tied to the embeddings.

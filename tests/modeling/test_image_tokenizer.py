@@ -73,6 +73,17 @@ def test_codes_of_another_shape_are_named(tokenizer, shape):
         tokenizer.decode(torch.zeros(shape, dtype=torch.long))
 
 
+@pytest.mark.parametrize("wrong", [60, -1, 65535])
+def test_codes_that_there_are_not_make_no_picture(tokenizer, wrong):
+    """Those of another tokenizer, or of a cell without pixels: what came out would look like a face."""
+    codes = torch.zeros(1, 9, dtype=torch.long)
+    codes[0, 4] = wrong
+    with pytest.raises(ValueError, match="0…59"):
+        tokenizer.decode(codes)
+    with pytest.raises(ValueError, match="whole numbers"):
+        tokenizer.decode(torch.zeros(1, 9))
+
+
 def test_fingerprint_changes_with_any_weight_that_decides_the_codes(tokenizer):
     before = tokenizer.fingerprint()
     assert before == tokenizer.fingerprint()

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from gptface import GPTFaceImageTokenizer
-from gptface.training.code_transfer import split_by_levels, swap_image_tokenizer
+from gptface.data.encode import ABSENT
+from gptface.training.code_transfer import paired_codes, split_by_levels, swap_image_tokenizer
 
 
 def codes_of(config, faces=40):
@@ -36,6 +37,15 @@ def test_another_number_of_levels_gives_a_model_that_runs(tiny_model, tiny_input
     output = carried(**tiny_inputs(carried.config))
     assert output.image_logits.shape[-1] == 160 and torch.isfinite(output.image_logits).all()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_cells_without_pixels_pair_no_codes(tiny_model):
+    """Faces of tight sets have such cells at their edge; a mean over them would be one of noise."""
+    tokenizer = tiny_model().image_tokenizer
+    codes = codes_of(tiny_model().config, 20).astype("uint16")
+    codes[:, 0] = ABSENT
+    old, new = paired_codes(tokenizer, tokenizer, codes)
+    assert len(old) == len(new) == 20 * 8 and int(new.max()) < tokenizer.config.num_codes
 
 
 def test_vectors_that_are_sums_of_level_vectors_are_split_into_them():
