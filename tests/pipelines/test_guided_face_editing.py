@@ -16,6 +16,7 @@ from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_request import read_requests
 from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
 from gptface.processing.alignment import align, compose, translation
+from gptface.processing.detection import DetectedFace
 from gptface.processing.edits import EDITS
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask
@@ -502,6 +503,23 @@ def test_several_edits_are_done_one_after_the_other(edit, face):
     # where the user chose an area all of it is drawn at once
     at_once = edit(face, prompt="smiling, eyeglasses", region="face", **ask)[0]
     assert at_once["prompt"] == "smiling, eyeglasses" and at_once["edits"] == both[0]["edits"]
+
+
+def test_several_edits_are_of_the_face_that_was_found_in_the_photo(edit, face, monkeypatch):
+    """Found anew after the first edit, it lies a little elsewhere, and the next one changes what is outside of it."""
+    points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96
+    looked = []
+
+    class Detector:
+        def detect(self, image, thorough=False):
+            looked.append(image)
+            return [DetectedFace((20.0, 20.0, 76.0, 84.0), points + 5 * (len(looked) - 1), 0.9)]
+
+    monkeypatch.setattr("gptface.pipelines.face_pipeline.default_detector", Detector)
+    found = edit(face, prompt="smiling, eyeglasses", seed=3)[0]
+    given = edit(face, prompt="smiling, eyeglasses", seed=3, landmarks=points)[0]
+    assert len(looked) == 1 and found["box"] == (20.0, 20.0, 76.0, 84.0)
+    assert np.array_equal(pixels(found), pixels(given))
 
 
 def test_what_is_there_already_is_not_painted_again(edit, face, monkeypatch):
