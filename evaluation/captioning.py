@@ -12,6 +12,7 @@ from gptface.data.captions import PHRASES
 from gptface.pipelines.pipeline_loading import load_pipeline
 
 from .crops import LabelledCrop, first_crops
+from .progress import progress
 
 #: Parameters of the captioning pipeline; where an arm says nothing its defaults hold.
 ARMS: dict[str, dict[str, float]] = {"unguided": {"itm_guidance": 0.0}, "guided": {}}
@@ -24,9 +25,8 @@ def run_caption(options: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {"images": len(faces)}
     for name, parameters in ARMS.items():
         start = time.perf_counter()
-        results = pipeline(
-            [face.image for face in faces], aligned=True, seed=0, num_tokens=options.tokens, **parameters
-        )
+        pictures = progress([face.image for face in faces], f"captions, {name}")
+        results = list(pipeline(pictures, aligned=True, seed=0, num_tokens=options.tokens, **parameters))
         seconds = (time.perf_counter() - start) / len(faces)
         captions = [result[0]["caption"] for result in results]
         report[name] = {

@@ -18,6 +18,7 @@ from gptface.processing.image_saving import check_output
 
 from .crops import PerceptualDistance, first_crops
 from .judge import DEFAULT_JUDGE, AttributeJudge
+from .progress import progress
 from .sheet import save_sheet
 
 SEEDS = (0, 1)
@@ -41,7 +42,10 @@ def run_generation(options: argparse.Namespace) -> dict[str, Any]:
     ]
     prompts = [render_plainly(said, generator) for said, generator in zip(mentions, generators, strict=True)]
     start = time.perf_counter()
-    images = {seed: [results[0]["image"] for results in pipeline(prompts, seed=seed)] for seed in SEEDS}
+    images = {
+        seed: [results[0]["image"] for results in pipeline(progress(prompts, f"faces, seed {seed}"), seed=seed)]
+        for seed in SEEDS
+    }
     seconds = (time.perf_counter() - start) / (len(SEEDS) * len(faces))
     first, second = images.values()
     if options.sheet is not None:

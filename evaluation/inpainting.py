@@ -20,6 +20,7 @@ from gptface.processing.masks import fill_from_edges
 
 from .crops import PerceptualDistance, first_crops, psnr
 from .hole_shapes import HOLES, cover, mean_face_fill
+from .progress import progress
 from .sheet import save_sheet
 
 
@@ -62,7 +63,7 @@ def fill_holes(
     start = time.perf_counter()
     model = [
         pipeline(picture, prompt=prompt, strict=False, mask_image=hole, hole=True, seed=0, aligned=True)[0]["image"]
-        for picture, hole in zip(covered, holes, strict=True)
+        for picture, hole in progress(list(zip(covered, holes, strict=True)), name.replace("_", " "))
     ]
     seconds = (time.perf_counter() - start) / len(faces)
     filled = {

@@ -236,7 +236,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 for index in having:
                     state, result = states[index], earlier[index][candidate]
                     photo = self.load(PipelineInput(result["image"], state["name"]))
-                    plans.append(self.plan(photo, state["requests"][turn], **state["options"]))
+                    # where they were in the user's photo: found anew, they would lie a little elsewhere
+                    faces = [replace(each.face, crop=self._crop(photo, each)) for each in state["plan"].faces]
+                    plans.append(self.plan(photo, state["requests"][turn], faces=faces, **state["options"]))
                     seeds.append([result["seed"]])
                 drawn = self._draw(plans, seeds, [states[index]["force"] for index in having], **drawing)
                 for index, each in zip(having, drawn, strict=True):
@@ -314,10 +316,14 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         region: str | list[str] | None = None,
         strength: float | None = None,
         keep_colour_space: bool = True,
+        faces: Sequence[AlignedFace] | None = None,
         **find: Any,
     ) -> EditPlan:
         """
-        What an edit will do to a photo; for the parameters see the class.
+        What an edit will do to a photo; for the other parameters see the class.
+
+        Args:
+            faces: which faces, where they are known already.
 
         Raises:
             ValueError: parameters that make no sense, or not together.
@@ -341,12 +347,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             photo = fill_from_edges(photo, photo_mask > 0)
         in_its_place = not hole and (region is None or set(names or ()) <= set(request.regions))
         colours = request.part_colours if in_its_place else ()
-        faces = [
+        plans = [
             self._plan_face(photo, face, names, photo_mask, hole, colours, strength)
-            for face in self.find_faces(photo, **find)
+            for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
-            faces = [each if each.colours else _in_part(each) for each in faces]
+            plans = [each if each.colours else _in_part(each) for each in plans]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         captions = {"": text}
@@ -354,7 +360,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if given is not None:
                 captions[name] = Captions(**encode_prompt(self.processor, f"{name}_prompt", given))
         toning = find_toning(photo) if keep_colour_space else None
-        return EditPlan(photo, photo_mask, tuple(faces), hole, request, told, captions, strength, toning)
+        return EditPlan(photo, photo_mask, tuple(plans), hole, request, told, captions, strength, toning)
 
     def _told(self, prompt: str, expand: bool) -> tuple[str, Captions]:
         """

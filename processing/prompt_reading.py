@@ -5,8 +5,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 
 from .edits import EDITS, Edit
+from .ordinary_words import ORDINARY_WORDS
 
 try:
     from rapidfuzz import process
@@ -93,9 +95,10 @@ FILLERS = _words(
     "be is are was am been being will would could can should shall may might must please kindly just now then so "
     "look looks looking like appear appears seem seems expression face person people someone somebody woman man girl boy lady guy "
     "gentleman women men photo picture image portrait what if about how of for in at by there here lets "
-    "der die das den dem er sie es ihr ihm ihre ihren sein seine soll sollte bitte mach mache machen haben ist frau mann "
-    "le la les l de du d elle il lui fais faire rends rendre fait est femme homme s j qu se sa son ses il plait vous te "
-    "el los las que ella haz hacer hazla hazlo por favor ponle este esta mujer hombre se lo "
+    "der die das den dem er sie es ihr ihm ihn ihre ihren sein seine soll sollte bitte mach mache machen haben ist frau mann gesicht "
+    "kann kannst konntest lass lasse lassen aussehen bild foto "
+    "le la les l de du d elle il lui fais faire rends rendre fait est femme homme visage s j qu se sa son ses il plait vous te peux pouvez tu "
+    "el los las que ella haz hacer hazla hazlo por favor ponle este esta mujer hombre cara rostro se lo puedes "
     "的 让 她 他 我 人 使 把 给 着 请 在 了 一个 这个 女人 男人"
 )
 #: Says how much: counts where a wording has it, and is no news elsewhere.
@@ -108,7 +111,8 @@ MORE = _words("more even bigger larger stronger further mehr plus mas 更")
 #: Begins what is wanted, and so ends what is not.
 VERBS = _words(
     "add put give gives make makes making made with wear wears wearing grow growing turn turning change changing let have has having "
-    "get gets getting apply want show showing try take taking dye dyed paint set on mit trage tragen tragend trug hinzufugen avec "
+    "get gets getting apply want show showing try take taking dye dyed paint set on replace swap mit trage tragen tragend trug hinzufugen "
+    "fuge hinzu gib setz setze auf nimm farbe farben avec donne donnez teins "
     "ajoute ajouter mets mettre porte porter portant con pon poner anade anadir lleva llevar agrega agregar 戴 戴上 戴着 加上 添加 加 变成 变 留 有"
 )
 NOT = _words(
@@ -120,16 +124,16 @@ REMOVE = _words(
 )
 #: What may stand behind the thing: "take the glasses off".
 BEHIND = _words("off away weg ab entfernen nicht pas")
-KEEP = _words("keep keeps keeping leave leaving retain preserve behalte behalten garde garder manten mantener 保留")
+KEEP = _words(
+    "except keep keeps keeping leave leaving retain preserve behalte behalten garde garder manten mantener 保留"
+)
 INSTEAD = "instead"
 WEAK_SEPARATORS = _words("and or nor & + / und oder et ou y o 和 与 并 或")
 EITHER_OR = _words("or nor oder ou o 或")
 SEPARATORS = _words(", ; . ! ? : but aber mais pero 但")
-#: Ordinary words a letter away from one of the table: no typing errors.
-NO_TYPOS = _words(
-    "bear bears bread board shape shapes shade bold bank bands hail hall month scarf wave hare heart ease"
-)
 SHAVE = "shave"
+#: What denying other expressions comes to.
+NEUTRAL = "neutral"
 #: Kinds of edits that bring something, which may be one of several that a negating word is about.
 THINGS = ("add", "make-up")
 
@@ -151,11 +155,13 @@ _CJK = r"[\u3400-\u9fff]"
 _JAPANESE = re.compile(r"[\u3040-\u30ff]")
 _TOKEN = re.compile(rf"{_CJK}+|[^\W_]+|[,;.!?:&+/。]")
 _NOT_SHORT = re.compile(r"\b\w+n't\b")
+_UN, _LESS = re.compile(r"\bun[-\u2010]\b"), re.compile(r"\b(\w+)[-\u2010](?:less|free)\b")
 _INSTEAD_OF = re.compile(
     r"\b(?:instead of|rather than|in place of|anstelle von|anstatt|statt|au lieu d[e']|en vez de|en lugar de)(?!\w)"
 )
-# Letters of a prompt and words left over that a message shows.
-_SHOWN, _LISTED = 80, 8
+_ALL_BUT = re.compile(r"\b(?:all|everything) but (the|his|her|my|their|your)\b")
+# Letters of a prompt and words left over that a message shows; words of a prompt that are looked at for typing errors.
+_SHOWN, _LISTED, _CORRECTED = 80, 8, 200
 
 
 def read_prompt(text: str) -> PromptReading:
@@ -178,7 +184,11 @@ def read_prompt(text: str) -> PromptReading:
     fill = _fill(tokens)
     if fill is not None:
         return PromptReading((EditIntent(fill),))
-    corrected = {token: better for token in dict.fromkeys(tokens) if (better := _correction(token)) is not None}
+    corrected = {
+        token: better
+        for token in islice(dict.fromkeys(tokens), _CORRECTED)
+        if (better := _correction(token)) is not None
+    }
     mentions, unknown = _Scan([corrected.get(token, token) for token in tokens]).run()
     intents, not_done = _intents(mentions, shown)
     if not intents:
@@ -208,15 +218,21 @@ def nearest_edits(tokens: Sequence[str], count: int = 3) -> list[str]:
 
 
 def _fold(text: str) -> str:
-    """Lower case without accents."""
+    """Lower case without accents and invisible characters."""
     letters = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return "".join(
+        letter for letter in letters if not unicodedata.combining(letter) and unicodedata.category(letter) != "Cf"
+    )
 
 
 def _tokens(text: str) -> list[str]:
-    """Folded words and separators; "don't" is "not", and Chinese is cut into the words that the table has."""
+    """
+    Folded words and separators; "don't" and "un-" are "not", "-less" is "no", and Chinese is cut into the words that
+    the table has.
+    """
     folded = _NOT_SHORT.sub(" not ", _fold(text).replace("\u2019", "'"))
-    folded = _INSTEAD_OF.sub(f" {INSTEAD} ", folded).replace("。", " . ")
+    folded = _LESS.sub(r" no \1 ", _UN.sub(" not ", folded))
+    folded = _INSTEAD_OF.sub(f" {INSTEAD} ", _ALL_BUT.sub(r" except \1 ", folded)).replace("。", " . ")
     found: list[str] = _TOKEN.findall(folded)
     if not _JAPANESE.search(folded):
         found = [word for token in found for word in (_chinese().findall(token) if re.match(_CJK, token) else [token])]
@@ -259,26 +275,33 @@ def _vocabulary() -> tuple[dict[str, None], dict[str, None]]:
     grammar.
     """
     english = [word for edit in EDITS.values() for said in (edit.phrase, *edit.synonyms) for word in _tokens(said)]
+    english = [word for word in english if word not in _GRAMMAR]
     others = [word for words in _phrases() for word in words] + sorted(_GRAMMAR)
     return dict.fromkeys(english), dict.fromkeys(word for word in others if word not in english)
 
 
-@lru_cache(maxsize=4096)
 def _correction(word: str) -> str | None:
+    """The word that a misspelled one stands for; what is a word itself is not misspelled."""
+    return None if word in ORDINARY_WORDS else nearest_word(word)
+
+
+@lru_cache(maxsize=4096)
+def nearest_word(word: str) -> str | None:
     """
-    The word of the table that a misspelled one stands for: one letter wrong, missing, too much or swapped, or two in
-    seven and more of an English one; the first one right.
+    The word of the table or of grammar that is meant by one that is neither, if any: one letter wrong, missing, too
+    much or swapped, or two in nine and more; the first one right. Short words of grammar and of other languages are
+    too near to too many English ones.
     """
-    if process is None or len(word) < 4 or not word.isalpha() or word in NO_TYPOS:
+    if process is None or len(word) < 4 or not word.isalpha():
         return None
     english, others = _vocabulary()
     if word in english or word in others:
         return None
-    for known, bound in ((english, 1), (others, 1), (english, 2)):
-        if bound == 2 and len(word) < 7:
-            break
-        near = [each for each in known if len(each) >= 4 and each[0] == word[0] and each != SHAVE]
-        best = process.extractOne(word, near, scorer=OSA.distance, score_cutoff=bound)
+    for known, bound, least in ((english, 1, 4), (others, 1, 6), (english, 2, 9)):
+        near = [each for each in known if len(each) >= least and each[0] == word[0] and each != SHAVE]
+        best = process.extractOne(
+            word, near if len(word) >= least - 1 else (), scorer=OSA.distance, score_cutoff=bound
+        )
         if best is not None:
             return best[0]
     return None
@@ -303,6 +326,7 @@ class _Mention:
     edit: Edit
     clause: int
     comparative: bool
+    joined: bool = False  # by "and" or "or" to the one before
     negated: bool = False
     kept: bool = False
 
@@ -342,6 +366,7 @@ class _Scan:
     behind: bool = False  # the negating word may belong to what stood before it
     shaves: bool = False
     since_verb: int = 0  # mentions before the last verb
+    joined: bool = False  # "and" or "or" stands between the last mention and the next
 
     def __post_init__(self) -> None:
         self.asks_for_more = bool(MORE & set(self.tokens))
@@ -371,12 +396,15 @@ class _Scan:
                     start = end
                     break
             else:
-                yield tokens[start : start + 1], None
-                start += 1
+                one, start = tokens[start], start + 1
+                ends = start == len(tokens) or tokens[start] not in first_words
+                # "turn the blond hair black"
+                yield [one], phrases.get((tokens[start - 2], one)) if ends and start > 1 else None
 
     def _mention(self, edit: Edit, words: list[str]) -> None:
         comparative = any(word.endswith("er") and word in _comparatives() for word in words)
-        mention = _Mention(edit, self.clause, comparative or self.asks_for_more)
+        mention = _Mention(edit, self.clause, comparative or self.asks_for_more, self.joined)
+        self.joined = False
         if self.scope.holds(edit):
             mention.kept = self.scope.how in ("keep", INSTEAD)
             mention.negated = not mention.kept
@@ -397,7 +425,7 @@ class _Scan:
             self.clause += 1
         elif word in WEAK_SEPARATORS:
             self._settle()
-            scope.joined = word
+            scope.joined, self.joined = word, True
         elif word in ARTICLES:
             scope.article = True
         elif word in REMOVE:
@@ -417,7 +445,7 @@ class _Scan:
             self.mentions = [mention for mention in self.mentions if mention.clause != self.clause]
             self.since_verb, self.scope = len(self.mentions), _Scope()
         elif word in VERBS:
-            self.since_verb = len(self.mentions)
+            self.since_verb, self.joined = len(self.mentions), False
             if scope.spent and scope.joined not in EITHER_OR:
                 self.scope = _Scope()
         elif word not in DEGREES and word not in MORE and scope.how != INSTEAD:
@@ -445,9 +473,22 @@ def _comparatives() -> frozenset[str]:
     return frozenset(word for words in _phrases() for word in words if word.endswith("er")) - plain
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """An edit that was asked for in a clause, maybe by denying another one."""
+
+    intent: EditIntent
+    clause: int
+    denied: Edit | None = None
+
+    def gives_way_to(self, other: "_Wish") -> bool:
+        """Whether it only says what is not wanted, and the other one is something else: "not sad, smiling"."""
+        return self.denied is not None and self.intent.edit.name == NEUTRAL and other.intent.edit is not self.denied
+
+
 def _intents(mentions: list[_Mention], shown: str) -> tuple[tuple[EditIntent, ...], list[str]]:
     """The edits of the mentions, and what was said of a thing of which the table has no opposite."""
-    chosen: list[tuple[int, EditIntent]] = []
+    chosen: list[_Wish] = []
     not_done: list[str] = []
     for mention in mentions:
         edit = mention.edit
@@ -458,20 +499,29 @@ def _intents(mentions: list[_Mention], shown: str) -> tuple[tuple[EditIntent, ..
                 not_done.append(f"not {edit.phrase}")
                 continue
             edit = EDITS[edit.opposite]
-        for index, (clause, earlier) in enumerate(chosen):
-            if not _excludes(earlier.edit, edit):
+        wish = _Wish(
+            EditIntent(edit, comparative=mention.comparative),
+            mention.clause,
+            mention.edit if mention.negated else None,
+        )
+        for index, earlier in enumerate(chosen):
+            if not _excludes(earlier.intent.edit, edit):
                 continue
-            if clause != mention.clause and not _agree(earlier.edit, edit):
+            agree = _agree(earlier.intent.edit, edit)
+            if wish.gives_way_to(earlier):
+                break
+            apart = earlier.clause != wish.clause or mention.joined
+            if apart and not agree and not earlier.gives_way_to(wish):
                 raise ValueError(
-                    f'prompt {shown} asks for both "{earlier.edit.phrase}" and "{edit.phrase}": choose one'
+                    f'prompt {shown} asks for both "{earlier.intent.edit.phrase}" and "{edit.phrase}": choose one'
                 )
             # of "change the black hair to blond" the last counts, of "happy, smiling" the one that says more
-            if not (_agree(earlier.edit, edit) and edit.name in ("smiling", "not_smiling")):
-                chosen[index] = (mention.clause, EditIntent(edit, comparative=mention.comparative))
+            if not (agree and edit.name in ("smiling", "not_smiling")):
+                chosen[index] = wish
             break
         else:
-            chosen.append((mention.clause, EditIntent(edit, comparative=mention.comparative)))
-    intents = [intent for _, intent in chosen]
+            chosen.append(wish)
+    intents = [wish.intent for wish in chosen]
     mouth = next((intent for intent in intents if intent.edit.group == "mouth"), None)
     face = next((intent for intent in intents if intent.edit.group == "expression"), None)
     if mouth is not None and face is not None:

@@ -17,12 +17,11 @@ from gptface.pipelines.pipeline_loading import find_checkpoint
 from gptface.processing.image_saving import save_picture
 from gptface.training.finetuning import FineTuningConfig, finetune
 
-MISSING = "A recipe with a folder that is not there asks the Hub for 50 seconds"
-CONSOLE = "A console that lacks a letter loses all results; seeds and thresholds out of range fail late"
-LINK = "An output that is a link"
+SILENCE = "A missing folder asks the Hub for 50 seconds; training and evaluation keep silent"
+CONSOLE = "Consoles that lack letters; numbers out of range; links; scattered tar members"
 
 
-@pytest.mark.report(MISSING)
+@pytest.mark.report(SILENCE)
 @pytest.mark.parametrize(
     "name", ["nowhere/tokenizer/final", "./nowhere", "nowhere", "{tmp}/nowhere", "~/nowhere", "tests/nowhere"]
 )
@@ -44,7 +43,7 @@ def test_a_missing_folder_is_named_at_once(tmp_path, name, monkeypatch, capsys):
     assert time.perf_counter() - start < 20
 
 
-@pytest.mark.report(MISSING)
+@pytest.mark.report(SILENCE)
 def test_the_hub_is_asked_once(monkeypatch):
     """A name that may be one on the Hub is looked for there once."""
     from huggingface_hub import HfApi, constants
@@ -95,7 +94,7 @@ def test_numbers_out_of_range(options, message, capsys):
     assert error.value.code == 2 and message in capsys.readouterr().err
 
 
-@pytest.mark.report(LINK)
+@pytest.mark.report(CONSOLE)
 def test_an_output_link_is_refused(tmp_path, face_picture, capsys):
     """A link as output is refused before the work, by the command and by save_picture; what it leads to stays."""
     face_picture.save(tmp_path / "mine.png")
@@ -109,7 +108,7 @@ def test_an_output_link_is_refused(tmp_path, face_picture, capsys):
     assert link.is_symlink() and (tmp_path / "mine.png").read_bytes() == before
 
 
-@pytest.mark.report("Evaluation says nothing while it runs, nor what to do with own labels")
+@pytest.mark.report(SILENCE)
 def test_own_labels_need_an_own_checkpoint(tmp_path, capsys, face_picture):
     """Labels that the embedded checkpoint does not have are answered with --model."""
     face_picture.save(data := io.BytesIO(), "PNG")
@@ -123,7 +122,7 @@ def test_own_labels_need_an_own_checkpoint(tmp_path, capsys, face_picture):
         assert "--model FOLDER" in capsys.readouterr().err
 
 
-@pytest.mark.report("Evaluation says nothing while it runs, nor what to do with own labels")
+@pytest.mark.report(SILENCE)
 def test_evaluation_shows_a_bar_on_a_terminal(monkeypatch):
     """On a terminal there is a bar of the faces; in a file there is none."""
     for is_terminal in (True, False):

@@ -103,7 +103,9 @@ def test_a_result_is_told_in_one_line_that_says_what_to_try_next():
     assert in_plain_words(unknown) == "not smiling (match +1.50); kept: outside of the edit 100%"
 
 
+@pytest.mark.report("A run that was stopped starts anew, or leaves half files")
 def test_a_picture_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    """A picture that cannot be written leaves the old file."""
     path = tmp_path / "edited.png"
     path.write_bytes(b"old")
 

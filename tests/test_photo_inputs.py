@@ -86,7 +86,9 @@ def test_a_folder_is_edited_under_its_names(album, tmp_path, edit):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "one.png")), np.asarray(Image.open(out / "anna.png")))
 
 
+@pytest.mark.report("One bad picture stops the whole batch")
 def test_one_bad_file_does_not_end_it(album, tmp_path, edit):
+    """A folder on the command line goes on behind it."""
     (album / "aaa.jpg").write_bytes(b"no picture")
     status, lines, _ = edit(album, tmp_path / "missing.png", "smiling", "-o", f"{tmp_path}/out/")
     assert status == 2
@@ -94,7 +96,9 @@ def test_one_bad_file_does_not_end_it(album, tmp_path, edit):
     assert lines[0]["photo"].endswith("aaa.jpg") and (tmp_path / "out" / "ben.bmp.png").is_file()
 
 
+@pytest.mark.report("A run that was stopped starts anew, or leaves half files")
 def test_a_run_that_was_stopped_goes_on(album, tmp_path, edit):
+    """It goes on with the photos that are missing."""
     out = tmp_path / "out"
     assert edit(album / "anna.png", "smiling", "-o", f"{out}/")[0] == 0
     with (out / "edits.jsonl").open("a") as log:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tqdm import tqdm
 from transformers import pipeline
 
 from gptface.cli import main
@@ -307,8 +308,25 @@ def test_agreement_is_that_of_the_judge():
     assert figures == {"agreement": 0.75, "agreement_moved": 0.25, "attributes": 4}
 
 
+@pytest.fixture
+def bars(monkeypatch):
+    """What the bars are called that are shown, and how far each went: {name: faces}."""
+    shown = {}
+
+    class Bar(tqdm):
+        def __init__(self, items, desc, **options):
+            super().__init__(items, desc=desc, **options | {"disable": False, "file": io.StringIO()})
+
+        def close(self):
+            shown[self.desc] = self.n
+            super().close()
+
+    monkeypatch.setattr("gptface.evaluation.progress.tqdm", Bar)
+    return shown
+
+
 @pytest.mark.parametrize("kind", ["generation", "caption", "saliency"])
-def test_the_other_kinds_print_their_figures(kind, data, tiny_checkpoint, judge_file, capsys):
+def test_the_other_kinds_print_their_figures(kind, data, tiny_checkpoint, judge_file, capsys, bars):
     arguments = options(data, tiny_checkpoint, "--limit", 2)
     if kind == "generation":
         arguments += ["--judge", str(judge_file)]
@@ -321,6 +339,7 @@ def test_the_other_kinds_print_their_figures(kind, data, tiny_checkpoint, judge_
         "saliency": {"smiling", "eyeglasses", "blond hair"},
     }[kind]
     assert expected <= set(report)
+    assert bars and set(bars.values()) == {1 if kind == "saliency" else 2}, "a bar of the faces, or of their one batch"
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -328,7 +347,7 @@ def test_the_other_kinds_print_their_figures(kind, data, tiny_checkpoint, judge_
 
 
 @pytest.mark.parametrize("kind", ["inpaint", "unmask"])
-def test_holes_are_filled_beside_the_baselines(kind, data, tiny_checkpoint, capsys):
+def test_holes_are_filled_beside_the_baselines(kind, data, tiny_checkpoint, capsys, bars):
     pytest.importorskip("cv2")
     assert main(["evaluate", kind, *options(data, tiny_checkpoint, "--limit", 2)]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -336,6 +355,7 @@ def test_holes_are_filled_beside_the_baselines(kind, data, tiny_checkpoint, caps
         assert set(report[name]) == {"model", "opencv", "mean_face"}
         assert report[name]["model"]["changed_outside"] == 0
         assert all(0 < way["psnr"] < 60 for way in report[name].values())
+        assert bars[name.replace("_", " ")] == 2
 
 
 @pytest.mark.parametrize("name", sorted(HOLES))

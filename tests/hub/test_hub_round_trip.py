@@ -139,7 +139,7 @@ def test_weights_come_back_from_many_shards(hub, pushed, pulled):
     assert pulled["weights"] == pytest.approx(pushed["weights"])
 
 
-@pytest.mark.report("Saved folders do not open without the package, and name folders of a machine")
+@pytest.mark.report("Saved folders need the package and name folders of a machine; the card's task is gone")
 def test_what_is_pushed_has_the_code(hub, pushed):
     """push_to_hub of models, processors and Trainer uploads the code that opens them, and names no folder."""
     for name in ("user/shards", "user/tuned"):

@@ -13,7 +13,7 @@ from gptface.cli import main
 from gptface.modeling_gptface.saved_code import SavesCode
 
 LOST = "A fine-tune for two classes answers with the old labels once it is loaded again"
-CLOSED = "Saved folders do not open without the package, and name folders of a machine"
+CLOSED = "Saved folders need the package and name folders of a machine; the card's task is gone"
 
 #: A process without the package opens each folder and says what it reads there.
 OPEN = """

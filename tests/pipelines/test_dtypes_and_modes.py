@@ -34,10 +34,14 @@ def scores(result):
     return {name: value for name, value in result.items() if isinstance(value, float)}
 
 
+@pytest.mark.report("Half precision, float64, inference_mode, models in training: errors or random scores")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_pipeline_works_in_every_precision(tiny_checkpoint, task, dtype, face):
-    """`dtype=torch.float16` is what everybody writes who has a GPU."""
+    """All five tasks work in float16, bfloat16 and float64, with nearly the same scores.
+
+    `dtype=torch.float16` is what everybody writes who has a GPU.
+    """
     pipe = pipeline(task, model=str(tiny_checkpoint), dtype=dtype)
     assert pipe.model.dtype == dtype
     result = result_of(pipe, task, face)
@@ -47,9 +51,13 @@ def test_every_pipeline_works_in_every_precision(tiny_checkpoint, task, dtype, f
         assert result["score"] == pytest.approx(expected["score"], abs=0.05)
 
 
+@pytest.mark.report("Half precision, float64, inference_mode, models in training: errors or random scores")
 @pytest.mark.parametrize("task", TASKS)
 def test_every_pipeline_works_where_float64_is_the_default(tiny_checkpoint, task, face):
-    """The weights say what they are, and a seed draws the same numbers."""
+    """They work where float64 is the default, with the same scores and pictures.
+
+    The weights say what they are, and a seed draws the same numbers.
+    """
     expected = result_of(pipeline(task, model=str(tiny_checkpoint)), task, face)
     torch.set_default_dtype(torch.float64)
     try:
@@ -62,10 +70,14 @@ def test_every_pipeline_works_where_float64_is_the_default(tiny_checkpoint, task
         assert close.mean() > 0.99
 
 
+@pytest.mark.report("Half precision, float64, inference_mode, models in training: errors or random scores")
 @pytest.mark.parametrize("opened_inside", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 def test_every_pipeline_works_in_inference_mode(tiny_checkpoint, task, face, opened_inside):
-    """A web server that runs everything in `torch.inference_mode()` is guided too."""
+    """They work in torch.inference_mode(), guidance too.
+
+    A web server that runs everything in `torch.inference_mode()` is guided too.
+    """
     pipe = pipeline(task, model=str(tiny_checkpoint))
     expected = result_of(pipe, task, face)
     with torch.inference_mode():
@@ -99,8 +111,12 @@ def test_a_model_takes_what_the_processor_gives_in_any_precision(tiny_checkpoint
         assert model.face_parser(inputs["pixel_values"]).logits.dtype == dtype
 
 
+@pytest.mark.report("Half precision, float64, inference_mode, models in training: errors or random scores")
 def test_a_model_that_was_being_trained_drops_nothing_out(tiny_checkpoint, tiny_processor, face):
-    """`pipeline(model=trainer.model)` gave other scores at each call."""
+    """A model in training is set to evaluation: the same photo gives the same scores.
+
+    `pipeline(model=trainer.model)` gave other scores at each call.
+    """
     model = GPTFaceForFaceAttributeClassification.from_pretrained(tiny_checkpoint, hidden_dropout_prob=0.5).train()
     classify = pipeline("face-attribute-classification", model=model, processor=tiny_processor)
     assert classify(face, aligned=True) == classify(face, aligned=True)

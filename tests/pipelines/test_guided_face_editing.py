@@ -16,6 +16,7 @@ from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_plan import read_requests
 from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
 from gptface.processing.alignment import align, compose, translation
+from gptface.processing.detection import DetectedFace
 from gptface.processing.edits import EDITS
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask
@@ -57,7 +58,9 @@ def test_one_picture_gives_a_list_of_candidates_best_first(edit, face):
     assert results[0]["box"] is None
 
 
+@pytest.mark.report("The same seed gives another picture")
 def test_the_same_seed_gives_the_same_picture_alone_and_in_a_batch(edit, face):
+    """It gives the same bytes, alone, in a batch and among candidates."""
     alone = edit(face, prompt="smiling", aligned=True, seed=3)[0]
     batch = edit([face.rotate(90), face], prompt=["glasses", "smiling"], aligned=True, seed=3)
     candidates = edit(face, prompt="smiling", aligned=True, seed=2, num_images_per_prompt=2)
@@ -317,7 +320,9 @@ def test_parameters_that_make_no_sense_are_named(edit, face, options, message):
         edit(face, prompt="smiling", aligned=True, **options)
 
 
+@pytest.mark.report("A misspelled parameter is swallowed")
 def test_an_unknown_parameter_is_refused(edit, face):
+    """It is a TypeError that names it."""
     with pytest.raises(TypeError, match="guidence_scale"):
         edit(face, prompt="smiling", aligned=True, guidence_scale=2)
 
@@ -343,7 +348,9 @@ def test_a_matching_head_that_is_not_trained_does_not_guide(edit, face, monkeypa
         edit(face, prompt="smiling", aligned=True, itm_guidance=1.0)
 
 
+@pytest.mark.report("A photo without a face gives a crash, or an edit of the wall")
 def test_a_photo_without_a_face_says_what_helps(edit):
+    """It raises an error that says so."""
     pytest.importorskip("cv2")
     with pytest.raises(ValueError, match="no face found"):
         edit(Image.new("RGB", (300, 300), "blue"), prompt="smiling")
@@ -388,8 +395,12 @@ def test_five_points_are_one_set_of_landmarks_for_all(edit, face):
     assert np.array_equal(pixels(both[0][0]), pixels(edit(face, prompt="smiling", seed=0, landmarks=points)[0]))
 
 
+@pytest.mark.report("Habits of diffusers: output_type, callbacks, progress bar, to, generators, .images")
 def test_each_candidate_may_have_a_generator_of_its_own(edit, face):
-    """As in diffusers: what was drawn comes back with its seed, and the seed gives it again."""
+    """A list of generators is one for each candidate.
+
+    As in diffusers: what was drawn comes back with its seed, and the seed gives it again.
+    """
     ask = {"prompt": "smiling", "aligned": True, "num_images_per_prompt": 2}
 
     def generators(*seeds):
@@ -455,8 +466,12 @@ def test_a_smile_in_the_region_mouth_redraws_the_chin_too(edit, face):
         assert plan.area.cells[chin].all() == redrawn
 
 
+@pytest.mark.report("The photo comes back in another size, or changed beside the edit")
 def test_the_mask_shows_at_the_photos_size_what_changed(edit, face, sees):
-    """Whoever goes on with the picture elsewhere needs to know which pixels are the edit's."""
+    """It has its size; what the mask does not show is bit for bit as it was.
+
+    Whoever goes on with the picture elsewhere needs to know which pixels are the edit's.
+    """
     sees(lambda y, x, _: {"skin": (y > 20) & (x > 20)})
     photo = Image.new("RGB", (200, 150), (90, 120, 60))
     photo.paste(face, (70, 30))
@@ -502,6 +517,23 @@ def test_several_edits_are_done_one_after_the_other(edit, face):
     # where the user chose an area all of it is drawn at once
     at_once = edit(face, prompt="smiling, eyeglasses", region="face", **ask)[0]
     assert at_once["prompt"] == "smiling, eyeglasses" and at_once["edits"] == both[0]["edits"]
+
+
+def test_several_edits_are_of_the_face_that_was_found_in_the_photo(edit, face, monkeypatch):
+    """Found anew after the first edit, it lies a little elsewhere, and the next one changes what is outside of it."""
+    points = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96
+    looked = []
+
+    class Detector:
+        def detect(self, image, thorough=False):
+            looked.append(image)
+            return [DetectedFace((20.0, 20.0, 76.0, 84.0), points + 5 * (len(looked) - 1), 0.9)]
+
+    monkeypatch.setattr("gptface.pipelines.face_pipeline.default_detector", Detector)
+    found = edit(face, prompt="smiling, eyeglasses", seed=3)[0]
+    given = edit(face, prompt="smiling, eyeglasses", seed=3, landmarks=points)[0]
+    assert len(looked) == 1 and found["box"] == (20.0, 20.0, 76.0, 84.0)
+    assert np.array_equal(pixels(found), pixels(given))
 
 
 def test_what_is_there_already_is_not_painted_again(edit, face, monkeypatch):

@@ -24,14 +24,18 @@ def face():
     return Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
 
 
+@pytest.mark.report("Habits of diffusers: output_type, callbacks, progress bar, to, generators, .images")
 def test_images_are_the_pictures_in_the_order_of_the_results(make, edit, face):
+    """Results are lists of dicts and have `.images`, best first."""
     results = make("smiling", num_images_per_prompt=3)
     assert isinstance(results, list) and results.images == [result["image"] for result in results]
     several = edit([face, "missing.png", face], "smiling", num_images_per_prompt=2, on_error="return")
     assert several.images == several[0].images + several[2].images and len(several.images) == 4
 
 
+@pytest.mark.report("Habits of diffusers: output_type, callbacks, progress bar, to, generators, .images")
 def test_pictures_come_as_arrays_or_tensors_where_wanted(make, edit, face):
+    """output_type may be "pil", "np" or "pt"."""
     picture = make("smiling").images[0]
     array = make("smiling", output_type="np").images[0]
     tensor = make("smiling", output_type="pt").images[0]
@@ -47,7 +51,9 @@ def test_pictures_come_as_arrays_or_tensors_where_wanted(make, edit, face):
             pipe(given, output_type="latent", **options)
 
 
+@pytest.mark.report("Habits of diffusers: output_type, callbacks, progress bar, to, generators, .images")
 def test_the_progress_bar_is_set_once_for_all_calls(tiny_checkpoint, capfd):
+    """set_progress_bar_config sets the bar of all calls."""
     make = pipeline("text-to-face", model=str(tiny_checkpoint), num_inference_steps=2)
     capfd.readouterr()
     make("smiling")
@@ -63,15 +69,21 @@ def test_the_progress_bar_is_set_once_for_all_calls(tiny_checkpoint, capfd):
     assert "decoding" in capfd.readouterr().err
 
 
+@pytest.mark.report("Habits of diffusers: output_type, callbacks, progress bar, to, generators, .images")
 def test_to_moves_the_pipeline(tiny_checkpoint, face):
+    """`to` moves the pipeline and gives it back."""
     classify = pipeline("face-attribute-classification", model=str(tiny_checkpoint))
     assert classify.to(torch.bfloat16).to("cpu") is classify
     assert classify.model.dtype == torch.bfloat16 and classify.device == torch.device("cpu")
     assert classify(face, aligned=True)
 
 
+@pytest.mark.report("Habits of diffusers: output_type, callbacks, progress bar, to, generators, .images")
 def test_a_callback_may_stop_the_decoding_of_some(make):
-    """As in diffusers, where a callback interrupts the pipeline or changes its latents: what it gives back is used."""
+    """callback_on_step_end sees each step; the tensors that it gives back are used.
+
+    As in diffusers, where a callback interrupts the pipeline or changes its latents: what it gives back is used.
+    """
     steps = []
 
     def finish(pipe, step, timestep, tensors):

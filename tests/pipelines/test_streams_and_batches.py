@@ -130,8 +130,10 @@ def test_a_stream_is_read_as_its_results_are_asked_for(classify):
         len(classify(endless()))
 
 
+@pytest.mark.report("A batch gives other results than one by one")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_batch_gives_what_each_gives_alone(open_pipeline, task):
+    """They are the same, of all tasks."""
     pipe, pictures = open_pipeline(task), faces(5)
     alone = pipe(pictures)
     together = pipe(pictures, batch_size=3)
@@ -247,16 +249,24 @@ def test_prompts_come_beside_pictures_in_any_common_way(edit, open_pipeline):
         edit((face for _ in range(2)), prompt=["smiling", "a beard"])
 
 
+@pytest.mark.report("Forked servers and loader processes hang")
 def test_several_processes_may_read(classify):
-    """The detector of a data set of large photos runs beside the model."""
+    """Processes of a DataLoader may read the pictures.
+
+    The detector of a data set of large photos runs beside the model.
+    """
     pictures = faces(3)
     assert list(
         classify(KeyDataset([{"x": each} for each in pictures], "x"), num_workers=1, batch_size=2)
     ) == classify(pictures, batch_size=2)
 
 
+@pytest.mark.report("The same seed gives another picture")
 def test_a_list_draws_nothing_from_the_global_generator(edit):
-    """Who seeds torch gets the same pictures from a list as one by one."""
+    """Lists draw nothing from torch's own generator.
+
+    Who seeds torch gets the same pictures from a list as one by one.
+    """
     (face,) = faces(1)
     unseeded = pipeline("guided-face-editing", model=edit.model, processor=edit.processor, num_inference_steps=1)
     torch.manual_seed(1)

@@ -69,8 +69,10 @@ def test_grey_arrays_and_tensors_become_rgb():
         np.testing.assert_array_equal(np.asarray(load_image(source)), np.stack([grey] * 3, axis=2))
 
 
+@pytest.mark.report("Photos of phones come out on their side (EXIF orientation)")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_phone_photos_stand_upright(orientation):
+    """All eight orientations are loaded upright, and the result is not turned twice."""
     upright = np.asarray(Image.fromarray(gradient()).resize((48, 32), Image.Resampling.NEAREST))
     # How a camera stores a picture that has to be shown with this orientation.
     stored = {

@@ -9,8 +9,7 @@ from PIL import ExifTags, Image
 from gptface import save_picture
 from gptface.processing.image_loading import load_image
 
-DROPPED = "EXIF data are dropped from edits, and pixels far from an edit change in a JPEG"
-BLACK = "Transparent surroundings turn black in JPEG and BMP"
+REPORT = "EXIF is dropped; pixels far from an edit change in a JPEG; transparency turns black"
 CAMERA, DAY, OWNER = "Camera 3", "2019:06:01 12:30:00", "(c) Ada"
 
 
@@ -33,7 +32,7 @@ def photo_file(image=None, **options):
     return stream.getvalue()
 
 
-@pytest.mark.report(DROPPED)
+@pytest.mark.report(REPORT)
 @pytest.mark.parametrize("name", ["edit.jpg", "edit.png", "edit.webp", "edit.tif"])
 @pytest.mark.parametrize("keep_location", [False, True])
 def test_date_owner_and_resolution_go_along_and_the_place_only_if_wanted(tmp_path, name, keep_location):
@@ -68,7 +67,7 @@ def test_damaged_metadata_do_no_harm(tmp_path, exif):
     assert Image.open(tmp_path / "edit.jpg").size == image.size
 
 
-@pytest.mark.report(DROPPED)
+@pytest.mark.report(REPORT)
 @pytest.mark.parametrize("quality", [60, 90])
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_a_jpeg_is_saved_as_finely_as_the_photo_was(tmp_path, quality, subsampling):
@@ -98,7 +97,7 @@ def test_another_picture_is_saved_as_a_jpeg_of_quality_95(tmp_path):
     assert saved.quantization == Image.open(expected).quantization and saved.layer[0][1:3] == (1, 1)
 
 
-@pytest.mark.report(BLACK)
+@pytest.mark.report(REPORT)
 @pytest.mark.parametrize("name", ["cut.jpg", "cut.bmp", "cut.png", "cut.webp"])
 def test_cut_outs_stand_before_white_where_the_format_has_no_transparency(tmp_path, name):
     """They lie over white in JPEG and BMP and stay transparent in PNG and WebP."""

@@ -1,19 +1,30 @@
 """What users type reaches the edit that they mean, or is refused kindly."""
 
 import csv
+import time
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptface.processing.prompt_reading import UnknownEditError, read_prompt
+from gptface.processing.edits import EDITS
+from gptface.processing.ordinary_words import ORDINARY_WORDS
+from gptface.processing.prompt_reading import NOT, REMOVE, UnknownEditError, read_prompt
 
 HERE = Path(__file__).parent
 
 
 def names(text):
     return [intent.edit.name for intent in read_prompt(text).intents]
+
+
+def corrected(text):
+    try:
+        return read_prompt(text).corrected
+    except UnknownEditError:
+        return ()
 
 
 def reached(text):
@@ -47,6 +58,16 @@ def test_phrasings_reach_their_rows(file, least):
         ("turn the frown into a smile", ["smiling"]),
         ("happy, smiling", ["happy"]),
         ("not sad", ["neutral"]),
+        ("not sad, smiling", ["smiling"]),
+        ("not angry and smiling", ["smiling"]),
+        ("un-smiling", ["not_smiling"]),
+        ("beard-less", ["no_beard"]),
+        ("remove the hat, everything but the beard", ["no_hat"]),
+        ("add glasses, everything except the beard", ["eyeglasses"]),
+        ("turn the blond hair black", ["black_hair"]),
+        ("blond hair black beard", ["blond_hair", "beard"]),
+        ("Nimm die Brille ab", ["no_eyeglasses"]),
+        ("Lass ihn älter aussehen", ["old"]),
         ("ne souris pas", ["not_smiling"]),
         ("sie hat blonde Haare", ["blond_hair"]),
     ],
@@ -80,15 +101,45 @@ def test_a_refusal_names_what_is_near():
         read_prompt("purple hair")
 
 
-def test_edits_that_contradict_each_other_are_refused():
+@pytest.mark.parametrize("text", ["smiling, not smiling", "young and old", "smiling or sad", "glasses and sunglasses"])
+def test_edits_that_contradict_each_other_are_refused(text):
+    """One of both would be painted in silence."""
     with pytest.raises(ValueError, match="choose one"):
-        read_prompt("smiling, not smiling")
+        read_prompt(text)
 
 
-@pytest.mark.parametrize("text", ["a bear", "the shape of her face", "a scarf", "on the beach"])
+@pytest.mark.parametrize(
+    "text",
+    ["a bear", "the shape of her face", "a scarf", "on the beach", "after dark", "sailing", "a garden", "a blend"],
+)
 def test_ordinary_words_are_no_typing_errors(text):
-    """A bear is no beard, and a shape is not shaved."""
+    """A bear is no beard, a shape is not shaved, who sails does not smile, and "after" is no German age."""
     assert reached(text) == "refuse"
+
+
+def test_no_ordinary_word_is_one_of_the_table():
+    """What is in both is not misspelled, and the list is not of this table."""
+    said = {word for edit in EDITS.values() for wording in edit.wordings for word in wording.lower().split()}
+    assert not said & ORDINARY_WORDS
+
+
+@pytest.mark.parametrize("text", ["less glsses", "a lass", "lens", "a mild case of fever"])
+def test_no_word_is_taken_for_a_misspelled_negation(text):
+    """The opposite of what was meant would be painted."""
+    assert not any(read in NOT | REMOVE for _, read in corrected(text))
+
+
+def test_invisible_characters_are_no_letters():
+    """Text that was copied from web pages holds them in the middle of words."""
+    assert names("smi\u200bling") == names("smi\u00adling") == ["smiling"]
+
+
+def test_a_prompt_without_end_is_read_at_once():
+    """A server reads prompts as they are typed."""
+    words = " ".join(map("".join, islice(product("bcdfgh", repeat=6), 9999)))
+    start = time.perf_counter()
+    assert reached(f"smiling {words}") == "smiling"
+    assert time.perf_counter() - start < 3
 
 
 @pytest.mark.parametrize("text", [None, 7, "", "  ", "smiling \ud800"])

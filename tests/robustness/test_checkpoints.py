@@ -23,9 +23,13 @@ def change_weights(folder, change):
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+@pytest.mark.report("Downloads that broke off give errors that name no file")
 @pytest.mark.parametrize("length", [0, 100, 20_000])
 def test_truncated_weights_say_which_folder_to_fetch_again(checkpoint, length, face_picture, tmp_path, capsys):
-    """A download that broke off is the commonest damage; the parser's own error names no file."""
+    """The error names the folder and says to fetch it again.
+
+    A download that broke off is the commonest damage; the parser's own error names no file.
+    """
     os.truncate(checkpoint / "model.safetensors", length)
     with pytest.raises(OSError, match=r"damaged are truncated or damaged .*fetch them again"):
         GPTFaceForGuidedGeneration.from_pretrained(checkpoint)
@@ -99,8 +103,12 @@ def test_weights_that_are_no_numbers_are_an_error_at_the_first_result(checkpoint
     assert "not finite" in call([face_picture], on_error="return")[0]["error"]
 
 
+@pytest.mark.report("Opening a checkpoint runs code of its author")
 def test_a_pickle_is_not_opened(checkpoint):
-    """Opening a pickle runs whatever its author put into it."""
+    """Only safetensors are opened.
+
+    Opening a pickle runs whatever its author put into it.
+    """
 
     class Trap:
         def __reduce__(self):

@@ -216,8 +216,12 @@ def test_preparation_counts_the_same_here_and_on_ray(kind, tmp_path):
     assert on_ray == counts and faces == 0
 
 
+@pytest.mark.report("Consoles that lack letters; numbers out of range; links; scattered tar members")
 def test_members_of_a_name_that_lie_apart_are_joined(tmp_path):
-    """`tar cf a.tar *.png *.txt` puts all pictures before all texts: half of every pair would be lost."""
+    """Members of a tar that belong together are joined wherever they lie.
+
+    `tar cf a.tar *.png *.txt` puts all pictures before all texts: half of every pair would be lost.
+    """
     texts = [f"face {number}".encode() for number in range(6)]
     pictures = [(f"{number}.png", face) for number, face in enumerate(FACES)]
     write_tar(tmp_path / "a.tar", [*pictures, *((f"{number}.txt", text) for number, text in enumerate(texts))])

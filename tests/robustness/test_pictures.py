@@ -67,9 +67,13 @@ FORMS = {
 }
 
 
+@pytest.mark.report("Grey, palette, CMYK, 16-bit and transparent pictures fail or change colour")
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_edited_at_its_size_and_classified(edit, classify, face, form):
-    """A user whose scanner, phone or program writes this form would get an exception, or a turned or red picture."""
+    """Each form is edited at its size and classified; what is not edited keeps its colours.
+
+    A user whose scanner, phone or program writes this form would get an exception, or a turned or red picture.
+    """
     result = edit(FORMS[form](face), prompt="smiling", region="mouth")[0]["image"]
     assert result.size == face.size and result.mode == "RGB"
     kept = np.asarray(result, np.int16)[:20]  # the mouth is far below
@@ -79,8 +83,12 @@ def test_every_form_is_edited_at_its_size_and_classified(edit, classify, face, f
     assert all(0 <= entry["score"] <= 1 for entry in classify(FORMS[form](face)))
 
 
+@pytest.mark.report("Grey, palette, CMYK, 16-bit and transparent pictures fail or change colour")
 def test_transparency_stays_as_it_was(edit, classify, face):
-    """A cut-out portrait would lose its cut-out."""
+    """The alpha of the result is that of the picture.
+
+    A cut-out portrait would lose its cut-out.
+    """
     alpha = np.tile(np.arange(80, dtype=np.uint8) * 3, (96, 1))
     picture = face.copy()
     picture.putalpha(Image.fromarray(alpha))
@@ -89,8 +97,12 @@ def test_transparency_stays_as_it_was(edit, classify, face):
     assert classify(picture)
 
 
+@pytest.mark.report("Colours of wide-gamut photos shift")
 def test_the_colour_profile_stays(edit, face):
-    """Without its profile a wide-gamut photo shows pale colours after the edit."""
+    """The result has the colour profile of the photo.
+
+    Without its profile a wide-gamut photo shows pale colours after the edit.
+    """
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     result = edit(encode(face, "PNG", icc_profile=profile), prompt="smiling", region="mouth")[0]["image"]
     assert result.info["icc_profile"] == profile
@@ -125,9 +137,13 @@ def folder_of_damaged(tmp_path_factory, face_picture):
     return folder
 
 
+@pytest.mark.report("Truncated, empty and huge files crash, or give a half picture")
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_file_is_refused_by_name(edit, classify, folder_of_damaged, name):
-    """Among a thousand photos the user must see which one is broken, and no plausible picture may come of it."""
+    """They are refused by name in one line.
+
+    Among a thousand photos the user must see which one is broken, and no plausible picture may come of it.
+    """
     path = folder_of_damaged / name
     for call in (lambda: edit(path, prompt="smiling"), lambda: classify(str(path))):
         with pytest.raises(ValueError, match=f"{name}.*{DAMAGED[name][1]}") as caught:
@@ -135,8 +151,12 @@ def test_a_damaged_file_is_refused_by_name(edit, classify, folder_of_damaged, na
         assert len(str(caught.value)) < 500
 
 
+@pytest.mark.report("One bad picture stops the whole batch")
 def test_the_rest_of_a_batch_goes_on(edit, classify, face, folder_of_damaged):
-    """One broken file in a folder would cost the work on all others."""
+    """With on_error="return" it has its error, and the others their results.
+
+    One broken file in a folder would cost the work on all others.
+    """
     paths = [folder_of_damaged / name for name in DAMAGED]
     pictures = [face, *paths, face]
     edited = edit(pictures, prompt="smiling", region="mouth", on_error="return")

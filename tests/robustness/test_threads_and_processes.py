@@ -38,15 +38,21 @@ def test_two_pipelines_in_two_threads_give_what_each_gives_alone(edit, tiny_chec
             assert (edits.result(), scores.result()) == alone
 
 
+@pytest.mark.report("Threads that share a pipeline get each other's pictures")
 def test_one_pipeline_serves_two_threads(edit, pictures):
-    """A web server keeps one pipeline for all of its threads."""
+    """Each thread gets what it would get alone.
+
+    A web server keeps one pipeline for all of its threads.
+    """
     alone = [edited(edit, picture) for picture in pictures]
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda picture: edited(edit, picture), pictures)) == alone
 
 
+@pytest.mark.report("Forked servers and loader processes hang")
 def test_a_pipeline_works_after_a_fork(edit, face):
-    """
+    """A pipeline works in a forked process.
+
     Pre-forking servers load the model once and fork; a lock or thread pool held by the parent would hang the child.
     """
     INHERITED["edit"] = edit

@@ -202,13 +202,15 @@ def recipe(faces_file, tmp_path):
     return path
 
 
-def test_the_command_leaves_a_parser_of_half_precision(recipe, tmp_path, capsys):
+def test_the_command_leaves_a_parser_of_half_precision(recipe, tmp_path, capsys, monkeypatch):
     assert main(["train-parser", str(recipe)]) == 0
     folder = capsys.readouterr().out.strip()
     parser = GPTFaceParser.from_pretrained(folder)
     assert all(torch.equal(weight, weight.half().float()) for weight in parser.parameters())
+    bars = []
+    monkeypatch.setattr("gptface.evaluation.parsing.progress", lambda items, what: bars.append(what) or items)
     assert main(["evaluate", "parsing", "--data", str(tmp_path / "faces.parquet"), "--model", folder]) == 0
-    assert "iou.hair" in capsys.readouterr().out
+    assert "iou.hair" in capsys.readouterr().out and bars == ["batches of faces"]
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(tmp_path):

@@ -122,7 +122,7 @@ def test_new_labels_from_columns_open_in_the_pipeline_and_the_other_head_is_kept
     assert (bright[0]["label"], dark[0]["label"]) == ("Bright", "Dark")
 
 
-@pytest.mark.report("Fine-tuning says nothing of how it goes")
+@pytest.mark.report("A missing folder asks the Hub for 50 seconds; training and evaluation keep silent")
 def test_fine_tuning_says_how_it_goes(recipe, attributes, capsys, monkeypatch):
     """After each epoch the accuracy on people held out is printed; on a terminal there is a bar."""
     finetune("attributes", recipe(attributes, holdout=0.34))
