@@ -676,7 +676,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
                 needs `match_head="cross"`. `input_ids` and `attention_mask` `(captions, text_length)`, and, for the
                 loss, `labels` `(batch, captions)`, −100 = ignored.
             contrast (mapping, *optional*): pairs of a picture and an attribute, see
-                [`~caption_contrast.caption_contrast_loss`]; needs `caption_reader` and `image_labels`. `input_ids` and
+                [`caption_contrast_loss`]; needs `caption_reader` and `image_labels`. `input_ids` and
                 `attention_mask` `(phrases, text_length)`; `phrases` `(pairs, 2)`, the numbers of those for value 0 and
                 1; `pictures` `(pairs,)`, numbers in the batch; `positions` `(pairs, budget)`, the cells that the
                 phrases speak of, −1 = none; `labels` `(pairs,)`, which phrase is true, −100 = ignored.
