@@ -266,7 +266,7 @@ class _Painter:
     def _smoothed(
         self, number: int, layers: list[Layer | ColourLayer], matrix: np.ndarray
     ) -> list[Layer | ColourLayer]:
-        """Layers of an edit with those of the last frame in them; the last ones where a part is not seen for a moment."""
+        """Layers with those of the last frame in them; the last ones where a part is not seen for a moment."""
         before = self._layers.get(number, [])
         if not layers and self._matrix is not None:
             layers = [replace(each, matrix=_carried(each.matrix, self._matrix, matrix)) for each in before]

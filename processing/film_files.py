@@ -1,4 +1,4 @@
-"""Films as files, video (PyAV) and animated GIF and WebP (Pillow): read frame by frame, and written with other frames."""
+"""Films as files, video (PyAV) and animated GIF and WebP (Pillow): their frames are read, and written anew."""
 
 import contextlib
 import functools
