@@ -38,9 +38,9 @@ def add_parser(commands: Any) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="file of the edited photo (.png, .jpg, .webp; only .png keeps every pixel outside of the edit), of the film "
-        "(.mp4, .mov, .m4v, .mkv, .webm; .gif, .webp), or a folder: edits keep the photos' names there, and a run that "
-        "was stopped goes on",
+        help="file of the edited photo (.png, .jpg, .webp; only .png keeps every pixel outside of the edit), of the "
+        "film (.mp4, .mov, .m4v, .mkv, .webm; .gif, .webp), or a folder: edits keep the photos' names there, and a "
+        "run that was stopped goes on",
     )
     parser.add_argument("--overwrite", action="store_true", help="write over files in OUT that are no such edits")
     parser.add_argument(

@@ -11,7 +11,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("serve", help="serve the pipelines over HTTP (extra serve)")
     parser.add_argument("--model", help="folder or Hub name of a checkpoint; the embedded one by default")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; by default this machine alone")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=int, default=8000, help="to listen at, 8000 by default")
     parser.add_argument(
         "--allow-host",
         action="append",
