@@ -1,6 +1,7 @@
 """The command line `gptface`. Each command imports what it needs when it runs."""
 
 import argparse
+import gc
 import io
 import logging
 import sys
@@ -23,12 +24,17 @@ from gptface.commands import (
     prepare,
     pretrain,
     push,
+    serve,
     train_parser,
     train_plan,
     train_refiner,
     train_tokenizer,
 )
 from gptface.evaluation.cli import add_evaluate_parser
+
+#: Commands whose start somebody waits for; and after how many new objects Python looks for garbage in them.
+AWAITED = frozenset(("edit", "generate", "caption", "classify", "expression", "parse"))
+COLLECTED_AFTER = 50_000
 
 ADD_PARSERS = (
     edit.add_parser,
@@ -38,6 +44,7 @@ ADD_PARSERS = (
     classify.add_parser,
     parse.add_parser,
     demo.add_parser,
+    serve.add_parser,
     prepare.add_parser,
     encode.add_parser,
     train_tokenizer.add_parser,
@@ -62,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if options.command in AWAITED:
+        # nearly all that imports make stays: to look for garbage in it every 700 objects is a tenth of the time
+        gc.set_threshold(COLLECTED_AFTER, *gc.get_threshold()[1:])
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
     try:
         return options.run(options)

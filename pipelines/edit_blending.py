@@ -41,17 +41,28 @@ def blend_candidate(
         FloatingPointError: damaged weights of the refiner.
     """
     plan = drawn.plan
+    image, weight = paste(plan.photo, layers_of(drawn, candidate, mode, feather, refiner), plan.photo_mask)
+    if plan.hole and plan.photo_mask is not None:  # all of it was filled before
+        weight = np.maximum(weight, plan.photo_mask)
+    return image, weight
+
+
+def layers_of(
+    drawn: EditedPhoto,
+    candidate: int,
+    mode: CompositeMode = "blend",
+    feather: float | None = None,
+    refiner: GPTFaceRefiner | None = None,
+) -> list[Layer | ColourLayer]:
+    """One candidate of all faces as layers of the photo; for the parameters see [`blend_candidate`]."""
+    plan = drawn.plan
     refiner = refiner if mode == "blend" else None
     if feather is None:
         feather = FEATHER_RADIUS if refiner is None else REFINED_FEATHER_RADIUS
         feather = HOLE_FEATHER_RADIUS if plan.hole else feather
-    layers: list[Layer | ColourLayer] = [
-        _layer(plan, face, candidate, mode, feather, refiner) for face in drawn.faces
-    ] or [layer for face in plan.faces for layer in face.colours]
-    image, weight = paste(plan.photo, layers, plan.photo_mask)
-    if plan.hole and plan.photo_mask is not None:  # all of it was filled before
-        weight = np.maximum(weight, plan.photo_mask)
-    return image, weight
+    return [_layer(plan, face, candidate, mode, feather, refiner) for face in drawn.faces] or [
+        layer for face in plan.faces for layer in face.colours
+    ]
 
 
 def _layer(

@@ -247,6 +247,8 @@ class EditPlan:
             the model is told (`""`), what the face is now and what to move away from, each [1, T].
         strength: share of the cells of the areas that is redrawn.
         toning: of a black-and-white or toned photo that is to stay one, see [`find_toning`].
+        names: of the regions that may change; None where a mask or the match with the prompt says it.
+        part_colours: that parts of the faces are to take, where they are seen.
     """
 
     photo: Image.Image
@@ -258,6 +260,8 @@ class EditPlan:
     captions: Mapping[str, Captions]
     strength: float
     toning: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
+    part_colours: tuple[PartColour, ...] = ()
 
     @property
     def draws(self) -> bool:
@@ -274,7 +278,8 @@ class EditedFace:
         plan: what was to be done.
         redrawn: bool [C, G, G], the cells that were drawn anew.
         reconstruction: float32 [S, S, 3] in [0, 1], the face's own codes, decoded.
-        edited: float32 [C, S, S, 3] in [0, 1], those of the candidates.
+        codes: [C, N], those of the candidates.
+        edited: float32 [C, S, S, 3] in [0, 1], these, decoded.
         match_scores: [C], log-odds that prompt and candidate match.
         guidance_kl: [C], nats a cell by which matching moved the distributions.
     """
@@ -282,6 +287,7 @@ class EditedFace:
     plan: FacePlan
     redrawn: np.ndarray
     reconstruction: np.ndarray
+    codes: torch.Tensor
     edited: np.ndarray
     match_scores: tuple[float, ...]
     guidance_kl: tuple[float, ...]

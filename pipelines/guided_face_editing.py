@@ -360,7 +360,63 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if given is not None:
                 captions[name] = Captions(**encode_prompt(self.processor, f"{name}_prompt", given))
         toning = find_toning(photo) if keep_colour_space else None
-        return EditPlan(photo, photo_mask, tuple(plans), hole, request, told, captions, strength, toning)
+        return EditPlan(
+            photo,
+            photo_mask,
+            tuple(plans),
+            hole,
+            request,
+            told,
+            captions,
+            strength,
+            toning,
+            None if names is None else tuple(names),
+            tuple(colours),
+        )
+
+    def replan(self, plan: EditPlan, photo: Image.Image, matrix: np.ndarray) -> EditPlan:
+        """
+        The plan of one face for another photo of it, such as the next frame of a film.
+
+        Args:
+            photo: RGB or RGBA.
+            matrix: [2, 3] from that photo to the crop.
+        """
+        face = AlignedFace(align(photo, matrix, self.face_size), matrix, None)
+        names = None if plan.names is None else list(plan.names)
+        colours = () if plan.draws else plan.part_colours
+        planned = self._plan_face(photo, face, names, None, False, colours, plan.strength)
+        return replace(plan, photo=photo, faces=(planned,))
+
+    @torch.no_grad()
+    def redraw(self, drawn: EditedPhoto, candidate: int, plan: EditPlan) -> EditedPhoto:
+        """
+        What was drawn of one photo, drawn into another one of the same face: its own codes but for those of the cells
+        that were redrawn.
+
+        Args:
+            candidate: the one of `drawn` that is meant.
+            plan: of the other photo, see `replan`.
+        """
+        tokenizer, faces = self.model.image_tokenizer, []
+        for face, planned in zip(drawn.faces, plan.faces, strict=True):
+            own = tokenizer.encode(planned.pixel_values.to(self.device))
+            redrawn = torch.from_numpy(face.redrawn[candidate].reshape(1, -1)).to(own.device)
+            codes = torch.where(redrawn, face.codes[candidate], own)
+            decoded = tokenizer.decode(torch.cat([own, codes])).add(1).div(2).permute(0, 2, 3, 1).float().cpu().numpy()
+            faces.append(
+                replace(
+                    face,
+                    plan=planned,
+                    redrawn=face.redrawn[[candidate]],
+                    reconstruction=decoded[0],
+                    codes=codes,
+                    edited=decoded[1:],
+                    match_scores=face.match_scores[candidate : candidate + 1],
+                    guidance_kl=face.guidance_kl[candidate : candidate + 1],
+                )
+            )
+        return replace(drawn, plan=plan, seeds=drawn.seeds[candidate : candidate + 1], faces=tuple(faces))
 
     def _told(self, prompt: str, expand: bool) -> tuple[str, Captions]:
         """
@@ -570,6 +626,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 each.face,
                 redrawn[index].cpu().numpy().reshape(-1, side, side),
                 pixels[2 * index][0].float().cpu().numpy(),
+                grids[2 * index + 1],
                 pixels[2 * index + 1].float().cpu().numpy(),
                 tuple(scores[index].tolist()),
                 tuple(divergences[index].tolist()),

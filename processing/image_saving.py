@@ -1,5 +1,6 @@
 """Picture files: whole or not at all, with colour profile, provenance and what a photo's file said of it."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,30 @@ def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, 
     path = Path(path)
     image_format = check_format(path)
     _refuse_link(path)
+    with whole_file(path) as scratch:
+        _write(image, scratch, image_format, provenance, keep_location)
+
+
+def picture_bytes(
+    image: Image.Image, suffix: str = ".png", provenance: bool = True, keep_location: bool = False
+) -> bytes:
+    """
+    A picture as [`save_picture`] would write it, without a file.
+
+    Args:
+        suffix: the ending that a file would have.
+
+    Raises:
+        ValueError: an unknown ending.
+    """
+    target = io.BytesIO()
+    _write(image, target, check_format(Path(f"picture{suffix}")), provenance, keep_location)
+    return target.getvalue()
+
+
+def _write(
+    image: Image.Image, target: Path | io.BytesIO, image_format: str, provenance: bool, keep_location: bool
+) -> None:
     info = image.info
     if image_format not in _WITH_TRANSPARENCY:
         image = to_rgb(image)
@@ -83,8 +108,7 @@ def save_picture(image: Image.Image, path: str | Path, provenance: bool = True, 
     exif = exif_to_save(image, keep_location) if image_format in _WITH_EXIF else None
     if exif is not None and len(exif) <= _MOST_EXIF:
         options["exif"] = exif
-    with whole_file(path) as scratch:
-        image.save(scratch, format=image_format, icc_profile=info.get("icc_profile"), **options)
+    image.save(target, format=image_format, icc_profile=info.get("icc_profile"), **options)
 
 
 def _refuse_link(path: Path) -> None:

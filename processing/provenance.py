@@ -78,6 +78,17 @@ def xmp_packet(provenance: dict[str, Any]) -> bytes:
     return _PACKET.format(properties="\n".join(lines)).encode()
 
 
+def in_words(provenance: dict[str, Any]) -> str:
+    """The provenance of one file in a line, where it has a comment and no XMP."""
+    told = {
+        "digital source type": _SOURCE_TYPES + provenance["digital_source_type"],
+        "system": f"GPTFace {provenance['model']} {provenance['revision']}",
+        "prompt": provenance["prompt"],
+        "seed": provenance["seed"],
+    }
+    return f"Made with {provenance['software']}; " + "; ".join(f"{name}: {value}" for name, value in told.items())
+
+
 def _text(value: Any) -> str:
     return escape(_NOT_IN_XML.sub("\ufffd", str(value))[:_MAX_TEXT])
 

@@ -189,3 +189,21 @@ def checkout_on_path(monkeypatch):
     yield
     for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def moving_portrait() -> Callable[..., list[Image.Image]]:
+    """Makes frames of a film: an example portrait that shifts, turns and comes nearer."""
+
+    def make(count: int = 10, name: str = "serious.jpg", size: tuple[int, int] = (168, 206)) -> list[Image.Image]:
+        portrait = Image.open(Path(__file__).parents[1] / "examples" / name).convert("RGB")
+        frames = []
+        for phase in np.linspace(0, 2, count):
+            scale, angle = 2 - 0.1 * phase, 0.05 * np.sin(3 * phase)
+            turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            shift = np.array(portrait.size) / 2 - turn @ (np.array(size) / 2 + [6 * np.sin(4 * phase), 5 * phase])
+            matrix = tuple(np.column_stack([turn, shift]).ravel())
+            frames.append(portrait.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC))
+        return frames
+
+    return make

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import add_decoding_options, add_face_options, add_output_options, decoding_parameters, face_index
+from .films import check_film, edit_one_film, find_film
 from .photos import Photo, PhotoLog, add_photo_options, each_photo, find_photos
 from .timing import Stopwatch
 
@@ -29,7 +30,7 @@ SHEET_TILE = 256
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("edit", help="edit faces in photos under a prompt")
+    parser = commands.add_parser("edit", help="edit faces in photos, or a face in a film, under a prompt")
     add_photo_options(parser)
     parser.add_argument("prompt", help='what the face should be, in your own words: "smiling"; see gptface edits')
     parser.add_argument(
@@ -37,8 +38,9 @@ def add_parser(commands: Any) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="file of the edited photo (.png, .jpg, .webp; only .png keeps every pixel outside of the edit), or a "
-        "folder: edits keep the photos' names there, and a run that was stopped goes on",
+        help="file of the edited photo (.png, .jpg, .webp; only .png keeps every pixel outside of the edit), of the "
+        "film (.mp4, .mov, .m4v, .mkv, .webm; .gif, .webp), or a folder: edits keep the photos' names there, and a "
+        "run that was stopped goes on",
     )
     parser.add_argument("--overwrite", action="store_true", help="write over files in OUT that are no such edits")
     parser.add_argument(
@@ -99,7 +101,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--save-all", action="store_true", help="write the other candidates too, as NAME.2, NAME.3, …, best first"
     )
-    parser.add_argument("--timing", action="store_true", help="say on stderr where the seconds went")
+    parser.add_argument(
+        "--timing", action="store_true", help="say on stderr where the seconds went, and how a film flickers"
+    )
     add_face_options(parser)
     add_output_options(parser)
     parser.add_argument(
@@ -113,14 +117,18 @@ def run_edit(options: argparse.Namespace) -> int:
 
     output = Path(options.output)
     photos = find_photos(options.photos, options.recursive, results=output)
-    if options.contact_sheet is not None:
-        check_output(options.contact_sheet)
     to_folder = options.output.endswith(("/", os.sep)) or output.is_dir() or not output.suffix
-    if len(photos) > 1 and not to_folder:
+    film = find_film(photos, output, to_folder)
+    if film is None and len(photos) > 1 and not to_folder:
         raise ValueError(f"{len(photos)} photos do not go into one file: name a folder, -o {output.stem}/")
+    if film is None and options.contact_sheet is not None:
+        check_output(options.contact_sheet)
     parameters = _parameters(options)
     watch = Stopwatch()
-    if to_folder:
+    if film is not None:
+        check_film(film, output, options)
+        status = edit_one_film(_load(options, watch), film, output, options, parameters, watch)
+    elif to_folder:
         outputs = _outputs(photos, output)
         written = ("model", "save_all", "compare", "provenance", "keep_location")
         log = PhotoLog(output / LOG, {**parameters, **{name: getattr(options, name) for name in written}})

@@ -1,0 +1,1 @@
+"""`gptface serve`: the pipelines behind HTTP."""
