@@ -6,15 +6,16 @@ measured on UTKFace.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE, align, compose, inverse, scale_of, translation
+from .alignment import CROP_SIZE, align, scale_of
 from .blending import Box, PhotoLayer, warp_channels
+from .canvas import BEYOND, Canvas, blur
 from .face_parsing import SURROUNDINGS, FaceParsing
+from .hair import refine_hair
 from .part_colour import SURELY, Colour, ColourLayer, from_oklab, measure_colour, to_oklab
-from .strands import Canvas, hair_colour
+from .strands import hair_colour
 
 #: What sixty years do to the lightness (of Oklab) of skin, relative to its mean: bells (x, y, deviation along and
 #: across, angle, height) in pixels of the left half of the 128-pixel crop, mirrored to the right; and the mean.
@@ -68,7 +69,7 @@ class Ageing:
         """Skin, hair, brows and lips of another age as layers of the photo, `share` of the way in (0, 1]."""
         skin = parsing.mask("facial_skin")
         away = parsing.mask(("eyes", "brows", "whole_mouth", "eyeglasses", "hair"))
-        alpha = (skin - cv2.GaussianBlur(away, (0, 0), 1.5)).clip(0, 1)
+        alpha = (skin - blur(away, 1.5)).clip(0, 1)
         canvas = Canvas.of(parsing)
         lines = _lines(canvas, generator) * self.wrinkles if self.wrinkles else None
         found: list[PhotoLayer] = [SkinLayer(self, alpha * share, parsing.matrix, lines, canvas.matrix)]
@@ -92,8 +93,6 @@ class Ageing:
             grey = float(np.clip(1 - yellow / YOUNG_CHROMA[1], 0, 1) * np.clip((light - 0.27) / 0.1, 0, 1))
             darker = light - grey * max(0.0, light - YOUNG_LIGHTNESS) * 0.75
             becomes = (darker, max(red, YOUNG_CHROMA[0]) * grey + red * (1 - grey), max(yellow, YOUNG_CHROMA[1]) * grey + yellow * (1 - grey))
-        from .hair import refine_hair  # noqa
-
         weights = refine_hair(photo, parsing).mask("hair")
         wanted = Colour(becomes, now.deviation)
         found: list[PhotoLayer] = [ColourLayer(now, wanted, self.hair * share * weights, parsing.matrix)]
@@ -153,8 +152,8 @@ class SkinLayer:
 
 def _masked_blur(values: np.ndarray, weights: np.ndarray, deviation: float) -> np.ndarray:
     """Means of neighbours by a normal distribution, of those that count."""
-    total = cv2.GaussianBlur(weights, (0, 0), deviation)
-    mean = cv2.GaussianBlur(values * weights, (0, 0), deviation) / np.maximum(total, 1e-4)
+    total = blur(weights, deviation)
+    mean = blur(values * weights, deviation) / np.maximum(total, 1e-4)
     return np.where(total > 1e-3, mean, values)
 
 
@@ -203,7 +202,7 @@ def _lines(canvas: Canvas, generator: np.random.Generator) -> np.ndarray:
     size = canvas.size
     total = np.zeros((size, size), np.float32)
     for path, depth, width in strokes:
-        points = (path + 16) * canvas.scale
+        points = (path + BEYOND) * canvas.scale
         low, high = np.floor(points.min(0) - 5 * canvas.scale).astype(int), np.ceil(points.max(0) + 5 * canvas.scale).astype(int)
         low, high = low.clip(0, size), high.clip(0, size)
         x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)

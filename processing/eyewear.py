@@ -1,32 +1,33 @@
-"""Glasses that are put on a face: their frames and lenses are laid out around the eyes and laid over the photo."""
+"""Glasses that are put on a face: frames and lenses are laid out around the eyes and laid over the photo."""
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE, compose, inverse, scale_of, translation
+from .alignment import CROP_SIZE
 from .blending import Layer
-from .face_parsing import SURROUNDINGS, FaceParsing
+from .canvas import Canvas
+from .face_parsing import FaceParsing
+from .part_colour import SURELY
 
-#: Millimetres of an adult's face that are a pixel of the 128-pixel crop: pupils are 63 mm apart, and 39 such pixels.
-MILLIMETRE = 39 / 63
-#: Pixels of the rendered frame along a pixel of the 128-pixel crop, at least and at most: it is rendered at the photo's
-#: own resolution.
-FINEST, COARSEST = 8.0, 4.0
-#: Along a pixel of the rendered frame, so that its edges are smooth.
-OVERSAMPLING = 3
-#: Share of the crop that eyes must fill to be known.
-LEAST_EYES = 1 / 1000
-#: What of the light that falls on skin below a frame is lost, at most.
-SHADOW = 0.45
+#: How far apart pupils are in the mean, in millimetres: by that the size of a face is known.
+BETWEEN_PUPILS = 63.0
+#: Share of the crop that each eye must fill to be known, and that of glasses which are worn.
+LEAST_EYE, LEAST_GLASSES = 1 / 2000, 1 / 250
+#: Of the distance by which the nose is off the middle of the eyes, how far the bridge is, and at most; and how much
+#: narrower the lens at that side is seen, a unit of it.
+BRIDGE, MOST_TURNED, NARROWER = 0.55, 0.18, 1.6
+#: What of its light skin below a frame loses at most, how far below it that is, and how soft, in millimetres.
+SHADOW, SHADOW_BELOW, SHADOW_WIDTH = 0.45, 3.5, 2.5
+#: How sure of hair or background a parser is before frames begin to be hidden, and are.
+HIDDEN = (0.35, 0.75)
 
 
 @dataclass(frozen=True)
 class Frame:
     """
-    A pair of glasses, in millimetres.
+    The frame of a pair of glasses, in millimetres.
 
     Args:
         width, height: of a lens.
@@ -45,28 +46,14 @@ class Frame:
     colour: tuple[float, float, float]
 
 
-_BLACK, _BROWN, _STEEL = (0.07, 0.07, 0.08), (0.20, 0.12, 0.08), (0.30, 0.30, 0.32)
-_CLEAR_FRAMES = (
-    Frame(53, 38, 3.2, 0.10, 2.3, 1.5, _BLACK),
-    Frame(50, 43, 2.2, 0.02, 2.0, 1.1, _BROWN),
-    Frame(54, 34, 3.6, 0.06, 1.3, 1.1, _STEEL),
-    Frame(52, 41, 2.7, 0.08, 2.2, 1.4, _BROWN),
-)
-_DARK_FRAMES = (
-    Frame(54, 43, 3.0, 0.13, 3.0, 1.4, _BLACK),
-    Frame(56, 48, 2.5, 0.20, 1.4, 1.2, _STEEL),
-    Frame(53, 46, 2.3, 0.05, 2.4, 1.2, _BROWN),
-)
-
-
 @dataclass(frozen=True)
 class Eyewear:
     """
-    Glasses to be put on.
+    Glasses to be put on, a [`Transfer`].
 
     Args:
         frames: of which the seed takes one.
-        lens: transmittance of the lenses at their upper and lower edge, in [0, 1].
+        lens: share of light that lenses let through at their upper and at their lower edge.
     """
 
     frames: tuple[Frame, ...]
@@ -74,66 +61,62 @@ class Eyewear:
 
     def fits(self, parsing: FaceParsing) -> bool:
         """Whether both eyes are seen, and no glasses before them."""
-        crop = CROP_SIZE
-        eyes = parsing.crop_mask("eye", crop) > 0.5
-        halves = (eyes[:, : crop // 2], eyes[:, crop // 2 :])
-        worn = (parsing.crop_mask("eyeglasses", crop) > 0.5).mean()
-        return all(half.mean() > LEAST_EYES for half in halves) and worn < 4 * LEAST_EYES
+        eyes = parsing.crop_mask("eye", CROP_SIZE) > SURELY
+        halves = (eyes[:, : CROP_SIZE // 2], eyes[:, CROP_SIZE // 2 :])
+        worn = (parsing.crop_mask("eyeglasses", CROP_SIZE) > SURELY).mean()
+        return bool(min(half.sum() for half in halves) > LEAST_EYE * eyes.size and worn < LEAST_GLASSES)
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[Layer]:
-        """
-        The glasses, and their shadow, as a layer of the photo.
-
-        Args:
-            share: how opaque they are, in (0, 1].
-            generator: chooses the frame.
-        """
+        """The glasses and their shadow, see [`Transfer.layers`]; what is left to chance is the frame."""
         frame = self.frames[int(generator.integers(len(self.frames)))]
-        total = parsing.probabilities.shape[1]
-        unit = total / SURROUNDINGS / CROP_SIZE  # pixels of the parser's frame along one of the 128-pixel crop
-        scale = float(np.clip(1 / scale_of(parsing.matrix) * unit, COARSEST, FINEST))
-        place = _Place.of(parsing, scale)
-        covered = _covered(parsing, place)
-        rim, lens, height = _shapes(frame, place)
-        rim *= 1 - covered
-        lens *= 1 - covered
-        shadow = np.zeros_like(rim)
-        down = max(1, round(2.2 * scale))
-        shadow[down:] = rim[:-down]
-        shadow = cv2.GaussianBlur(shadow, (0, 0), 1.6 * scale) * SHADOW * (1 - covered)
-        shade = _shading(rim, scale)
-        colour = np.asarray(frame.colour, np.float32) * (0.75 + 0.5 * shade[..., None]) + 0.22 * np.maximum(
-            shade[..., None] - 0.55, 0
-        )
-        top, bottom = self.lens
-        through = 1 - lens * (1 - (top + (bottom - top) * height))
-        glint = lens * (0.05 + 0.05 * (top < 0.5)) * (1 - height) ** 2
+        canvas, seat = Canvas.of(parsing), Seat.of(parsing)
+        seen = 1 - ((canvas.mask(parsing, ("hair", "hat", "background")) - HIDDEN[0]) / np.ptp(HIDDEN)).clip(0, 1)
+        lenses = [canvas.polygons([seat.outline(frame, side)]) for side in (0, 1)]
+        lens = np.maximum(*lenses)
+        whole = [seat.outline(frame, side, frame.rim) for side in (0, 1)]
+        bars = [seat.bridge(frame), *(seat.arm(frame, side) for side in (0, 1))]
+        rim = np.maximum(canvas.polygons(whole), canvas.polygons(bars)) * (1 - lens) * seen
+        lens = lens * seen
+        below = np.roll(rim, round(SHADOW_BELOW * seat.unit * canvas.scale), axis=0)
+        shadow = SHADOW * canvas.blur(below, SHADOW_WIDTH * seat.unit) * seen
+        x, y = canvas.places()
+        middle = seat.lenses.mean(0)
+        down = (x - middle[0]) * seat.across[0] + (y - middle[1]) * seat.across[1]
+        down = (down / (frame.height * seat.unit) + 0.5).clip(0, 1)
+        through = 1 - lens * (1 - (self.lens[0] + (self.lens[1] - self.lens[0]) * down))
+        # glass shows a little of the sky, and a rim is lit from above
+        sky = lens[..., None] * (1 - down[..., None]) ** 2 * np.array([0.045, 0.0475, 0.05])
+        light = _lit_from_above(canvas, rim)[..., None]
+        material = np.array(frame.colour) * (0.75 + 0.5 * light) + 0.22 * (light - 0.55).clip(0)
+        glass = (1 - through)[..., None] * np.array([0.035, 0.035, 0.045]) + sky
+        delta = rim[..., None] * material + (1 - rim)[..., None] * glass
         detail = (1 - shadow) * through * (1 - rim)
-        tint = (1 - through)[..., None] * np.array([0.035, 0.035, 0.045], np.float32)
-        delta = rim[..., None] * colour + (1 - rim)[..., None] * (tint + glint[..., None] * np.array([0.9, 0.95, 1.0], np.float32))
         touched = np.maximum.reduce([rim, lens, shadow]) > 1 / 512
-        alpha = share * cv2.blur(touched.astype(np.float32), (3, 3))
-        return [Layer(delta.astype(np.float32), detail.astype(np.float32), alpha.astype(np.float32), place.matrix)]
+        return [
+            Layer(delta.astype(np.float32), detail, (share * touched).astype(np.float32), canvas.matrix)
+        ]
+
+
+def _lit_from_above(canvas: Canvas, rim: np.ndarray) -> np.ndarray:
+    """How bright a rounded rim is by light from above, [S, S] in [0, 1]."""
+    slope = np.gradient(canvas.blur(rim, 0.5), axis=0)
+    return (0.4 + 1.8 * canvas.scale * slope).clip(0, 1)
 
 
 @dataclass(frozen=True)
-class _Place:
+class Seat:
     """
-    Where glasses sit.
+    Where glasses sit on a face, in pixels of the 128-pixel crop.
 
     Args:
-        size: side in pixels of the square that they are rendered in.
-        matrix: [2, 3] from the photo to it.
-        lenses: middle of each lens, [2, 2], left one first.
-        widths: factor of each lens' width: the one that is turned away is seen from the side.
-        along, across: unit vectors of the line of the eyes, and down from it.
-        unit: pixels of the square along a millimetre.
+        lenses: the middle of each lens [2, 2], the left one of the picture first.
+        widths: factor of the width of each: the one that is turned away is seen from the side.
+        along, across: unit vectors along the line of the eyes, and down from it.
+        unit: a millimetre.
     """
 
-    size: int
-    matrix: np.ndarray
     lenses: np.ndarray
     widths: tuple[float, float]
     along: np.ndarray
@@ -141,124 +124,85 @@ class _Place:
     unit: float
 
     @classmethod
-    def of(cls, parsing: FaceParsing, scale: float) -> "_Place":
-        total = parsing.probabilities.shape[1]
-        crop = CROP_SIZE
-        side = total // SURROUNDINGS
-        start = (total - side) / 2
-        eyes, nose = parsing.crop_mask("eye", crop), parsing.crop_mask("nose", crop)
-        centres = np.array([_centre(eyes, 0, crop // 2), _centre(eyes, crop // 2, crop)])
-        middle, gap = centres.mean(0), float(np.linalg.norm(centres[1] - centres[0]))
-        along = (centres[1] - centres[0]) / gap
+    def of(cls, parsing: FaceParsing) -> "Seat":
+        """That of a face whose eyes are seen."""
+        eyes, nose = (parsing.crop_mask(name, CROP_SIZE) for name in ("eye", "nose"))
+        half = CROP_SIZE // 2
+        centres = np.array([_middle(eyes, 0, half), _middle(eyes, half, CROP_SIZE)])
+        between, apart = centres.mean(0), float(np.linalg.norm(centres[1] - centres[0]))
+        along = (centres[1] - centres[0]) / apart
         across = np.array([-along[1], along[0]])
-        # The bridge of the nose lies before the eyes: seen from the side it moves away from their middle.
-        turned = float(((_centre(nose, 0, crop) - middle) @ along) / gap) if (nose > 0.5).any() else 0.0
-        turned = float(np.clip(0.55 * turned, -0.18, 0.18))
-        bridge = middle + turned * gap * along + 0.03 * gap * across
-        widths = (1 + 1.6 * turned, 1 - 1.6 * turned)
-        unit = gap / 63
-        apart = 34.5 * unit  # a little wider than the pupils
-        lenses = np.array([bridge - widths[0] * apart * along, bridge + widths[1] * apart * along]) + 2.5 * unit * across
-        to_crop = compose(parsing.matrix, translation(-start, -start))
-        factor = scale * crop / side
-        matrix = compose(to_crop, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]]))
-        return cls(round(crop * scale), matrix, lenses * scale, widths, along, across, unit * scale)
+        turned = 0.0
+        if (nose > SURELY).any():
+            turned = BRIDGE * float((_middle(nose, 0, CROP_SIZE) - between) @ along) / apart
+            turned = float(np.clip(turned, -MOST_TURNED, MOST_TURNED))
+        unit = apart / BETWEEN_PUPILS
+        widths = (1 + NARROWER * turned, 1 - NARROWER * turned)
+        bridge = between + turned * apart * along + 4.4 * unit * across
+        beside = (BETWEEN_PUPILS / 2 + 3) * unit * along
+        return cls(np.array([bridge - widths[0] * beside, bridge + widths[1] * beside]), widths, along, across, unit)
 
+    def _at(self, side: int, millimetres: np.ndarray) -> np.ndarray:
+        """Places [..., 2] so far to the right of the middle of a lens, and below it."""
+        millimetres = np.asarray(millimetres) * self.unit
+        return self.lenses[side] + millimetres[..., :1] * self.along + millimetres[..., 1:] * self.across
 
-def _centre(weights: np.ndarray, left: int, right: int) -> np.ndarray:
-    """Middle (x, y) of what is surely seen in some columns of weights [S, S]."""
-    part = weights[:, left:right] * (weights[:, left:right] > 0.5)
-    total = part.sum()
-    x, y = np.arange(left, right) + 0.5, np.arange(len(weights)) + 0.5
-    return np.array([(part.sum(0) @ x) / total, (part.sum(1) @ y) / total])
+    def outline(self, frame: Frame, side: int, rim: float = 0.0) -> np.ndarray:
+        """Edge [N, 2] of a lens or, with `rim`, of the rim around it."""
+        angle = np.linspace(0, 2 * np.pi, 160, endpoint=False)
+        x, y = (
+            np.sign(turn) * np.abs(turn) ** (2 / frame.roundness) for turn in (np.cos(angle), np.sin(angle))
+        )
+        half = frame.width / 2 * self.widths[side]
+        nasal = 1 if side == 0 else -1
+        across = half * x * (1 - frame.taper * (y + 1) / 2) + rim * x
+        across -= nasal * 0.12 * half * y.clip(0) * (nasal * x).clip(0)  # room for the nose
+        down = frame.height / 2 * y + rim * y * np.where(y < 0, frame.brow, 1.0)
+        return self._at(side, np.stack([across, down], 1))
 
-
-def _covered(parsing: FaceParsing, place: _Place) -> np.ndarray:
-    """How much of each pixel [S, S] lies before glasses or beside the head: hair, a hat, the background."""
-    before = parsing.crop_mask(("hair", "hat", "background"), CROP_SIZE * 2)
-    wide = cv2.resize(before, (place.size, place.size), interpolation=cv2.INTER_LINEAR)
-    return ((wide - 0.35) / 0.4).clip(0, 1)
-
-
-def _outline(frame: Frame, place: _Place, which: int, beyond: float, above: float) -> np.ndarray:
-    """Outline [N, 2] of a lens, `beyond` millimetres outside of its edge, and `above` times that above it."""
-    angle = np.linspace(0, 2 * np.pi, 160, endpoint=False)
-    power = 2 / frame.roundness
-    x = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power
-    y = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power
-    half = np.array([frame.width / 2 * place.widths[which], frame.height / 2])
-    inwards = 1 if which == 0 else -1
-    x_mm = x * half[0] * (1 - frame.taper * (y + 1) / 2) + x * beyond
-    # the lower inner corner makes room for the nose
-    x_mm -= inwards * 0.06 * half[0] * np.maximum(y, 0) * np.maximum(inwards * x, 0) * 2
-    y_mm = y * half[1] + y * beyond * np.where(y < 0, above, 1.0)
-    points = np.stack([x_mm, y_mm], 1) * place.unit
-    return place.lenses[which] + points[:, :1] * place.along + points[:, 1:] * place.across
-
-
-def _shapes(frame: Frame, place: _Place) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rim and lens, each how much of a pixel [S, S] it fills, and how far down a lens a pixel lies, in [0, 1]."""
-    side = place.size * OVERSAMPLING
-
-    def filled(polygons: list[np.ndarray]) -> np.ndarray:
-        canvas = np.zeros((side, side), np.uint8)
-        for points in polygons:
-            cv2.fillPoly(canvas, [np.rint(points * OVERSAMPLING * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
-        return canvas
-
-    inner = [_outline(frame, place, which, 0.0, 1.0) for which in (0, 1)]
-    outer = [_outline(frame, place, which, frame.rim, frame.brow) for which in (0, 1)]
-    lens = filled(inner)
-    bars = [_bridge(frame, place), *(_temple(frame, place, which) for which in (0, 1))]
-    rim = np.maximum(np.where(lens > 0, 0, filled(outer)), np.where(lens > 0, 0, filled(bars))).astype(np.uint8)
-    small = (place.size, place.size)
-    rim_share, lens_share = (
-        cv2.resize(each, small, interpolation=cv2.INTER_AREA).astype(np.float32) / 255 for each in (rim, lens)
-    )
-    places = np.stack(np.meshgrid(np.arange(place.size) + 0.5, np.arange(place.size) + 0.5), -1)
-    down = (places - place.lenses.mean(0)) @ place.across / (frame.height * place.unit) + 0.5
-    return rim_share, lens_share, down.clip(0, 1).astype(np.float32)
-
-
-def _bridge(frame: Frame, place: _Place) -> np.ndarray:
-    """An arch between both lenses."""
-    left, right = (
-        place.lenses[which] + sign * place.along * (frame.width / 2 * place.widths[which] * place.unit * 0.97)
-        for which, sign in ((0, 1), (1, -1))
-    )
-    thick = max(frame.rim, 1.6) * place.unit * 0.55
-    base = -0.16 * frame.height * place.unit * place.across
-    steps = np.linspace(0, 1, 24)[:, None]
-    arch = left + steps * (right - left) + base - 1.8 * place.unit * (4 * steps * (1 - steps)) * place.across
-    return np.concatenate([arch - thick * place.across, (arch + thick * place.across)[::-1]])
-
-
-def _temple(frame: Frame, place: _Place, which: int) -> np.ndarray:
-    """The arm at one side, seen from before: from the outer corner to the ear, getting thinner."""
-    outwards = place.along if which else -place.along
-    start = place.lenses[which] + outwards * (frame.width / 2 * place.widths[which] + frame.rim * 0.4) * place.unit
-    start = start - 0.22 * frame.height * place.unit * place.across
-    end = start + outwards * 16 * place.unit + 0.5 * place.unit * place.across
-    thick, thin = max(frame.rim, 1.6) * 0.95 * place.unit, max(frame.rim, 1.4) * 0.5 * place.unit
-    back = start - outwards * frame.rim * place.unit
-    return np.array(
-        [
-            back - thick * place.across,
-            start - thick * place.across,
-            end - thin * place.across,
-            end + thin * place.across,
-            start + thick * place.across,
-            back + thick * place.across,
+    def bridge(self, frame: Frame) -> np.ndarray:
+        """The arch [N, 2] between both lenses."""
+        ends = [
+            self._at(side, np.array([nasal * 0.485 * frame.width * self.widths[side], -0.16 * frame.height]))
+            for side, nasal in ((0, 1), (1, -1))
         ]
-    )
+        steps = np.linspace(0, 1, 24)[:, None]
+        arch = ends[0] + steps * (ends[1] - ends[0]) - 7.2 * self.unit * steps * (1 - steps) * self.across
+        half = 0.55 * max(frame.rim, 1.6) * self.unit * self.across
+        return np.concatenate([arch - half, (arch + half)[::-1]])
+
+    def arm(self, frame: Frame, side: int) -> np.ndarray:
+        """The arm [N, 2] at one side, as it is seen from before: to the ear, getting thinner."""
+        outwards = 1 if side else -1
+        hinge, height = frame.width / 2 * self.widths[side] + 0.4 * frame.rim, -0.22 * frame.height
+        thick, thin = 0.95 * max(frame.rim, 1.6), 0.5 * max(frame.rim, 1.4)
+        upper = [(hinge - frame.rim, height - thick), (hinge, height - thick), (hinge + 16, height + 0.5 - thin)]
+        lower = [(hinge + 16, height + 0.5 + thin), (hinge, height + thick), (hinge - frame.rim, height + thick)]
+        return self._at(side, np.array(upper + lower) * [outwards, 1])
 
 
-def _shading(rim: np.ndarray, scale: float) -> np.ndarray:
-    """Light from above on a rounded rim, [S, S] in [0, 1]."""
-    body = cv2.GaussianBlur(rim, (0, 0), 0.5 * scale)
-    slope = cv2.Sobel(body, cv2.CV_32F, 0, 1, ksize=3) / 4
-    return (0.4 + slope * scale * 0.9).clip(0, 1)
+def _middle(weights: np.ndarray, left: int, right: int) -> np.ndarray:
+    """Middle (x, y) of what is surely seen of weights [S, S] in some of their columns."""
+    part = np.where(weights > SURELY, weights, 0)[:, left:right]
+    x, y = np.arange(left, right) + 0.5, np.arange(len(weights)) + 0.5
+    return np.array([part.sum(0) @ x, part.sum(1) @ y]) / part.sum()
 
 
-CLEAR_GLASSES = Eyewear(_CLEAR_FRAMES, (0.97, 1.0))
-SUNGLASSES = Eyewear(_DARK_FRAMES, (0.04, 0.2))
+_BLACK, _BROWN, _STEEL = (0.07, 0.07, 0.08), (0.20, 0.12, 0.08), (0.30, 0.30, 0.32)
+CLEAR_GLASSES = Eyewear(
+    (
+        Frame(53, 38, 3.2, 0.10, 2.3, 1.5, _BLACK),
+        Frame(50, 43, 2.2, 0.02, 2.0, 1.1, _BROWN),
+        Frame(54, 34, 3.6, 0.06, 1.3, 1.1, _STEEL),
+        Frame(52, 41, 2.7, 0.08, 2.2, 1.4, _BROWN),
+    ),
+    (0.97, 1.0),
+)
+SUNGLASSES = Eyewear(
+    (
+        Frame(54, 43, 3.0, 0.13, 3.0, 1.4, _BLACK),
+        Frame(56, 48, 2.5, 0.20, 1.4, 1.2, _STEEL),
+        Frame(53, 46, 2.3, 0.05, 2.4, 1.2, _BROWN),
+    ),
+    (0.04, 0.2),
+)
