@@ -3,16 +3,18 @@
 Young and old faces of UTKFace, aligned: by how much the lightness and the colour of each place of the face differ from
 the mean of its skin, and how much of them there is in each band of frequencies. Of every sex and origin there are as
 many young faces as old ones, and all count the same, so that the difference is that of age. LANDMARKS_DIR is that of
-`lab/pack_faces.py`.
+`lab/pack_faces.py`. Printed are the bells of `AGED_SKIN` in `processing/ageing.py`, fitted to the difference of
+lightness.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.optimize import least_squares
 from transformers import pipeline
 
 import gptface
@@ -55,13 +57,63 @@ def main() -> None:
                 group = [measure(parse, *faces[index]) for index in chosen]
                 known = [each for each in group if each is not None]
                 found[stage].append({key: np.nanmean([each[key] for each in known], 0) for key in known[0]})
-                print(stage, gender, race, len(known), {key: found[stage][-1][key].round(4).tolist() for key in ("skin", "hair", "lips")}, flush=True)
+                told = {key: found[stage][-1][key].round(4).tolist() for key in ("skin", "hair", "lips")}
+                print(stage, gender, race, len(known), told, flush=True)
     means = {
         f"{stage}_{key}": np.mean([group[key] for group in groups], 0).astype(np.float32)
         for stage, groups in found.items()
         for key in groups[0]
     }
     np.savez_compressed(options.output, **means)
+    share = np.minimum(means["young_share"], means["old_share"])
+    print_bells(means["old_relative"][..., 0] - means["young_relative"][..., 0], share)
+
+
+#: Where the fit starts: (x, y, deviation along and across, angle, height), as `AGED_SKIN`.
+STARTS = (
+    (47, 82, 3, 8, 0.4, -0.05),
+    (42, 62, 8, 3, 0, -0.03),
+    (30, 75, 6, 12, 0, 0.03),
+    (50, 96, 5, 3, 0, 0.03),
+    (48, 106, 4, 4, 0, -0.03),
+    (64, 112, 8, 6, 0, 0),
+    (60, 60, 4, 8, 0, 0),
+    (38, 80, 8, 8, 0, -0.02),
+)
+
+
+def print_bells(difference: np.ndarray, share: np.ndarray) -> None:
+    """Fits bells, mirrored, to a difference [S, S] where enough faces show skin, `share` [S, S]."""
+    half = np.s_[:, : SIZE // 2]
+    y, x = (np.mgrid[0:SIZE, 0:SIZE] + 0.5)[:, :, : SIZE // 2]
+    weights = np.where(share > 0.45, share, 0)
+    weights[:36], weights[112:] = 0, 0  # beyond many of the pictures
+    target = gaussian_filter(difference, 0.7)[half]
+    weights = weights[half]
+    target = target - (target * weights).sum() / weights.sum()
+
+    def bells(values: np.ndarray) -> np.ndarray:
+        total = np.full_like(target, values[-1])
+        for middle, row, along, across, angle, height in values[:-1].reshape(-1, 6):
+            for places in (x, SIZE - x):
+                u = (np.cos(angle) * (places - middle) + np.sin(angle) * (y - row)) / along
+                v = (np.cos(angle) * (y - row) - np.sin(angle) * (places - middle)) / across
+                total = total + height * np.exp(-(u * u + v * v) / 2)
+        return total
+
+    low = [bound for start in STARTS for bound in (start[0] - 9, start[1] - 9, 1.5, 1.5, -3.3, -0.3)]
+    high = [bound for start in STARTS for bound in (start[0] + 9, start[1] + 9, 25, 25, 3.3, 0.3)]
+    first = np.append(np.array(STARTS, float).ravel(), 0)
+    fitted = least_squares(
+        lambda values: ((bells(values) - target) * np.sqrt(weights)).ravel(),
+        first,
+        bounds=([*low, -0.2], [*high, 0.2]),
+        max_nfev=400,
+    ).x
+    left = ((bells(fitted) - target) ** 2 * weights).sum() / (target**2 * weights).sum()
+    print(f"explained {1 - left:.3f}, mean {fitted[-1]:.4f}")
+    for bell in fitted[:-1].reshape(-1, 6):
+        print(tuple(bell.round(3).tolist()))
 
 
 def measure(parse, picture: bytes, landmarks: np.ndarray) -> dict[str, np.ndarray] | None:
@@ -77,7 +129,7 @@ def measure(parse, picture: bytes, landmarks: np.ndarray) -> dict[str, np.ndarra
     relative = lab - mean
     relative = (relative + relative[:, ::-1]) / 2  # faces are symmetric, and light is from either side
     smooth = [gaussian_filter(lab[..., 0], scale) if scale else lab[..., 0] for scale in SCALES]
-    bands = [np.abs(fine - coarse) for fine, coarse in zip(smooth, smooth[1:], strict=False)]
+    bands = [np.abs(fine - coarse) for fine, coarse in itertools.pairwise(smooth)]
     bands = [(band + band[:, ::-1]) / 2 for band in bands]
 
     def part(name: str) -> np.ndarray:

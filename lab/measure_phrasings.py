@@ -25,8 +25,8 @@ from gptface.processing.detection import FaceNotFoundError
 from gptface.processing.edits import EDITS
 from gptface.processing.hair import refine_hair
 from gptface.processing.masks import cells_to_mask
-from gptface.processing.prompt_reading import UnknownEditError
 from gptface.processing.part_colour import PartColour
+from gptface.processing.prompt_reading import UnknownEditError
 from gptface.processing.regions import region_cells
 
 PHRASINGS = Path(__file__).parents[1] / "tests" / "processing" / "phrasings_held_out.csv"

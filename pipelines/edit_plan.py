@@ -230,11 +230,7 @@ class FaceTransfers:
     def layers(self, photo: Image.Image, seed: int) -> list[PhotoLayer]:
         """What is laid over the photo; the same seed gives the same."""
         generator = np.random.default_rng(seed % 2**64)
-        return [
-            layer
-            for each in self.transfers
-            for layer in each.layers(photo, self.parsing, self.share, generator)
-        ]
+        return [layer for each in self.transfers for layer in each.layers(photo, self.parsing, self.share, generator)]
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,21 @@ AGED_SKIN_MEAN = 0.0735
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)
 #: Detail that is larger than that is form, the side of a nose or a shadow, and no line.
 FORM = 0.07
-"""Lightness of a person's lips relative to skin, and its deviation."""
-OLD_LIPS, YOUNG_LIPS = (-0.094, 0.015, -0.008), (-0.081, 0.023, -0.006)
-#: Lightness of hair that is grey with age, and of the young; chroma (green–red, blue–yellow) that young hair has at least.
-GREY_LIGHTNESS, YOUNG_LIGHTNESS, YOUNG_CHROMA = 0.60, 0.33, (0.018, 0.026)
+#: How far the hues of young skin are evened out.
+EVEN = 0.5
+#: Lips relative to skin, in Oklab.
+OLD_LIPS, YOUNG_LIPS, LIPS_SHARE = (-0.094, 0.015, -0.008), (-0.081, 0.023, -0.006), 0.6
+#: Lightness of hair that is grey with age and of the young, how far it goes towards it, and what is left of the
+#: chroma (green–red, blue–yellow) of grey hair; the chroma that young hair has at least.
+GREY, YOUNG, TO_GREY, TO_YOUNG, FADED, PIGMENT = 0.60, 0.33, 0.55, 0.75, (0.35, 0.4), (0.018, 0.026)
+#: Lightness from which on hair without chroma is grey and not black.
+BLACK = (0.27, 0.37)
 
 
 @dataclass(frozen=True)
 class Ageing:
     """
-    A change of age.
+    A change of age, a [`Transfer`].
 
     Args:
         mean_face: how much of the difference between the mean old and the mean young face is added.
@@ -66,7 +71,7 @@ class Ageing:
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[PhotoLayer]:
-        """Skin, hair, brows and lips of another age as layers of the photo, `share` of the way in (0, 1]."""
+        """Skin, hair and lips of another age, see [`Transfer.layers`]; what is left to chance are wrinkles."""
         skin = parsing.mask("facial_skin")
         away = parsing.mask(("eyes", "brows", "whole_mouth", "eyeglasses", "hair"))
         alpha = (skin - blur(away, 1.5)).clip(0, 1)
@@ -78,25 +83,24 @@ class Ageing:
         lips, ground = (measure_colour(frame, parsing.mask(name)) for name in ("lips", "facial_skin"))
         if lips is not None and ground is not None:
             becomes = Colour(tuple(np.add(ground.mean, self.lips)), lips.deviation)
-            found.append(ColourLayer(lips, becomes, 0.6 * share * parsing.mask("lips"), parsing.matrix))
+            found.append(ColourLayer(lips, becomes, LIPS_SHARE * share * parsing.mask("lips"), parsing.matrix))
         return found
 
     def _hair(self, photo: Image.Image, parsing: FaceParsing, share: float) -> list[PhotoLayer]:
-        """Hair and brows of that age."""
+        """Hair of that age."""
         now = hair_colour(photo, parsing)
-        if now is None or not self.hair:
+        if now is None:
             return []
-        light, red, yellow = now.mean
+        light, chroma = now.mean[0], np.array(now.mean[1:])
         if self.mean_face > 0:
-            becomes = (light + max(0.0, GREY_LIGHTNESS - light) * 0.55, 0.35 * red, 0.4 * yellow)
+            light, chroma = light + TO_GREY * max(0.0, GREY - light), chroma * FADED
         else:
-            grey = float(np.clip(1 - yellow / YOUNG_CHROMA[1], 0, 1) * np.clip((light - 0.27) / 0.1, 0, 1))
-            darker = light - grey * max(0.0, light - YOUNG_LIGHTNESS) * 0.75
-            becomes = (darker, max(red, YOUNG_CHROMA[0]) * grey + red * (1 - grey), max(yellow, YOUNG_CHROMA[1]) * grey + yellow * (1 - grey))
+            grey = float(np.clip(1 - chroma[1] / PIGMENT[1], 0, 1) * np.clip((light - BLACK[0]) / np.ptp(BLACK), 0, 1))
+            light -= grey * TO_YOUNG * max(0.0, light - YOUNG)
+            chroma = chroma + grey * (np.maximum(chroma, PIGMENT) - chroma)
+        wanted = Colour((light, *chroma.tolist()), now.deviation)
         weights = refine_hair(photo, parsing).mask("hair")
-        wanted = Colour(becomes, now.deviation)
-        found: list[PhotoLayer] = [ColourLayer(now, wanted, self.hair * share * weights, parsing.matrix)]
-        return found
+        return [ColourLayer(now, wanted, self.hair * share * weights, parsing.matrix)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,7 @@ class SkinLayer:
     Skin of another age, see [`Layer`].
 
     Args:
-        change_of: what is done to it.
+        ageing: what is done to it.
         alpha: how much of each pixel of the parser's frame is skin, [T, T] in [0, 1].
         matrix: [2, 3] from the photo to that frame.
         lines: lightness [S, S] that lines add; None without.
@@ -122,7 +126,8 @@ class SkinLayer:
         """What full weight would do to the pixels [h, w, 3] of the photo in the rectangle `box`, [h, w, 3]."""
         lab = to_oklab(base).astype(np.float32)
         skin = warp_channels(self.alpha[:, :, None], self.matrix, box)[:, :, 0].clip(0, 1)
-        unit = len(self.alpha) / SURROUNDINGS / CROP_SIZE / scale_of(self.matrix)  # pixels of the photo along one of the crop
+        # pixels of the photo along one of the 128-pixel crop
+        unit = len(self.alpha) / SURROUNDINGS / CROP_SIZE / scale_of(self.matrix)
         light = lab[..., 0]
         smooth = [light, *(_masked_blur(light, skin, scale * unit) for scale in SCALES[1:])]
         added = np.zeros_like(light)
@@ -135,9 +140,8 @@ class SkinLayer:
             added += warp_channels(self.lines[:, :, None], self.lines_matrix, box)[:, :, 0]
         lab[..., 0] += added
         if self.ageing.mean_face < 0:
-            for channel in (1, 2):
-                even = _masked_blur(lab[..., channel], skin, 3 * unit)
-                lab[..., channel] += 0.5 * (even - lab[..., channel])
+            for channel in (1, 2):  # the young have fewer spots
+                lab[..., channel] += EVEN * (_masked_blur(lab[..., channel], skin, 3 * unit) - lab[..., channel])
         return (from_oklab(lab) - base).astype(np.float32)
 
     def _places(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -170,11 +174,27 @@ def _aged_skin(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return found * inside
 
 
+#: Wrinkles at either side: points (distance from the middle, row) of the 128-pixel crop, depth and width.
+_BESIDE: tuple[tuple[tuple[tuple[float, float], ...], float, float], ...] = (
+    (((31, 53.7), (34.5, 53), (37.5, 52)), 0.5, 0.45),  # crow's feet
+    (((31, 55.5), (34.5, 56), (37.5, 56.5)), 0.8, 0.45),
+    (((31, 57.3), (34.5, 59), (37.5, 61)), 0.7, 0.45),
+    (((31, 59.1), (34.5, 62), (37.5, 65.5)), 0.5, 0.45),
+    (((12.5, 61), (18, 64.5), (25, 64), (29.5, 60.5)), 0.9, 0.6),  # below the eye
+    (((11, 63.5), (16, 68), (24, 68.5), (31, 65)), 0.6, 0.6),
+    (((2.2, 43), (2.6, 48), (2.4, 52)), 0.6, 0.55),  # between the brows
+    (((11.5, 79), (16, 84.5), (19.5, 91), (20.5, 97)), 1.2, 0.8),  # from the nose to the mouth, and down from it
+    (((17.5, 100), (18.5, 105), (17.5, 110)), 0.8, 0.65),
+    *(((((column, 86.5), (1.05 * column, 89.5)), 0.35, 0.35)) for column in (4.0, 8.0, 12.0)),  # above the lip
+)
+
+
 def _lines(canvas: Canvas, generator: np.random.Generator) -> np.ndarray:
     """Wrinkles where faces have them: dark with a light edge, lightness [S, S] of about 1 at most."""
     strokes: list[tuple[np.ndarray, float, float]] = []
 
     def stroke(points: list[tuple[float, float]], depth: float, width: float) -> None:
+        """A smooth line near these points."""
         path = np.array(points, float) + generator.normal(0, 0.35, (len(points), 2))
         steps = np.linspace(0, 1, 24)
         spots = np.linspace(0, 1, len(points))
@@ -182,29 +202,20 @@ def _lines(canvas: Canvas, generator: np.random.Generator) -> np.ndarray:
         smooth = np.stack([np.polyval(np.polyfit(spots, path[:, axis], degree), steps) for axis in (0, 1)], 1)
         strokes.append((smooth, depth * generator.uniform(0.75, 1.2), width))
 
-    for row, depth in zip((26.0, 31.0, 36.0), (0.5, 0.8, 0.6), strict=True):
+    for row, depth in ((26.0, 0.5), (31.0, 0.8), (36.0, 0.6)):
         left, right = generator.uniform(36, 44), generator.uniform(84, 92)
         lift = generator.uniform(-1.5, 1.5)
-        stroke([(left, row + 1), (54, row - 1 + lift), (64, row + 0.6), (74, row - 1 - lift), (right, row + 1)], depth, 0.7)
+        wave = [(left, row + 1), (54, row - 1 + lift), (64, row + 0.6), (74, row - 1 - lift), (right, row + 1)]
+        stroke(wave, depth, 0.7)
     for sign in (-1, 1):
-        def at(x: float, y: float) -> tuple[float, float]:
-            return 64 + sign * x, y
-
-        for offset, depth in ((-3.0, 0.5), (0.0, 0.8), (3.0, 0.7), (6.0, 0.5)):
-            stroke([at(31, 55.5 + offset * 0.6), at(34.5, 56 + offset), at(37.5, 56.5 + 1.5 * offset)], depth, 0.45)
-        stroke([at(12.5, 61), at(18, 64.5), at(25, 64), at(29.5, 60.5)], 0.9, 0.6)
-        stroke([at(11, 63.5), at(16, 68), at(24, 68.5), at(31, 65)], 0.6, 0.6)
-        stroke([at(2.2, 43), at(2.6, 48), at(2.4, 52)], 0.6, 0.55)
-        stroke([at(11.5, 79), at(16, 84.5), at(19.5, 91), at(20.5, 97)], 1.2, 0.8)
-        stroke([at(17.5, 100), at(18.5, 105), at(17.5, 110)], 0.8, 0.65)
-        for column in (4.0, 8.0, 12.0):
-            stroke([at(column, 86.5), at(column * 1.05, 89.5)], 0.35, 0.35)
+        for points, depth, width in _BESIDE:
+            stroke([(CROP_SIZE / 2 + sign * x, y) for x, y in points], depth, width)
     size = canvas.size
     total = np.zeros((size, size), np.float32)
     for path, depth, width in strokes:
         points = (path + BEYOND) * canvas.scale
-        low, high = np.floor(points.min(0) - 5 * canvas.scale).astype(int), np.ceil(points.max(0) + 5 * canvas.scale).astype(int)
-        low, high = low.clip(0, size), high.clip(0, size)
+        low = np.floor(points.min(0) - 5 * canvas.scale).astype(int).clip(0, size)
+        high = np.ceil(points.max(0) + 5 * canvas.scale).astype(int).clip(0, size)
         x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
         away = np.hypot(x[..., None] - points[:, 0], y[..., None] - points[:, 1])
         nearest = away.argmin(-1)

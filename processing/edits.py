@@ -277,7 +277,7 @@ _ROWS = (
     # things that are worn, and beards
     _edit(
         "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
-        group="glasses", quality="fair", entailed=_EYES, transfer=CLEAR_GLASSES, defaults=_BY_PLAN,
+        group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, defaults=_BY_PLAN,
         en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
@@ -287,7 +287,7 @@ _ROWS = (
     ),
     _edit(
         "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
-        group="glasses", entailed=_EYES, transfer=SUNGLASSES, defaults=_BY_PLAN,
+        group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, defaults=_BY_PLAN,
         en="sun glasses, dark glasses, dark sunglasses, shades, black glasses, goggles",
         de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
     ),
@@ -297,8 +297,8 @@ _ROWS = (
         group="glasses", entailed=_EYES, defaults=_BY_PLAN,
     ),
     _edit(
-        "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A beard around mouth and chin; hardly on women.",
-        entailed=_FACIAL_HAIR, transfer=FULL_BEARD, defaults=_BY_CODES, group="beard",
+        "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A full beard in the colour of the hair.",
+        entailed=_FACIAL_HAIR, quality="good", transfer=FULL_BEARD, defaults=_BY_CODES, group="beard",
         en="beard, beards, bearded, facial hair, full beard, has a beard, whiskers",
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
@@ -310,13 +310,13 @@ _ROWS = (
     ),
     _edit(
         "stubble", "stubble", "add", "beard", _has("5_o_Clock_Shadow"), "no_beard", "The shadow of a beard of some days.",
-        entailed=_FACIAL_HAIR, transfer=STUBBLE, defaults=_BY_CODES, group="beard",
+        entailed=_FACIAL_HAIR, quality="good", transfer=STUBBLE, defaults=_BY_CODES, group="beard",
         en="stubbly, unshaven, stubbly chin, light stubble, designer stubble, 5 o clock shadow, five o clock shadow, three day beard, "
         "3 day beard",
         de="dreitagebart, bartstoppeln, stoppeln, unrasiert", fr="barbe de trois jours, mal rasé", es="barba de tres días", zh="胡茬",
     ),
     _edit(
-        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", entailed=_FACIAL_HAIR, transfer=MUSTACHE, defaults=_BY_CODES,
+        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", entailed=_FACIAL_HAIR, quality="good", transfer=MUSTACHE, defaults=_BY_CODES,
         en="mustache, moustache, mustached, moustached, mustaches, moustaches",
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
@@ -324,7 +324,7 @@ _ROWS = (
         "no_mustache", "no mustache", "remove", "worn_beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
-        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, transfer=GOATEE, defaults=_BY_CODES, group="beard",
+        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, defaults=_BY_CODES, group="beard",
         en="goatee, goateed, goatee beard, chin beard", de="ziegenbart, spitzbart, kinnbart", fr="bouc, barbichette",
         es="perilla, barba de chivo", zh="山羊胡",
     ),
@@ -380,8 +380,8 @@ _ROWS = (
         fr="cheveux gris, cheveux blancs", es="pelo gris, cabello gris, pelo blanco, canas, pelo canoso", zh="灰发, 白发, 灰色头发, 白头发, 花白头发",
     ),
     _edit(
-        "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead; it suits women's hair.",
-        entailed=_FRINGE, transfer=FRINGE, defaults=_BY_PLAN, group="bangs",
+        "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead, where there is hair above it.",
+        entailed=_FRINGE, quality="fair", transfer=FRINGE, defaults=_BY_PLAN, group="bangs",
         en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
     ),
     _edit(
@@ -442,12 +442,12 @@ _ROWS = (
         en="arched brows, curved eyebrows, eyebrows arched, curved brows, raised eyebrows", de="geschwungene augenbrauen", fr="sourcils arqués", es="cejas arqueadas", zh="弯眉",
     ),
     _edit(
-        "young", "young", "age", "face", _has("Young"), "old", "A younger face.", group="age", entailed=_AGE, transfer=YOUNGER, defaults=_IN_PART,
+        "young", "young", "age", "face", _has("Young"), "old", "Smoother skin, and hair that is not grey; the shape of the face stays.", group="age", entailed=_AGE, quality="good", transfer=YOUNGER, defaults=_IN_PART,
         en="younger, youthful, young looking, more youthful, younger looking", de="jung, jünger, junge, junger, verjüngen, verjünge",
         fr="jeune, plus jeune, rajeunir, rajeunis", es="joven, más joven, rejuvenecer", zh="年轻, 年轻一些, 变年轻",
     ),
     _edit(
-        "old", "old", "age", "face", _has("Young", 0), "young", "An older face.", group="age", entailed=_AGE, transfer=OLDER, defaults=_IN_PART,
+        "old", "old", "age", "face", _has("Young", 0), "young", "Lines, folds and grey hair; the shape of the face stays.", group="age", entailed=_AGE, quality="good", transfer=OLDER, defaults=_IN_PART,
         en="older, elderly, aged, aging, ageing, senior, age, older looking, old looking",
         de="alt, älter, alte, alter, altern", fr="vieux, vieille, plus vieux, plus vieille, âgé, âgée, vieillir",
         es="viejo, vieja, anciano, anciana, mayor, envejecer", zh="老, 变老, 年老, 苍老",

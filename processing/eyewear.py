@@ -94,9 +94,7 @@ class Eyewear:
         delta = rim[..., None] * material + (1 - rim)[..., None] * glass
         detail = (1 - shadow) * through * (1 - rim)
         touched = np.maximum.reduce([rim, lens, shadow]) > 1 / 512
-        return [
-            Layer(delta.astype(np.float32), detail, (share * touched).astype(np.float32), canvas.matrix)
-        ]
+        return [Layer(delta.astype(np.float32), detail, (share * touched).astype(np.float32), canvas.matrix)]
 
 
 def _lit_from_above(canvas: Canvas, rim: np.ndarray) -> np.ndarray:
@@ -150,9 +148,7 @@ class Seat:
     def outline(self, frame: Frame, side: int, rim: float = 0.0) -> np.ndarray:
         """Edge [N, 2] of a lens or, with `rim`, of the rim around it."""
         angle = np.linspace(0, 2 * np.pi, 160, endpoint=False)
-        x, y = (
-            np.sign(turn) * np.abs(turn) ** (2 / frame.roundness) for turn in (np.cos(angle), np.sin(angle))
-        )
+        x, y = (np.sign(turn) * np.abs(turn) ** (2 / frame.roundness) for turn in (np.cos(angle), np.sin(angle)))
         half = frame.width / 2 * self.widths[side]
         nasal = 1 if side == 0 else -1
         across = half * x * (1 - frame.taper * (y + 1) / 2) + rim * x

@@ -160,8 +160,9 @@ class ColourLayer:
     matrix: np.ndarray
 
     def change(self, base: np.ndarray, box: Box) -> np.ndarray:
-        """See [`PhotoLayer.change`]; the less, the less a pixel has of the part's own hue: it shows what lies behind."""
-        hues = (to_oklab(base)[..., 1:] - self.now.mean[1:]) / (FOREIGN * np.array(self.now.deviation[1:]) + LEAST_FOREIGN)
+        """See [`PhotoLayer.change`]; of pixels that have another hue than the part less: they show what is behind."""
+        reach = FOREIGN * np.array(self.now.deviation[1:]) + LEAST_FOREIGN
+        hues = (to_oklab(base)[..., 1:] - self.now.mean[1:]) / reach
         own = np.exp(-((hues**2).sum(-1, keepdims=True) ** 2))
         return (own * (recolour(base, self.now, self.becomes) - base)).astype(np.float32)
 
