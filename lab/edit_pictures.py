@@ -29,6 +29,14 @@ SHOWN = {
     "brown_hair": "B001318",
     "gray_hair": "B001296",
     "lipstick": "B001318",
+    "eyeglasses": "C001118",
+    "sunglasses": "B001318",
+    "beard": "C001118",
+    "stubble": "M001198",
+    "mustache": "M001198",
+    "goatee": "B001295",
+    "young": "B001302",
+    "old": "C001118",
 }
 
 

@@ -25,6 +25,7 @@ from gptface.processing.detection import FaceNotFoundError
 from gptface.processing.edits import EDITS
 from gptface.processing.hair import refine_hair
 from gptface.processing.masks import cells_to_mask
+from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_reading import UnknownEditError
 from gptface.processing.regions import region_cells
 
@@ -85,10 +86,12 @@ def regions(edit: Any, photo: Image.Image, names: list[str]) -> np.ndarray:
     (face,) = edit.find_faces(photo)
     allowed = np.zeros((photo.height, photo.width), bool)
     for row in (EDITS[name] for name in names):
-        if row.part_colour is not None:
+        if isinstance(row.transfer, PartColour):
             parsing = edit.parse_face(photo, face.matrix)
-            parsing = refine_hair(photo, parsing) if row.part_colour.part == "hair" else parsing
-            allowed |= parsing.photo_mask(row.part_colour.part, photo.size) > 0
+            parsing = refine_hair(photo, parsing) if row.transfer.part == "hair" else parsing
+            allowed |= parsing.photo_mask(row.transfer.part, photo.size) > 0
+        elif row.transfer is not None:  # laid out around the face, not by its regions
+            allowed |= edit.parse_face(photo, face.matrix).photo_mask("person", photo.size) > 0
         else:
             cells = cells_to_mask(region_cells(row.regions, edit.model.config.grid_size), edit.face_size)
             crop = Image.fromarray((cells * 255).astype(np.uint8))

@@ -6,7 +6,7 @@ from PIL import Image
 
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner
 from gptface.processing.alignment import align, compose
-from gptface.processing.blending import ColourLayer, CompositeMode, Layer, decoded_layer, likeness, paste
+from gptface.processing.blending import CompositeMode, Layer, PhotoLayer, decoded_layer, likeness, paste
 from gptface.processing.masks import COUNTS, cells_to_mask
 from gptface.processing.masks import feather as fade_inwards
 
@@ -61,7 +61,10 @@ def layers_of(
         feather = FEATHER_RADIUS if refiner is None else REFINED_FEATHER_RADIUS
         feather = HOLE_FEATHER_RADIUS if plan.hole else feather
     return [_layer(plan, face, candidate, mode, feather, refiner) for face in drawn.faces] or [
-        layer for face in plan.faces for layer in face.colours
+        layer
+        for face in plan.faces
+        if face.transfers is not None
+        for layer in face.transfers.layers(plan.photo, drawn.seeds[candidate])
     ]
 
 

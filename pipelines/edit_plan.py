@@ -12,11 +12,10 @@ from PIL import Image
 
 from gptface.modeling_gptface.generation_gptface import Captions
 from gptface.processing.alignment import CROP_SIZE
-from gptface.processing.blending import ColourLayer
+from gptface.processing.blending import PhotoLayer, Transfer
 from gptface.processing.edits import Edit
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask, covered_cells, widen
-from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_reading import EditIntent, read_prompt, regions_from_prompt, speaks_of_expressions_alone
 from gptface.processing.regions import REGIONS, find_region, kept_pixels, region_cells, shown_cells
 
@@ -56,9 +55,9 @@ class EditRequest:
         return tuple(intent.edit for intent in self.intents)
 
     @property
-    def part_colours(self) -> tuple[PartColour, ...]:
-        """The parts that take another colour, where nothing else is asked for."""
-        found = tuple(edit.part_colour for edit in self.edits)
+    def transfers(self) -> tuple[Transfer, ...]:
+        """How the face changes where nothing is to be drawn: all edits are of that kind."""
+        found = tuple(edit.transfer for edit in self.edits)
         return tuple(each for each in found if each is not None) if None not in found else ()
 
     def is_settled(self, scores: HeadScores) -> bool:
@@ -214,6 +213,27 @@ def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class FaceTransfers:
+    """
+    Changes of one face that are not drawn.
+
+    Args:
+        transfers: all fit the face.
+        parsing: what it and its surroundings show.
+        share: of the way, in (0, 1].
+    """
+
+    transfers: tuple[Transfer, ...]
+    parsing: FaceParsing
+    share: float
+
+    def layers(self, photo: Image.Image, seed: int) -> list[PhotoLayer]:
+        """What is laid over the photo; the same seed gives the same."""
+        generator = np.random.default_rng(seed % 2**64)
+        return [layer for each in self.transfers for layer in each.layers(photo, self.parsing, self.share, generator)]
+
+
+@dataclass(frozen=True)
 class FacePlan:
     """
     What is to be done to one face.
@@ -222,13 +242,13 @@ class FacePlan:
         face: where it is.
         pixel_values: [1, 3, S, S] in [-1, 1], its crop.
         area: what of it changes; None where the match with the prompt decides.
-        colours: of its parts, where these change and nothing is drawn.
+        transfers: what is done to it where nothing is drawn; else None.
     """
 
     face: AlignedFace
     pixel_values: torch.Tensor
     area: EditArea | None
-    colours: tuple[ColourLayer, ...] = ()
+    transfers: FaceTransfers | None = None
 
 
 @dataclass(frozen=True)
@@ -265,8 +285,8 @@ class EditPlan:
 
     @property
     def draws(self) -> bool:
-        """Whether the model has something to draw: not where parts take another colour and keep their structure."""
-        return not all(face.colours for face in self.faces)
+        """Whether the model has something to draw: not where all faces change by known laws."""
+        return any(face.transfers is None for face in self.faces)
 
 
 @dataclass(frozen=True)

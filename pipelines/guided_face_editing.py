@@ -10,26 +10,27 @@ from PIL import Image
 
 from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceGenerationOutput
 from gptface.processing.alignment import align
-from gptface.processing.blending import (
-    COMPOSITE_MODES,
-    ColourLayer,
-    CompositeMode,
-    colour_layer,
-    find_toning,
-    keep_toning,
-)
+from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, Transfer, find_toning, keep_toning
 from gptface.processing.edits import Edit
-from gptface.processing.hair import refine_hair
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
-from gptface.processing.part_colour import PartColour
 from gptface.processing.prompt_reading import expand_prompt as expanded
 from gptface.processing.prompt_reading import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_key
 
 from .edit_blending import blend_candidate
-from .edit_plan import EditArea, EditedFace, EditedPhoto, EditPlan, EditRequest, FacePlan, named_area, read_requests
+from .edit_plan import (
+    EditArea,
+    EditedFace,
+    EditedPhoto,
+    EditPlan,
+    EditRequest,
+    FacePlan,
+    FaceTransfers,
+    named_area,
+    read_requests,
+)
 from .edit_verification import HeadScores, kept_attributes, kept_outside, read_heads, trust, verify
 from .face_pipeline import DECODING, SEEDING, AlignedFace, FacePipeline, PipelineInput, as_list, split_parameters
 from .picture_generation import (
@@ -334,6 +335,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if hole and mask_image is None:
             raise ValueError("a hole needs its mask_image: white where the photo is damaged or covered")
         own_regions = mask_image is None and region is None
+        share = 1.0 if strength is None else strength
         if strength is None:
             strength = request.defaults.get("strength", 1.0) if own_regions else 1.0
         if not 0 < strength <= 1:
@@ -346,13 +348,13 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
         in_its_place = not hole and (region is None or set(names or ()) <= set(request.regions))
-        colours = request.part_colours if in_its_place else ()
+        transfers = request.transfers if in_its_place else ()
         plans = [
-            self._plan_face(photo, face, names, photo_mask, hole, colours, strength)
+            self._plan_face(photo, face, names, photo_mask, hole, transfers, share)
             for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
-            plans = [each if each.colours else _in_part(each) for each in plans]
+            plans = [_in_part(each) if each.transfers is None else each for each in plans]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
         told, text = self._told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         captions = {"": text}
@@ -448,17 +450,17 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         names: list[str] | None,
         photo_mask: np.ndarray | None,
         hole: bool,
-        colours: Sequence[PartColour],
-        strength: float,
+        transfers: Sequence[Transfer],
+        share: float,
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say; and the `colours` that its parts take, where it shows all of these.
+        will say; and a `share` of the `transfers`, where all of these fit it.
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
         parsing = None
-        if self.has_face_parser and (names is not None or colours):
+        if self.has_face_parser and (names is not None or transfers):
             parsing = self.parse_face(photo, face.matrix)
         if names is not None:
             area = named_area(names, grid, size, parsing)
@@ -474,14 +476,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
-        layers: tuple[ColourLayer, ...] = ()
-        if colours and parsing is not None:
-            if any(each.part == "hair" for each in colours):
-                parsing = refine_hair(photo, parsing)
-            found = [colour_layer(photo, parsing, each, strength) for each in colours]
-            if None not in found:
-                layers = tuple(each for each in found if each is not None)
-        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, layers)
+        laid = None
+        if transfers and parsing is not None and all(each.fits(parsing) for each in transfers):
+            laid = FaceTransfers(tuple(transfers), parsing, share)
+        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
 
     def _draw(
         self,

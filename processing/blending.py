@@ -6,17 +6,16 @@ what the edit did to that, d the share of the photo's own detail that stays and 
 is 0 the result is the photo, bit for bit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from .alignment import align, apply, compose, corners, inverse, translation, warp
+from .alignment import apply, compose, corners, inverse, translation, warp
 from .face_parsing import FaceParsing
-from .part_colour import SURELY, Colour, PartColour, measure_colour, recolour
 
 CompositeMode = Literal["blend", "residual", "replace"]
 #: The words for `composite`, each with what it does.
@@ -31,10 +30,52 @@ Box = tuple[int, int, int, int]  # (x0, y0, x1, y1)
 #: The difference in [0, 1] at which 1/e of the photo's detail is left, and the side in pixels of the squares that it
 #: is averaged over.
 CHANGE_SCALE, CHANGE_CELL = 0.06, 4
-#: Share of the surroundings that a part must fill to have a colour of its own.
-LEAST_PART = 1 / 1000
 
 _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.float32))
+
+
+class PhotoLayer(Protocol):
+    """
+    A change of a part of a photo.
+
+    Args:
+        alpha: how far it counts at each pixel of a square frame, [S, S] in [0, 1].
+        matrix: [2, 3] from the photo to the frame.
+    """
+
+    @property
+    def alpha(self) -> np.ndarray: ...
+
+    @property
+    def matrix(self) -> np.ndarray: ...
+
+    def change(self, base: np.ndarray, box: Box) -> np.ndarray:
+        """What full weight would do to the pixels [h, w, 3] of the photo in the rectangle `box`, [h, w, 3]."""
+        ...
+
+
+class Transfer(Protocol):
+    """
+    A change that follows a known law and is not drawn by the model: a colour, glasses, the marks of age. What of the
+    face it is about, the face parser says.
+    """
+
+    def fits(self, parsing: FaceParsing) -> bool:
+        """Whether a face shows all that it takes; else the model draws the edit."""
+        ...
+
+    def layers(
+        self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
+    ) -> Sequence[PhotoLayer]:
+        """
+        What is laid over a photo.
+
+        Args:
+            parsing: of one of its faces, which it fits.
+            share: of the way, in (0, 1].
+            generator: of what is left to chance.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,58 +115,8 @@ class Layer:
         frame = np.concatenate(
             [np.asarray(each, np.float32) for each in (self.delta, self.detail[:, :, None])], axis=2
         )
-        warped = _warp_channels(frame, self.matrix, box)
+        warped = warp_channels(frame, self.matrix, box)
         return warped[:, :, :3] - (1 - warped[:, :, 3:]) * base
-
-
-@dataclass(frozen=True, eq=False)
-class ColourLayer:
-    """
-    A part of the face in another colour, at the photo's own resolution: its structure stays.
-
-    Args:
-        now: what the part is like in the photo.
-        becomes: what it becomes.
-        alpha: how much of each pixel of a square frame is the part, [T, T] in [0, 1].
-        matrix: [2, 3] from the photo to the frame.
-    """
-
-    now: Colour
-    becomes: Colour
-    alpha: np.ndarray
-    matrix: np.ndarray
-
-    def change(self, base: np.ndarray, box: Box) -> np.ndarray:
-        """See [`Layer.change`]."""
-        return (recolour(base, self.now, self.becomes) - base).astype(np.float32)
-
-
-def colour_layer(
-    photo: Image.Image, parsing: FaceParsing, wanted: PartColour, share: float = 1.0
-) -> ColourLayer | None:
-    """
-    A part of a face in another colour, wherever in its surroundings it is seen.
-
-    Args:
-        photo: what is to be changed.
-        parsing: what the face and its surroundings show.
-        wanted: the part, and its colour.
-        share: of the way to that colour, in (0, 1].
-
-    Returns:
-        None where the face shows nothing of the part, or of the one that its colour is told by.
-    """
-    weights = parsing.mask(wanted.part)
-    frame = np.asarray(align(photo, parsing.matrix, len(weights)), np.float32) / 255
-    if (weights > SURELY).mean() < LEAST_PART:
-        return None
-    now, becomes = measure_colour(frame, weights), wanted.colour
-    if wanted.beside is not None:
-        beside = measure_colour(frame, parsing.mask(wanted.beside))
-        if beside is None:
-            return None
-        becomes = Colour(tuple(np.add(beside.mean, becomes.mean)), becomes.deviation)
-    return None if now is None else ColourLayer(now, becomes, share * weights, parsing.matrix)
 
 
 def decoded_layer(
@@ -171,7 +162,7 @@ def likeness(edited: np.ndarray, reconstruction: np.ndarray, gone: np.ndarray | 
 
 
 def paste(
-    photo: Image.Image, layers: Iterable[Layer | ColourLayer], photo_mask: np.ndarray | None = None
+    photo: Image.Image, layers: Iterable[PhotoLayer], photo_mask: np.ndarray | None = None
 ) -> tuple[Image.Image, np.ndarray]:
     """Lay edits into a photo, one after the other, at the photo's resolution.
 
@@ -221,7 +212,7 @@ def _check_pixels(values: ArrayLike, name: str, low: float = -1) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def _warp_channels(crop: np.ndarray, matrix: np.ndarray, box: Box) -> np.ndarray:
+def warp_channels(crop: np.ndarray, matrix: np.ndarray, box: Box) -> np.ndarray:
     """Resample `[S, S, C]` of the crop into the rectangle `box` of the photo."""
     to_box = compose(inverse(matrix), translation(-box[0], -box[1]))
     size = (box[2] - box[0], box[3] - box[1])
@@ -244,7 +235,7 @@ def _weight_in_photo(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
     if (high <= low).any():
         return _NOWHERE
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    weight = _warp_channels(mask[:, :, None], matrix, box)[:, :, 0].clip(0.0, 1.0)
+    weight = warp_channels(mask[:, :, None], matrix, box)[:, :, 0].clip(0.0, 1.0)
     weight[weight < 1 / 512] = 0  # Dust of the interpolation: too little to see, but those pixels would not be exact.
     # `warp` repeats the outermost pixels, but beyond the crop nothing changes.
     x, y = np.arange(box[0], box[2]) + 0.5, (np.arange(box[1], box[3]) + 0.5)[:, None]

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from .ageing import OLDER, YOUNGER
+from .blending import Transfer
+from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .part_colour import Colour, PartColour
+from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
 
 Kind = Literal["add", "remove", "colour", "shape", "expression", "age", "make-up", "fill"]
 Quality = Literal["good", "fair", "experimental"]
@@ -46,8 +50,8 @@ class Edit:
         target: what a head can verify of it; None where no head knows it.
         opposite: name of the edit that "no …" or "remove …" of this one means; None where nothing is said by that.
         group: edits of one group exclude each other; empty where there is none but the opposite.
-        part_colour: the part of the face that takes another colour, and nothing else changes; measured by
-            `lab/measure_part_colours.py` on CelebA's training faces. None where the edit is drawn.
+        transfer: how the face changes where nothing is drawn; colours are measured by `lab/measure_part_colours.py`
+            on CelebA's training faces. None where the model draws the edit.
         entailed: attributes that may change along with it by its meaning: no side effects.
         quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
             `"fair"` from 1.8 on, else `"experimental"`, which those are, too, that nobody has marked yet.
@@ -75,7 +79,7 @@ class Edit:
     target: Target | None = None
     opposite: str | None = None
     group: str = ""
-    part_colour: PartColour | None = None
+    transfer: Transfer | None = None
     entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -145,7 +149,7 @@ def _edit(
     sentence: str,
     *,
     group: str = "",
-    part_colour: PartColour | None = None,
+    transfer: Transfer | None = None,
     entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
@@ -163,7 +167,7 @@ def _edit(
         target,
         opposite,
         group,
-        part_colour,
+        transfer,
         tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
@@ -273,7 +277,7 @@ _ROWS = (
     # things that are worn, and beards
     _edit(
         "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
-        group="glasses", quality="fair", entailed=_EYES, defaults=_BY_PLAN,
+        group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, defaults=_BY_PLAN,
         en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
@@ -283,7 +287,7 @@ _ROWS = (
     ),
     _edit(
         "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
-        group="glasses", entailed=_EYES, defaults=_BY_PLAN,
+        group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, defaults=_BY_PLAN,
         en="sun glasses, dark glasses, dark sunglasses, shades, black glasses, goggles",
         de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
     ),
@@ -293,8 +297,8 @@ _ROWS = (
         group="glasses", entailed=_EYES, defaults=_BY_PLAN,
     ),
     _edit(
-        "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A beard around mouth and chin; hardly on women.",
-        entailed=_FACIAL_HAIR, defaults=_BY_CODES, group="beard",
+        "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A full beard in the colour of the hair.",
+        entailed=_FACIAL_HAIR, quality="good", transfer=FULL_BEARD, defaults=_BY_CODES, group="beard",
         en="beard, beards, bearded, facial hair, full beard, has a beard, whiskers",
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
@@ -306,13 +310,13 @@ _ROWS = (
     ),
     _edit(
         "stubble", "stubble", "add", "beard", _has("5_o_Clock_Shadow"), "no_beard", "The shadow of a beard of some days.",
-        entailed=_FACIAL_HAIR, defaults=_BY_CODES, group="beard",
+        entailed=_FACIAL_HAIR, quality="good", transfer=STUBBLE, defaults=_BY_CODES, group="beard",
         en="stubbly, unshaven, stubbly chin, light stubble, designer stubble, 5 o clock shadow, five o clock shadow, three day beard, "
         "3 day beard",
         de="dreitagebart, bartstoppeln, stoppeln, unrasiert", fr="barbe de trois jours, mal rasé", es="barba de tres días", zh="胡茬",
     ),
     _edit(
-        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", entailed=_FACIAL_HAIR, defaults=_BY_CODES,
+        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", entailed=_FACIAL_HAIR, quality="good", transfer=MUSTACHE, defaults=_BY_CODES,
         en="mustache, moustache, mustached, moustached, mustaches, moustaches",
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
@@ -320,7 +324,7 @@ _ROWS = (
         "no_mustache", "no mustache", "remove", "worn_beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
-        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, defaults=_BY_CODES, group="beard",
+        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, defaults=_BY_CODES, group="beard",
         en="goatee, goateed, goatee beard, chin beard", de="ziegenbart, spitzbart, kinnbart", fr="bouc, barbichette",
         es="perilla, barba de chivo", zh="山羊胡",
     ),
@@ -345,7 +349,7 @@ _ROWS = (
     _edit(
         "blond_hair", "blond hair", "colour", "hair", _has("Blond_Hair"), None, "Hair in blond, in its old cut.",
         group="hair colour", entailed=_HAIR_COLOURS, quality="good",
-        part_colour=PartColour("hair", Colour((0.575, 0.023, 0.048), (0.159, 0.015, 0.019))),
+        transfer=PartColour("hair", Colour((0.575, 0.023, 0.048), (0.159, 0.015, 0.019))),
         en=_hair("blond, blonde, golden, fair, light, lighter, light blond, blonder", "blond, blonde, blonds, blondes, blonder"),
         de="blonde haare, blondes haar, blonden haaren, haare blond, haar blond, helle haare, hellere haare",
         fr="cheveux blonds, blonde aux cheveux, cheveux clairs, cheveux en blond", es="pelo rubio, cabello rubio, rubio, rubia, pelo claro",
@@ -354,7 +358,7 @@ _ROWS = (
     _edit(
         "black_hair", "black hair", "colour", "hair", _has("Black_Hair"), None, "Hair in black, in its old cut.",
         group="hair colour", entailed=_HAIR_COLOURS, quality="good",
-        part_colour=PartColour("hair", Colour((0.260, 0.007, 0.009), (0.125, 0.012, 0.012))),
+        transfer=PartColour("hair", Colour((0.260, 0.007, 0.009), (0.125, 0.012, 0.012))),
         en=_hair("black, dark, darker, raven", ""),
         de="schwarze haare, schwarzes haar, schwarzen haaren, haare schwarz, dunkle haare, dunkles haar, dunklere haare",
         fr="cheveux noirs, cheveux foncés, cheveux en noir", es="pelo negro, cabello negro, pelo oscuro, cabello oscuro", zh="黑发, 黑色头发, 黑头发, 黑色的头发",
@@ -362,7 +366,7 @@ _ROWS = (
     _edit(
         "brown_hair", "brown hair", "colour", "hair", _has("Brown_Hair"), None, "Hair in brown, in its old cut.",
         group="hair colour", entailed=_HAIR_COLOURS, quality="good",
-        part_colour=PartColour("hair", Colour((0.367, 0.023, 0.030), (0.151, 0.015, 0.017))),
+        transfer=PartColour("hair", Colour((0.367, 0.023, 0.030), (0.151, 0.015, 0.017))),
         en=_hair("brown, chestnut, brunette", "brunette, brunet"),
         de="braune haare, braunes haar, braunen haaren, haare braun", fr="cheveux bruns, cheveux châtains, brune", es="pelo castaño, pelo marrón, cabello castaño, castaño, castaña",
         zh="棕发, 棕色头发, 褐色头发, 棕色的头发",
@@ -370,14 +374,14 @@ _ROWS = (
     _edit(
         "gray_hair", "gray hair", "colour", "hair", _has("Gray_Hair"), None, "Hair in gray, in its old cut.",
         group="hair colour", entailed=_HAIR_COLOURS, quality="good",
-        part_colour=PartColour("hair", Colour((0.461, 0.008, 0.012), (0.162, 0.011, 0.012))),
+        transfer=PartColour("hair", Colour((0.461, 0.008, 0.012), (0.162, 0.011, 0.012))),
         en=_hair("gray, grey, white, silver, graying, greying, grayer, greyer", ""),
         de="graue haare, graues haar, grauen haaren, haare grau, weiße haare, weißes haar, grauhaarig",
         fr="cheveux gris, cheveux blancs", es="pelo gris, cabello gris, pelo blanco, canas, pelo canoso", zh="灰发, 白发, 灰色头发, 白头发, 花白头发",
     ),
     _edit(
-        "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead; it suits women's hair.",
-        entailed=_FRINGE, defaults=_BY_PLAN, group="bangs",
+        "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead, where there is hair above it.",
+        entailed=_FRINGE, quality="fair", transfer=FRINGE, defaults=_BY_PLAN, group="bangs",
         en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
     ),
     _edit(
@@ -402,13 +406,13 @@ _ROWS = (
     # make-up, skin, age
     _edit(
         "lipstick", "lipstick", "make-up", "mouth", _has("Wearing_Lipstick"), "no_lipstick", "Red lips, in their old shape.",
-        entailed=_MAKEUP, quality="good", part_colour=PartColour("lips", Colour((-0.134, 0.054, -0.001), (0.089, 0.018, 0.008)), beside="facial_skin"),
+        entailed=_MAKEUP, quality="good", transfer=PartColour("lips", Colour((-0.134, 0.054, -0.001), (0.089, 0.018, 0.008)), beside="facial_skin"),
         en="lip stick, red lips, painted lips, red lipstick, lips painted, redder lips, lips red",
         de="lippenstift, rote lippen", fr="rouge à lèvres, lèvres rouges", es="pintalabios, lápiz labial, labios rojos, labial", zh="口红, 红唇",
     ),
     _edit(
         "no_lipstick", "no lipstick", "make-up", "mouth", _has("Wearing_Lipstick", 0), "lipstick", "Lips in their own colour.",
-        entailed=_MAKEUP, quality="fair", part_colour=PartColour("lips", Colour((-0.098, 0.022, -0.005), (0.109, 0.012, 0.008)), beside="facial_skin"),
+        entailed=_MAKEUP, quality="fair", transfer=PartColour("lips", Colour((-0.098, 0.022, -0.005), (0.109, 0.012, 0.008)), beside="facial_skin"),
     ),
     _edit(
         "makeup", "heavy makeup", "make-up", "face", _has("Heavy_Makeup"), "no_makeup", "Make-up on eyes, cheeks and lips.", entailed=_MAKEUP,
@@ -438,12 +442,12 @@ _ROWS = (
         en="arched brows, curved eyebrows, eyebrows arched, curved brows, raised eyebrows", de="geschwungene augenbrauen", fr="sourcils arqués", es="cejas arqueadas", zh="弯眉",
     ),
     _edit(
-        "young", "young", "age", "face", _has("Young"), "old", "A younger face.", group="age", entailed=_AGE, defaults=_IN_PART,
+        "young", "young", "age", "face", _has("Young"), "old", "Smoother skin, and hair that is not grey; the shape of the face stays.", group="age", entailed=_AGE, quality="good", transfer=YOUNGER, defaults=_IN_PART,
         en="younger, youthful, young looking, more youthful, younger looking", de="jung, jünger, junge, junger, verjüngen, verjünge",
         fr="jeune, plus jeune, rajeunir, rajeunis", es="joven, más joven, rejuvenecer", zh="年轻, 年轻一些, 变年轻",
     ),
     _edit(
-        "old", "old", "age", "face", _has("Young", 0), "young", "An older face.", group="age", entailed=_AGE, defaults=_IN_PART,
+        "old", "old", "age", "face", _has("Young", 0), "young", "Lines, folds and grey hair; the shape of the face stays.", group="age", entailed=_AGE, quality="good", transfer=OLDER, defaults=_IN_PART,
         en="older, elderly, aged, aging, ageing, senior, age, older looking, old looking",
         de="alt, älter, alte, alter, altern", fr="vieux, vieille, plus vieux, plus vieille, âgé, âgée, vieillir",
         es="viejo, vieja, anciano, anciana, mayor, envejecer", zh="老, 变老, 年老, 苍老",

@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
+
+from .alignment import align
+from .blending import Box
+from .face_parsing import FaceParsing
+from .hair import refine_hair
 
 #: Oklab (Ottosson 2020): linear sRGB → responses of the cones, and their cube roots → lightness, green–red,
 #: blue–yellow.
@@ -23,6 +29,10 @@ _TO_OKLAB = np.array(
 #: How much the deviation of lightness, and of the other two, may change: strands of black hair have little contrast,
 #: and pulled to that of blond hair their noise would show.
 LEAST_CONTRAST, MOST_CONTRAST = np.array([0.5, 0.4, 0.4]), np.array([1.4, 1.5, 1.5])
+#: Share of the surroundings that a part must fill to have a colour of its own.
+LEAST_PART = 1 / 1000
+#: Deviations of hue from which on a pixel is hardly of the part, and more than these, as a deviation.
+FOREIGN, LEAST_FOREIGN = 3.0, 0.02
 #: Probability from which on a pixel counts in the mean.
 SURELY = 0.5
 
@@ -56,6 +66,18 @@ class PartColour:
     part: str
     colour: Colour
     beside: str | None = None
+
+    def fits(self, parsing: FaceParsing) -> bool:
+        """Whether the face shows the part, and the one that its colour is told by."""
+        shown = (parsing.mask(self.part) > SURELY).mean() >= LEAST_PART
+        return bool(shown and (self.beside is None or (parsing.mask(self.beside) > SURELY).any()))
+
+    def layers(
+        self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
+    ) -> "list[ColourLayer]":
+        """See [`Transfer.layers`]; nothing is left to chance."""
+        layer = colour_layer(photo, refine_hair(photo, parsing) if self.part == "hair" else parsing, self, share)
+        return [] if layer is None else [layer]
 
 
 def to_oklab(pixels: np.ndarray) -> np.ndarray:
@@ -118,3 +140,56 @@ def recolour(pixels: np.ndarray, now: Colour, becomes: Colour) -> np.ndarray:
     """
     contrast = np.divide(becomes.deviation, np.maximum(now.deviation, 1e-4)).clip(LEAST_CONTRAST, MOST_CONTRAST)
     return from_oklab((to_oklab(pixels) - now.mean) * contrast + becomes.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class ColourLayer:
+    """
+    A part of the face in another colour, at the photo's own resolution: its structure stays.
+
+    Args:
+        now: what the part is like in the photo.
+        becomes: what it becomes.
+        alpha: how much of each pixel of a square frame is the part, [T, T] in [0, 1].
+        matrix: [2, 3] from the photo to the frame.
+    """
+
+    now: Colour
+    becomes: Colour
+    alpha: np.ndarray
+    matrix: np.ndarray
+
+    def change(self, base: np.ndarray, box: Box) -> np.ndarray:
+        """See [`PhotoLayer.change`]; of pixels that have another hue than the part less: they show what is behind."""
+        reach = FOREIGN * np.array(self.now.deviation[1:]) + LEAST_FOREIGN
+        hues = (to_oklab(base)[..., 1:] - self.now.mean[1:]) / reach
+        own = np.exp(-((hues**2).sum(-1, keepdims=True) ** 2))
+        return (own * (recolour(base, self.now, self.becomes) - base)).astype(np.float32)
+
+
+def colour_layer(
+    photo: Image.Image, parsing: FaceParsing, wanted: PartColour, share: float = 1.0
+) -> ColourLayer | None:
+    """
+    A part of a face in another colour, wherever in its surroundings it is seen.
+
+    Args:
+        photo: what is to be changed.
+        parsing: what the face and its surroundings show.
+        wanted: the part, and its colour.
+        share: of the way to that colour, in (0, 1].
+
+    Returns:
+        None where the face shows nothing of the part, or of the one that its colour is told by.
+    """
+    weights = parsing.mask(wanted.part)
+    frame = np.asarray(align(photo, parsing.matrix, len(weights)), np.float32) / 255
+    if (weights > SURELY).mean() < LEAST_PART:
+        return None
+    now, becomes = measure_colour(frame, weights), wanted.colour
+    if wanted.beside is not None:
+        beside = measure_colour(frame, parsing.mask(wanted.beside))
+        if beside is None:
+            return None
+        becomes = Colour(tuple(np.add(beside.mean, becomes.mean)), becomes.deviation)
+    return None if now is None else ColourLayer(now, becomes, share * weights, parsing.matrix)

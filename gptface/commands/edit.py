@@ -339,8 +339,8 @@ def in_plain_words(result: dict[str, Any], candidates: int = 1) -> str:
     parts = [f"{told} (match {result['match_score']:+.2f}); kept: {', '.join(stayed)}"]
     if result["note"]:
         parts.append(result["note"])
-    # a new colour is not drawn: all candidates have the same, which the heads often miss
-    drawn = [each["after"] for name, each in verified.items() if EDITS[name].part_colour is None]
+    # what is not drawn is the same in all candidates or nearly so, and the heads often miss it
+    drawn = [each["after"] for name, each in verified.items() if EDITS[name].transfer is None]
     if any(after < CONVINCING for after in drawn):
         more = f"--candidates {CANDIDATES}" if candidates < CANDIDATES else "another --seed"
         parts.append(f"not convincing: try {more}")

@@ -7,11 +7,19 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gptface.processing.alignment import align, compose, translation
-from gptface.processing.blending import colour_layer, paste
+from gptface.processing.blending import paste
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.hair import refine_hair
 from gptface.processing.masks import widen
-from gptface.processing.part_colour import Colour, PartColour, from_oklab, measure_colour, recolour, to_oklab
+from gptface.processing.part_colour import (
+    Colour,
+    PartColour,
+    colour_layer,
+    from_oklab,
+    measure_colour,
+    recolour,
+    to_oklab,
+)
 
 HAIR, SKIN, WALL = (50, 30, 20), (200, 150, 120), (60, 90, 220)
 LABELS = ("background", "skin", "hair", "cloth", "neck")

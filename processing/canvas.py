@@ -1,0 +1,144 @@
+"""A square around the face in which things are drawn at about the photo's own resolution, and what is needed there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from .alignment import CROP_SIZE, align, compose, scale_of, translation
+from .face_parsing import SURROUNDINGS, FaceParsing
+
+#: What a canvas shows beyond each side of the crop, in pixels of the 128-pixel crop.
+BEYOND = 16
+#: Pixels of a canvas along one of the 128-pixel crop, at least and at most.
+COARSEST, FINEST = 3.0, 8.0
+#: Pixels that are drawn along one of a canvas, so that edges are smooth.
+OVERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """
+    A square that covers the face crop and a little more. Places are told in pixels of the 128-pixel crop.
+
+    Args:
+        scale: its pixels along one of the 128-pixel crop.
+        matrix: [2, 3] from the photo to it.
+    """
+
+    scale: float
+    matrix: np.ndarray
+
+    @classmethod
+    def of(cls, parsing: FaceParsing) -> "Canvas":
+        """That of a face, as fine as its photo."""
+        total = parsing.probabilities.shape[1]
+        side = total / SURROUNDINGS
+        unit = side / CROP_SIZE
+        scale = float(np.clip(unit / scale_of(parsing.matrix), COARSEST, FINEST))
+        corner = (total - side) / 2 - BEYOND * unit
+        factor = scale / unit
+        to_corner = compose(parsing.matrix, translation(-corner, -corner))
+        return cls(scale, compose(to_corner, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]])))
+
+    @property
+    def size(self) -> int:
+        return round((CROP_SIZE + 2 * BEYOND) * self.scale)
+
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """x [S] and y [S, 1] of its pixels."""
+        centres = ((np.arange(self.size) + 0.5) / self.scale - BEYOND).astype(np.float32)
+        return centres, centres[:, None]
+
+    def mask(self, parsing: FaceParsing, names: str | tuple[str, ...]) -> np.ndarray:
+        """How much of each pixel [S, S] shows one of the classes."""
+        whole = parsing.mask(names)
+        side = len(whole) / SURROUNDINGS
+        low = (len(whole) - side) / 2 - BEYOND * side / CROP_SIZE
+        box = (low, low, len(whole) - low, len(whole) - low)
+        resized = Image.fromarray(whole).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        return np.asarray(resized)
+
+    def pixels(self, photo: Image.Image) -> np.ndarray:
+        """The photo there, sRGB float32 [S, S, 3] in [0, 1]."""
+        return np.asarray(align(photo, self.matrix, self.size), np.float32) / 255
+
+    def blur(self, values: np.ndarray, deviation: float) -> np.ndarray:
+        """See [`blur`], with a deviation in pixels of the 128-pixel crop."""
+        return blur(values, deviation * self.scale)
+
+    def polygons(self, outlines: Sequence[np.ndarray]) -> np.ndarray:
+        """How much of each pixel [S, S] lies in one of the polygons, each [N, 2]."""
+        large = Image.new("L", (self.size * OVERSAMPLING,) * 2)
+        draw = ImageDraw.Draw(large)
+        for outline in outlines:
+            draw.polygon([tuple(point) for point in self._drawn(outline)], fill=255)
+        return np.asarray(large.reduce(OVERSAMPLING), np.float32) / 255
+
+    def hairs(
+        self, lines: np.ndarray, colours: np.ndarray, ground: np.ndarray, width: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Hairs.
+
+        Args:
+            lines: [N, P, 2].
+            colours: [N, 3], sRGB in [0, 1].
+            ground: [3], colour between them.
+            width: of a hair, in pixels of the 128-pixel crop.
+
+        Returns:
+            colours [S, S, 3] and how much of each pixel is hair [S, S].
+        """
+        sides = (self.size * OVERSAMPLING,) * 2
+        picture = Image.new("RGB", sides, tuple(np.rint(ground.clip(0, 1) * 255).astype(int).tolist()))
+        covered = Image.new("L", sides)
+        on_picture, on_covered = ImageDraw.Draw(picture), ImageDraw.Draw(covered)
+        thick = max(1, round(width * self.scale * OVERSAMPLING))
+        tones = np.rint(colours.clip(0, 1) * 255).astype(int).tolist()
+        for line, tone in zip(self._drawn(lines).reshape(len(lines), -1).tolist(), tones, strict=True):
+            on_picture.line(line, tuple(tone), thick)
+            on_covered.line(line, 255, thick)
+        reduced = (np.asarray(each.reduce(OVERSAMPLING), np.float32) / 255 for each in (picture, covered))
+        return next(reduced), next(reduced)
+
+    def _drawn(self, points: np.ndarray) -> np.ndarray:
+        """Places [..., 2] → where they are drawn; whole numbers are the middles of pixels."""
+        return (points + BEYOND) * (self.scale * OVERSAMPLING) - 0.5
+
+
+def blur(values: np.ndarray, deviation: float) -> np.ndarray:
+    """
+    Means of neighbours by a normal distribution of so many pixels; the edge is repeated.
+
+    Args:
+        values: float [H, W] or [H, W, C].
+
+    Returns:
+        float32 of the same shape.
+    """
+    reach = max(1, round(3 * deviation))
+    kernel = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float32) ** 2) / (2 * deviation**2))
+    kernel = kernel / kernel.sum()
+    planes = torch.tensor(np.atleast_3d(values), dtype=torch.float32).permute(2, 0, 1)[:, None]
+    for shape, padding in (((-1, 1), (0, 0, reach, reach)), ((1, -1), (reach, reach, 0, 0))):
+        padded = torch.nn.functional.pad(planes, padding, mode="replicate")
+        planes = torch.nn.functional.conv2d(padded, kernel.view(1, 1, *shape))
+    return planes[:, 0].permute(1, 2, 0).numpy().reshape(values.shape)
+
+
+def rise(values: np.ndarray, start: float, end: float) -> np.ndarray:
+    """0 below `start`, 1 above `end`, smooth between."""
+    share = ((values - start) / (end - start)).clip(0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def smallest(values: np.ndarray, reach: int) -> np.ndarray:
+    """The least [H, W] of the values [H, W] at most `reach` rows and columns away."""
+    found = values
+    for axis in (0, 1):
+        padded = np.pad(found, [(reach, reach) if each == axis else (0, 0) for each in (0, 1)], mode="edge")
+        found = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=axis).min(-1)
+    return found
