@@ -35,6 +35,8 @@ def read_heads(
         if not head or not head.get("trained"):
             continue
         logits = model.classify(name, model.read_for(name, pixels)).float() / head.get("temperature", 1.0)
+        if not torch.isfinite(logits).all():
+            raise FloatingPointError(f"the logits of the head {name!r} are not finite: the checkpoint is damaged")
         multi_label = head["problem_type"] == "multi_label_classification"
         scores = (logits.sigmoid() if multi_label else logits.softmax(-1)).cpu().numpy()
         found[name] = dict(zip(head["labels"], scores.T, strict=True))

@@ -274,7 +274,7 @@ def _refuse_to_lose(outputs: Mapping[Photo, Path], log: PhotoLog, options: argpa
         for photo, output in outputs.items()
         if not log.has(photo)
         for file in _written(output, options)
-        if file.exists()
+        if os.path.exists(file)
     ]
     if lost:
         raise FileExistsError(

@@ -92,15 +92,15 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, results: Path | 
 
 def _expand(given: str, recursive: bool, results: Path | None) -> list[Photo]:
     path = Path(given)
-    if given == "-" or (path.suffix.lower() == ".txt" and path.is_file()):
+    if given == "-" or (path.suffix.lower() == ".txt" and os.path.isfile(given)):
         text = _read_list(None if given == "-" else path)
         found = [Photo(line, _name(line)) for line in map(str.strip, text.splitlines()) if line]
         missing = f"{'standard input' if given == '-' else given} names no photo: write one a line"
-    elif path.is_dir():
+    elif os.path.isdir(given):  # Path.is_dir raises of a name that is too long, such as a data URL
         files = sorted(path.rglob("*") if recursive else path.iterdir())
         found = _below(path, [file for file in files if _is_picture(file, path)], results)
         missing = f"{given} has no picture in it" + ("" if recursive else "; --recursive looks into its folders too")
-    elif glob.has_magic(given) and "://" not in given and not path.exists():
+    elif glob.has_magic(given) and "://" not in given and not os.path.exists(given):
         root = Path(*_until_magic(path))
         # not by the module glob: its ** follows links, and two that lead back make more paths than anybody can walk
         files = sorted(root.glob(str(path.relative_to(root))))
@@ -237,7 +237,7 @@ class PhotoLog:
         if key not in self._done:
             return False
         output = self._done[key]
-        return output is None or Path(output).is_file()
+        return output is None or os.path.isfile(output)
 
     def add(self, photo: Photo, report: Mapping[str, Any]) -> None:
         """Notes what became of a photo."""

@@ -263,7 +263,9 @@ class PhotoEditor:
         """
 
         if len(wish.prompt) > MAX_PROMPT or wish.candidates > MAX_CANDIDATES:
-            raise ValueError(f"No more than {MAX_PROMPT} characters and {MAX_CANDIDATES} candidates are taken at once.")
+            raise ValueError(
+                f"No more than {MAX_PROMPT} characters and {MAX_CANDIDATES} candidates are taken at once."
+            )
 
         def on_step_end(pipe: Any, step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
