@@ -65,8 +65,8 @@ class SafetensorsModel(PreTrainedModel):
             if "ignore_mismatched_sizes" not in str(error):
                 raise
             raise MisfitError(
-                f"the weights in {pretrained_model_name_or_path} are of other shapes than its configuration says: fetch "
-                f"them again, or pass ignore_mismatched_sizes=True to draw those anew\n{error}"
+                f"the weights in {pretrained_model_name_or_path} are of other shapes than its configuration says: "
+                f"fetch them again, or pass ignore_mismatched_sizes=True to draw those anew\n{error}"
             ) from error
 
     def load_adapter(self, peft_model_id: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -75,8 +75,8 @@ class SafetensorsModel(PreTrainedModel):
         """
         if "load_config" in kwargs:
             raise ValueError(
-                f"{peft_model_id} holds an adapter (adapter_config.json): take that file out, and open the adapter with "
-                "peft.PeftModel.from_pretrained(model, folder)"
+                f"{peft_model_id} holds an adapter (adapter_config.json): take that file out, and open the adapter "
+                "with peft.PeftModel.from_pretrained(model, folder)"
             )
         return super().load_adapter(peft_model_id, *args, **kwargs)
 

@@ -108,14 +108,13 @@ def small_disk(tmp_path):
 
 def fill(folder, left):
     """Fills a disk but for `left` bytes."""
-    with (folder / "filler").open("wb") as file:
+    with (folder / "filler").open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(4096))
-                file.flush()
         except OSError as error:
             assert error.errno == errno.ENOSPC
-    os.truncate(folder / "filler", max(0, (folder / "filler").stat().st_size - left))
+        file.truncate(max(0, file.tell() - left))
 
 
 @pytest.mark.slow
