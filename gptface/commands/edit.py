@@ -248,7 +248,7 @@ def _candidates(options: argparse.Namespace) -> int:
     """How many candidates of a photo are written; raises `ValueError` for more than are drawn at once."""
     if not options.save_all or options.candidates is None:
         return 1
-    from gptface.pipelines.prompts import checked_count
+    from gptface.pipelines.face_pipeline import checked_count
 
     return checked_count("--candidates", options.candidates)
 
