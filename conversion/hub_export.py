@@ -1,7 +1,7 @@
 """A checkpoint → a repository for the Hub that opens with transformers alone."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -57,16 +57,7 @@ def export_hub(
         raise ConversionError(f"the tokenizer in {source} has {words} words, the network {config.vocab_size}", [])
     readme = _card_text(source, card)
     with whole_folder(output) as folder:
-        for name in (*weights, "tokenizer.json"):
-            shutil.copyfile(source / name, folder / name)
-        described = GPTFaceConfig.description(read_json(source / CONFIG))
-        write_json(folder / CONFIG, {**described, **model_references()})
-        write_json(
-            folder / "tokenizer_config.json", published_tokenizer_config(read_json(source / "tokenizer_config.json"))
-        )
-        write_json(
-            folder / "processor_config.json", published_processor_config(read_json(source / "processor_config.json"))
-        )
+        copy_checkpoint(source, weights, folder)
         for name, text in folder_code().items():
             (folder / name).write_text(text, encoding="utf-8")
         for name, text in license_files():
@@ -96,6 +87,19 @@ def checked_weights(source: Path) -> list[str]:
         raise ConversionError(f"{source} is not complete: save model and processor into it; missing", missing)
     refuse_links(source, (CONFIG, *needed))
     return check_weights(source)
+
+
+def copy_checkpoint(source: Path, weights: Iterable[str], folder: Path) -> None:
+    """Puts a checkpoint into a folder to be published: what it tells is of the network, not of the machine."""
+    for name in (*weights, "tokenizer.json"):
+        shutil.copyfile(source / name, folder / name)
+    described = GPTFaceConfig.description(read_json(source / CONFIG))
+    write_json(folder / CONFIG, {**described, **model_references()})
+    for name, published in (
+        ("tokenizer_config.json", published_tokenizer_config),
+        ("processor_config.json", published_processor_config),
+    ):
+        write_json(folder / name, published(read_json(source / name)))
 
 
 def license_files() -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from gptface.processing.whole_files import whole_folder
 
-from .hub_export import CHECKOUT, CONFIG, PROCESSOR_FILES, checked_weights, license_files
+from .hub_export import CHECKOUT, checked_weights, copy_checkpoint, license_files
 
 #: What of the package the page is made of.
 PACKAGES = ("gptface", "gptface.modeling_gptface", "gptface.processing", "gptface.pipelines")
@@ -58,8 +58,7 @@ def export_space(source: str | Path, output: str | Path) -> list[str]:
             _copy_modules(name, folder / name.replace(".", "/"))
         assets = folder / "gptface" / "assets"
         assets.mkdir()
-        for name in (CONFIG, *weights, *PROCESSOR_FILES):
-            shutil.copyfile(source / name, assets / name)
+        copy_checkpoint(source, weights, assets)
         shutil.copyfile(_folder_of("gptface") / "demo" / "app.py", folder / "app.py")
         for name, text in license_files():
             (folder / name).parent.mkdir(exist_ok=True)

@@ -30,6 +30,7 @@ from gptface.commands import (
     train_refiner,
     train_tokenizer,
 )
+from gptface.commands.common import plain
 from gptface.evaluation.cli import add_evaluate_parser
 
 #: Commands whose start somebody waits for; and after how many new objects Python looks for garbage in them.
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # a console that lacks a letter of a file's name must not lose the results of all files
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files are bytes
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.command in AWAITED:
@@ -76,8 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except mendable_errors() as error:
-        print(f"gptface {options.command}: {error}", file=sys.stderr)
+        print(plain(f"gptface {options.command}: {error}", kept="\n\t"), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # files appear whole: there is nothing to be told of where it was stopped
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 def mendable_errors() -> tuple[type[Exception], ...]:

@@ -7,7 +7,10 @@ from dataclasses import field
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 from .quantization import QUANTIZERS
 
@@ -70,6 +73,8 @@ LARGEST = {
     "vocab_size": 2**21,
 }
 MOST_ENTRIES = 32
+#: What weights may be opened as.
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 MOST_CELLS = 128**2
 MOST_CODES = 2**18
 MOST_HEADS = 256
@@ -77,15 +82,52 @@ MOST_LABELS = 2**15
 
 
 def check_sizes(values: Mapping[str, Any]) -> None:
-    """Raises `ValueError` where one of these fields of a configuration asks for more than `LARGEST`."""
+    """
+    Raises `ValueError` where one of these fields of a configuration is no whole number, less than 1 or more than
+    `LARGEST`, or where any of them is NaN or infinite.
+    """
     for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")
         if name not in LARGEST or value is None:
             continue
         entries = value if isinstance(value, list | tuple) else [value]
         if len(entries) > MOST_ENTRIES:
             raise ValueError(f"{name} has {len(entries)} entries: {MOST_ENTRIES} is the most")
-        if any(isinstance(entry, int | float) and entry > LARGEST[name] for entry in entries):
-            raise ValueError(f"{name} is {max(entries)}: {LARGEST[name]} is the most")
+        for entry in entries:
+            if not isinstance(entry, int) or isinstance(entry, bool):
+                raise ValueError(f"{name} must be whole numbers, got {str(value)[:50]!r}")
+            if entry > LARGEST[name]:
+                raise ValueError(f"{name} is {entry}: {LARGEST[name]} is the most")
+            if entry < 1:
+                raise ValueError(f"{name} is {entry}: 1 is the least")
+
+
+def check_head(name: str, head: Any) -> None:
+    """Raises `ValueError` where an entry of `GPTFaceConfig.heads` is none, says which and what would be right."""
+    where = f"heads[{name!r:.50}]"
+    if not name.replace("-", "").replace("_", "").isalnum() or hasattr(nn.ModuleDict, name):
+        raise ValueError(f"{where}: a head is called by a word, such as 'expression'")
+    if not isinstance(head, Mapping):
+        raise ValueError(f"{where} must say its labels and problem_type, got {str(head)[:50]!r}")
+    labels = head.get("labels")
+    if head.get("problem_type") not in PROBLEM_TYPES or not labels:
+        raise ValueError(f"{where} needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
+    if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{where}['labels'] must be a list of names, got {str(labels)[:50]!r}")
+    if head.get("input", INPUTS[0]) not in INPUTS:
+        raise ValueError(f"{where}['input'] must be one of {INPUTS}, got {head['input']!r}")
+    temperature, thresholds = head.get("temperature"), head.get("thresholds")
+    if temperature is not None and not (_is_number(temperature) and temperature > 0):
+        raise ValueError(f"{where}['temperature'] must be a number above 0, got {str(temperature)[:50]!r}")
+    if thresholds is not None and not (
+        isinstance(thresholds, list | tuple) and len(thresholds) == len(labels) and all(map(_is_number, thresholds))
+    ):
+        raise ValueError(f"{where}['thresholds'] must be a number for each of its {len(labels)} labels")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class NetworkConfig(PreTrainedConfig):
@@ -114,10 +156,17 @@ class NetworkConfig(PreTrainedConfig):
             for name in ("auto_map", "custom_pipelines", "num_labels", "torch_dtype")
             if name in config_dict
         }
-        return super().from_dict({**cls.description(config_dict), **kept}, **kwargs)
+        for name in ("dtype", "torch_dtype"):
+            if isinstance(config_dict.get(name), str) and config_dict[name].removeprefix("torch.") not in DTYPES:
+                raise ValueError(f"{name} must be one of {DTYPES}, got {config_dict[name]!r:.50}")
+        try:
+            return super().from_dict({**cls.description(config_dict), **kept}, **kwargs)
+        except (StrictDataclassError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+            # what a value of another kind than was meant comes to
+            reason = (str(error).strip() or type(error).__name__).replace("\n", " ")
+            raise ValueError(f"the configuration is damaged ({reason:.300}): fetch it again") from error
 
     def __post_init__(self, **kwargs):
-        check_sizes(vars(self))
         labels = max(len(self.id2label or ()), kwargs.get("num_labels") or 0)
         if labels > MOST_LABELS:
             raise ValueError(f"there are {labels} labels: {MOST_LABELS} is the most")
@@ -161,6 +210,7 @@ class GPTFaceRefinerConfig(NetworkConfig):
     dilations: list[int] | tuple[int, ...] = (1, 2, 2)
 
     def __post_init__(self, **kwargs):
+        check_sizes(vars(self))
         self.hidden_channels = list(self.hidden_channels)
         self.dilations = list(self.dilations)
         if len(self.hidden_channels) < 2:
@@ -254,6 +304,7 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
     refiner_config: Any = None
 
     def __post_init__(self, **kwargs):
+        check_sizes(vars(self))
         if isinstance(self.refiner_config, dict):
             self.refiner_config = GPTFaceRefinerConfig(**self.refiner_config)
         if self.backbone not in ("compact", "vqgan"):
@@ -263,6 +314,8 @@ class GPTFaceImageTokenizerConfig(NetworkConfig):
         self.fsq_levels = list(self.fsq_levels)
         self.block_out_channels = list(self.block_out_channels)
         self.attention_resolutions = list(self.attention_resolutions)
+        if not self.fsq_levels or not self.block_out_channels:
+            raise ValueError("fsq_levels and block_out_channels need one number at least")
         if self.codebook_dim is None:
             self.codebook_dim = self.latent_channels
         if self.image_size % self.downsample_factor:
@@ -362,6 +415,7 @@ class GPTFaceParserConfig(NetworkConfig):
     dilations: list[int] | tuple[int, ...] = (1, 2, 1)
 
     def __post_init__(self, **kwargs):
+        check_sizes(vars(self))
         self.block_out_channels = list(self.block_out_channels)
         self.dilations = list(self.dilations)
         if len(self.block_out_channels) != 4 or any(channels % 8 for channels in self.block_out_channels):
@@ -499,6 +553,7 @@ class GPTFaceConfig(NetworkConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs):
+        check_sizes(vars(self))
         if self.image_tokenizer_config is None:
             self.image_tokenizer_config = GPTFaceImageTokenizerConfig()
         elif isinstance(self.image_tokenizer_config, dict):
@@ -517,6 +572,8 @@ class GPTFaceConfig(NetworkConfig):
                 "face_parser_config must be a GPTFaceParserConfig or a dict, "
                 f"got {type(self.face_parser_config).__name__}"
             )
+        if self.plan_trained and not self.has_plan:
+            raise ValueError("plan_trained is said of an image tokenizer without plan_levels")
         self._check_choice("norm_position", ("pre", "post"))
         self._check_choice("attention_pattern", ("bidirectional", "prefix"))
         self._check_choice("code_embedding", ("free", "levels"))
@@ -527,6 +584,10 @@ class GPTFaceConfig(NetworkConfig):
             raise ValueError(
                 "grid_convolution looks at later cells, which attention_pattern='prefix' must not: use one"
             )
+        self._check_choice("hidden_act", tuple(ACT2FN))
+        for token in ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id"):
+            if not 0 <= (getattr(self, token) or 0) < self.vocab_size:
+                raise ValueError(f"{token} {getattr(self, token)} is none of the {self.vocab_size} words")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
@@ -534,18 +595,15 @@ class GPTFaceConfig(NetworkConfig):
         if self.id2label is None and kwargs.get("num_labels") is None:
             # Not the two labels that transformers gives by default: one must see whether somebody asked for labels.
             self.id2label, self.label2id = {}, {}
-        labels = sum(len(head.get("labels") or ()) for head in self.heads.values())
-        if len(self.heads) > MOST_HEADS or labels > MOST_LABELS:
-            raise ValueError(
-                f"there are {len(self.heads)} heads with {labels} labels: {MOST_HEADS} and {MOST_LABELS} are the most"
-            )
+        if len(self.heads) > MOST_HEADS:
+            raise ValueError(f"there are {len(self.heads)} heads: {MOST_HEADS} are the most")
         for name, head in self.heads.items():
-            if head.get("problem_type") not in PROBLEM_TYPES or not head.get("labels"):
-                raise ValueError(f"heads[{name!r}] needs 'labels' and a 'problem_type' out of {PROBLEM_TYPES}")
-            if head.get("input", INPUTS[0]) not in INPUTS:
-                raise ValueError(f"heads[{name!r}]['input'] must be one of {INPUTS}, got {head['input']!r}")
+            check_head(name, head)
             if self.reads_pixels(name) and self.image_reader is None:
                 raise ValueError(f"heads[{name!r}] reads pixels, which needs image_reader: {{}} takes its defaults")
+        labels = sum(len(head["labels"]) for head in self.heads.values())
+        if labels > MOST_LABELS:
+            raise ValueError(f"there are {labels} labels: {MOST_LABELS} are the most")
         if self.classification_head is not None and self.classification_head not in self.heads:
             raise ValueError(
                 f"classification_head {self.classification_head!r} is none of the heads {sorted(self.heads)}"
@@ -580,6 +638,8 @@ class GPTFaceConfig(NetworkConfig):
             raise ValueError(f"image_reader may have {', '.join(PIXEL_READER)}, got {sorted(reader)}")
         check_sizes(reader)
         channels, blocks, _ = {**PIXEL_READER, **reader}.values()
+        if not all(isinstance(each, list | tuple) for each in (channels, blocks)):
+            raise ValueError("channels and blocks of image_reader must be lists, of a number for each stage")
         if len(channels) != 3 or len(blocks) != 3 or any(count % 8 for count in channels):
             raise ValueError("image_reader has three stages: channels that are multiples of 8, and blocks of each")
         if self.image_tokenizer_config.image_size % PIXEL_READER_STRIDE:

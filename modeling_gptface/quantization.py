@@ -44,11 +44,25 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents [B, C, h, w] → quantized latents, through which gradients pass straight, and codes [B, h, w]."""
+        """
+        Latents [B, C, h, w] → quantized latents, through which gradients pass straight, and codes [B, h, w].
+
+        Raises:
+            FloatingPointError: see [`checked`].
+        """
 
     @abstractmethod
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, h, w] → latents [B, C, h, w], those that `forward` gives for these codes."""
+
+    def checked(self, values: torch.Tensor) -> torch.Tensor:
+        """
+        What codes are about to be made of, as it is. Raises `FloatingPointError` where it is not finite, outside of
+        training (which looks at its losses): any code would be a plausible one.
+        """
+        if not self.training and not torch.compiler.is_compiling() and not torch.isfinite(values).all():
+            raise FloatingPointError("what is to be quantized is not finite: the pixels or the weights are damaged")
+        return values
 
     def training_losses(self, latents: torch.Tensor, codes: torch.Tensor) -> dict[str, torch.Tensor]:
         """
@@ -98,7 +112,7 @@ class FiniteScalarQuantizer(Quantizer):
         """
         half = self._column([(level - 1) * (1 + 1e-3) / 2 for level in self.levels], latents)
         offset = self._column([0.5 if level % 2 == 0 else 0.0 for level in self.levels], latents)
-        bounded = torch.tanh(self.down(latents) + torch.atanh(offset / half)) * half - offset
+        bounded = torch.tanh(self.checked(self.down(latents)) + torch.atanh(offset / half)) * half - offset
         return bounded + (bounded.round() - bounded).detach() if rounded else bounded
 
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,7 +166,7 @@ class CodebookQuantizer(Quantizer):
         # ‖v − e‖² without ‖v‖², which is the same for every entry e
         weight = self.codebook.weight
         distances = weight.pow(2).sum(1) - 2 * vectors @ weight.t()
-        codes = distances.argmin(-1)
+        codes = self.checked(distances).argmin(-1)
         quantized = self.codebook(codes)
         quantized = vectors + (quantized - vectors).detach()
         return self.up(quantized.movedim(-1, 1)), codes
@@ -186,7 +200,7 @@ class GumbelQuantizer(CodebookQuantizer):
 
     def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.proj(self.down(latents))
-        codes = logits.argmax(1)
+        codes = self.checked(logits).argmax(1)
         soft = logits.softmax(1)
         chosen = nn.functional.one_hot(codes, self.num_codes).movedim(-1, 1) + (soft - soft.detach())
         return self.up(torch.einsum("bkhw,kd->bdhw", chosen, self.codebook.weight)), codes

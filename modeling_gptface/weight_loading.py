@@ -32,6 +32,13 @@ def check_weight_names(names: Iterable[Any], where: str) -> None:
             raise ValueError(f"{where} names {name!r}: weights must be *.safetensors files in the same folder")
 
 
+class MisfitError(RuntimeError, ValueError):
+    """
+    Weights of other shapes than the configuration says: a `ValueError`, for it is what was given that is wrong, and
+    the `RuntimeError` that transformers raises of it.
+    """
+
+
 class SafetensorsModel(PreTrainedModel):
     """A model whose `from_pretrained` opens safetensors files alone."""
 
@@ -43,7 +50,8 @@ class SafetensorsModel(PreTrainedModel):
         Raises:
             OSError: no safetensors file, or a damaged one.
             ValueError: another kind of file is asked for or named, or one outside of the folder; or a configuration of
-                a network that the files are not the weights of.
+                a network that the files are not the weights of ([`MisfitError`] where they are of other shapes); or an
+                adapter beside the weights.
         """
         if kwargs.setdefault("use_safetensors", True) is not True or kwargs.get("gguf_file") is not None:
             raise ValueError("GPTFace opens safetensors files alone: leave use_safetensors and gguf_file out")
@@ -53,6 +61,24 @@ class SafetensorsModel(PreTrainedModel):
             raise OSError(
                 f"the weights in {pretrained_model_name_or_path} are truncated or damaged ({error}): fetch them again"
             ) from error
+        except RuntimeError as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            raise MisfitError(
+                f"the weights in {pretrained_model_name_or_path} are of other shapes than its configuration says: "
+                f"fetch them again, or pass ignore_mismatched_sizes=True to draw those anew\n{error}"
+            ) from error
+
+    def load_adapter(self, peft_model_id: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, except that `from_pretrained` takes none that lies beside the weights: it would change
+        them unseen, out of a file of any kind.
+        """
+        if "load_config" in kwargs:
+            raise ValueError(
+                f"{peft_model_id} holds an adapter (adapter_config.json): take that file out, and open the adapter "
+                "with peft.PeftModel.from_pretrained(model, folder)"
+            )
+        return super().load_adapter(peft_model_id, *args, **kwargs)
 
     @staticmethod
     def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):

@@ -10,6 +10,8 @@ from PIL import Image
 from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.processing.edits import Edit, Target
 
+from .face_pipeline import FACES_AT_ONCE
+
 #: Head → its label → how probable that is, [faces] in [0, 1].
 HeadScores = Mapping[str, Mapping[str, np.ndarray]]
 #: The head whose labels tell what else an edit has changed.
@@ -34,7 +36,10 @@ def read_heads(
         head = model.config.heads.get(name)
         if not head or not head.get("trained"):
             continue
-        logits = model.classify(name, model.read_for(name, pixels)).float() / head.get("temperature", 1.0)
+        read = (model.read_for(name, part) for part in pixels.split(FACES_AT_ONCE))
+        logits = torch.cat([model.classify(name, outputs) for outputs in read]).float() / head.get("temperature", 1.0)
+        if not torch.isfinite(logits).all():
+            raise FloatingPointError(f"the logits of the head {name!r} are not finite: the checkpoint is damaged")
         multi_label = head["problem_type"] == "multi_label_classification"
         scores = (logits.sigmoid() if multi_label else logits.softmax(-1)).cpu().numpy()
         found[name] = dict(zip(head["labels"], scores.T, strict=True))

@@ -7,7 +7,7 @@ import torch
 
 from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
 
-from .face_pipeline import DECODING, SEEDING, FacePipeline, PipelineInput, as_list, split_parameters
+from .face_pipeline import DECODING, FACES_AT_ONCE, SEEDING, FacePipeline, PipelineInput, as_list, split_parameters
 
 DEFAULT_TOKENS = 8
 DEFAULTS = {"num_inference_steps": 8, "temperature": 0.5, "itm_guidance": 1.0}
@@ -67,7 +67,8 @@ class FaceCaptioningPipeline(FacePipeline):
     ) -> list[dict[str, Any]]:
         lengths = as_list(num_tokens)
         counts = [len(state["boxes"]) for state in states]
-        codes = self.model.image_tokenizer.encode(torch.cat([state["pixel_values"] for state in states])).split(counts)
+        pixels = torch.cat([state["pixel_values"] for state in states]).split(FACES_AT_ONCE)
+        codes = torch.cat([self.model.image_tokenizer.encode(part) for part in pixels]).split(counts)
         captions: list[list[Any]] = [[] for _ in states]
         # One face of each photo at a time: a photo with many is not a larger batch than was asked for.
         for number in range(max(counts)):

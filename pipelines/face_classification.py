@@ -10,7 +10,7 @@ import torch
 
 from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 
-from .face_pipeline import FacePipeline, PipelineInput
+from .face_pipeline import FACES_AT_ONCE, FacePipeline, PipelineInput
 
 #: Heads that have a task of their own. A folder saved with one of them serves the tasks of both.
 TASK_HEADS = ("attributes", "expression")
@@ -85,8 +85,9 @@ class FaceClassificationPipeline(FacePipeline):
 
     def _forward(self, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
         # The named head, whichever head the model's class is about: remote code knows Auto classes only.
-        outputs = self.model.read_for(self.head_name, torch.cat([state["pixel_values"] for state in states]))
-        logits = self.model.classify(self.head_name, outputs)
+        pixels = torch.cat([state["pixel_values"] for state in states])
+        read = (self.model.read_for(self.head_name, part) for part in pixels.split(FACES_AT_ONCE))
+        logits = torch.cat([self.model.classify(self.head_name, outputs) for outputs in read])
         if not torch.isfinite(logits).all():
             raise FloatingPointError("the classifier's logits are not finite: the checkpoint is damaged")
         counts = [len(state["boxes"]) for state in states]

@@ -1,5 +1,6 @@
 """`pipeline("face-parsing")`: a photo → masks of what its faces show."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,10 @@ from PIL import Image
 
 from gptface.processing.face_parsing import FaceParsing
 
-from .face_pipeline import FacePipeline, PipelineInput, split_parameters
+from .face_pipeline import FACES_AT_ONCE, FacePipeline, PipelineInput, split_parameters
+
+#: Of one photo, with `face="all"`: each class of each face has a mask of the photo's size.
+MAX_MASK_BYTES = 4 * 2**30
 
 
 class FaceParsingPipeline(FacePipeline):
@@ -42,13 +46,30 @@ class FaceParsingPipeline(FacePipeline):
         return {"photo": photo, "faces": self.find_faces(photo, **find)}
 
     def _forward(self, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for state in states:
+            self._check_masks(state["photo"], len(state["faces"]))
         faces = [(state["photo"], face.matrix) for state in states for face in state["faces"]]
-        parsings = iter(self.parse_faces(faces))
-        return [{"photo": state["photo"], "parsings": [next(parsings) for _ in state["faces"]]} for state in states]
+        segments = self._segments_of(faces)
+        return [{"segments": [next(segments) for _ in state["faces"]]} for state in states]
 
     def postprocess(self, outputs: dict[str, Any], face: str | int = "largest") -> list[Any]:
-        results = [_segments(parsing, outputs["photo"].size) for parsing in outputs["parsings"]]
-        return results if face == "all" else results[0]
+        return outputs["segments"] if face == "all" else outputs["segments"][0]
+
+    def _check_masks(self, photo: Image.Image, faces: int) -> None:
+        """Raises `ValueError` where there are so many faces in so large a photo that their masks would not fit."""
+        needed = faces * photo.width * photo.height * len(self.require_face_parser().config.class_names)
+        if faces > 1 and needed > MAX_MASK_BYTES:
+            raise ValueError(
+                f"{faces} faces in {photo.width}×{photo.height} pixels have masks of up to {needed / 2**30:.0f} GiB: "
+                "take one after the other by its index, face=0 and so on, or a smaller photo"
+            )
+
+    def _segments_of(self, faces: Sequence[tuple[Image.Image, Any]]) -> Iterator[list[dict[str, Any]]]:
+        # what the network says of a face takes as much room as a photo: of few at a time
+        for start in range(0, len(faces), FACES_AT_ONCE):
+            part = faces[start : start + FACES_AT_ONCE]
+            for (photo, _), parsing in zip(part, self.parse_faces(part), strict=True):
+                yield _segments(parsing, photo.size)
 
 
 def _segments(parsing: FaceParsing, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -38,6 +38,8 @@ MAX_CANDIDATES = 256
 MIN_SIDE = 16
 #: Pixels from cheek to cheek below which a face is so coarse that what the model says of it means little.
 FEW_PIXELS = 32
+#: Faces that one network sees at once: a photo of a crowd must not take all of the memory.
+FACES_AT_ONCE = 32
 
 
 def split_parameters(given: Mapping[str, Any], *stages: Collection[str]) -> tuple[dict[str, Any], ...]:
@@ -523,7 +525,8 @@ class FacePipeline(BatchedPipeline):
         @torch.no_grad()
         def predict(crops: Sequence[Image.Image]) -> np.ndarray:
             pixels = torch.from_numpy(np.stack([np.asarray(crop) for crop in crops])).to(parser.device, parser.dtype)
-            return parser.probabilities(pixels.permute(0, 3, 1, 2) / 127.5 - 1).cpu().numpy()
+            parts = (pixels.permute(0, 3, 1, 2) / 127.5 - 1).split(FACES_AT_ONCE)
+            return np.concatenate([parser.probabilities(part).cpu().numpy() for part in parts])
 
         photos = [photo for photo, _ in faces]
         return parse_all(photos, to_crops, predict, parser.config.class_names, size)

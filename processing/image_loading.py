@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import re
+import stat
 import sys
 import time
 import urllib.error
@@ -23,6 +24,8 @@ from .photo_metadata import JPEG_TABLES, read_metadata
 
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_ENCODED_BYTES = 128 * 2**20
+#: Of a file, which need not fit into memory: what the pixels take in four channels of 16 bits, not compressed.
+MAX_FILE_BYTES = 8 * MAX_IMAGE_PIXELS
 URL_TIMEOUT_SECONDS = 30.0
 #: Each scan of a JPEG takes the time of a whole picture. Encoders write 10 of a picture in colour, and 18 in CMYK.
 MAX_JPEG_SCANS = 32
@@ -141,7 +144,15 @@ def _describe(source: Any) -> str:
 
 def _from_path(path: str | bytes, label: str) -> Image.Image:
     try:
-        stream = Path(os.fsdecode(path)).expanduser().open("rb")
+        file = Path(os.fsdecode(path)).expanduser()
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever for who writes into it, a device never end
+            raise OSError("it is no regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageInputError(f"{label} holds more than {MAX_FILE_BYTES} bytes: pass a smaller image file")
+        stream = file.open("rb")
+    except ImageInputError:
+        raise
     except FileNotFoundError:
         raise ImageInputError(f"{label} does not exist: pass the path of an image file") from None
     except (OSError, ValueError, RuntimeError) as error:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 
+#: Characters of a name, of up to four bytes each, that its scratch name begins with.
+_NAME_SHOWN = 40
+
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -26,8 +29,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         OSError: the folder is missing or the disk is full.
     """
     path = Path(path)
-    # the ending stays: some writers go by it
-    scratch = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+    # the ending stays: some writers go by it; a name as long as the file system allows must not get longer
+    scratch = path.with_name(f".{path.stem[:_NAME_SHOWN]}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
     try:
         yield scratch
         publish(scratch, path)
@@ -51,7 +54,7 @@ def whole_folder(target: str | Path, replace: bool = False) -> Iterator[Path]:
     if not (replace and target.is_dir()) and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists already: name a new or an empty folder")
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    scratch = target.parent / f".{target.name[:_NAME_SHOWN]}.{uuid.uuid4().hex[:8]}.partial"
     scratch.mkdir()
     try:
         yield scratch

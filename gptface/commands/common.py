@@ -45,6 +45,17 @@ def face_index(value: str) -> str | int:
     return int(value) if value.lstrip("-").isdigit() else value
 
 
+def plain(text: str, kept: str = "") -> str:
+    """
+    A text for a terminal, without what would act on it: a file's name, or a label of a checkpoint from anybody, can
+    hold characters that move the cursor or clear the screen. They are written as Python writes them (`\\x1b`).
+
+    Args:
+        kept: characters that stay.
+    """
+    return "".join(each if each.isprintable() or each in kept else repr(each)[1:-1] for each in text)
+
+
 def report_error(photo: str, result: Any, as_json: bool) -> bool:
     """
     Prints the error that a pipeline put in the place of a photo's result, if it is one: a JSON line, or one on stderr.
@@ -55,7 +66,7 @@ def report_error(photo: str, result: Any, as_json: bool) -> bool:
     if as_json:
         print(json.dumps({"photo": photo, "error": error}))
     else:
-        print(f"{photo}: {error}", file=sys.stderr)
+        print(plain(f"{photo}: {error}"), file=sys.stderr)
     return True
 
 

@@ -4,11 +4,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_decoding_options, add_face_options, add_output_options, decoding_parameters, face_index
+from .common import (
+    add_decoding_options,
+    add_face_options,
+    add_output_options,
+    decoding_parameters,
+    face_index,
+    plain,
+)
 from .films import check_film, edit_one_film, find_film
 from .photos import Photo, PhotoLog, add_photo_options, each_photo, find_photos
 from .timing import Stopwatch
@@ -25,8 +32,8 @@ CANDIDATES = 8
 WRITTEN = frozenset((".png", ".jpg", ".jpeg", ".webp"))
 #: File in the folder of the edits that says what became of each photo.
 LOG = "edits.jsonl"
-#: Side of a photo of a contact sheet, in pixels.
-SHEET_TILE = 256
+#: Side of a photo of a contact sheet, in pixels, and the most photos on one: a WebP is 16383 pixels high at most.
+SHEET_TILE, SHEET_PHOTOS = 256, 300
 
 
 def add_parser(commands: Any) -> None:
@@ -123,6 +130,8 @@ def run_edit(options: argparse.Namespace) -> int:
         raise ValueError(f"{len(photos)} photos do not go into one file: name a folder, -o {output.stem}/")
     if film is None and options.contact_sheet is not None:
         check_output(options.contact_sheet)
+        if len(photos) > SHEET_PHOTOS:
+            raise ValueError(f"a contact sheet shows {SHEET_PHOTOS} photos at most, not {len(photos)}")
     parameters = _parameters(options)
     watch = Stopwatch()
     if film is not None:
@@ -130,14 +139,18 @@ def run_edit(options: argparse.Namespace) -> int:
         status = edit_one_film(_load(options, watch), film, output, options, parameters, watch)
     elif to_folder:
         outputs = _outputs(photos, output)
+        _check_files(outputs, options)
         written = ("model", "save_all", "compare", "provenance", "keep_location")
         log = PhotoLog(output / LOG, {**parameters, **{name: getattr(options, name) for name in written}})
-        _check_folder(outputs, log, options)
-        edit = _load(options, watch)
-        status = _edit_into_folder(edit, outputs, log, options, parameters, watch)
+        _make_folder(options)
+        with log.claimed():
+            _refuse_to_lose(outputs, log, options)
+            edit = _load(options, watch)
+            status = _edit_into_folder(edit, outputs, log, options, parameters, watch)
     else:
         check_output(output)
         outputs = {photos[0]: output}
+        _check_files(outputs, options)
         edit = _load(options, watch)
         status = _edit_one(edit, photos[0], output, options, parameters, watch)
     if options.contact_sheet is not None:
@@ -182,31 +195,66 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _outputs(photos: Sequence[Photo], folder: Path) -> dict[Photo, Path]:
-    """
-    Where the edit of each photo goes: its name in the folder.
-
-    Raises:
-        ValueError: two photos have one name, or an edit would be written over its photo.
-    """
+    """Where the edit of each photo goes: its name in the folder."""
     outputs: dict[Photo, Path] = {}
-    owners: dict[Path, str] = {}
     for photo in photos:
         output = folder / photo.name
         if output.suffix.lower() not in WRITTEN:
             output = output.with_name(f"{output.name}.png")
-        if os.path.realpath(output) == os.path.realpath(photo.source):
-            raise ValueError(f"{photo.source} would be overwritten by its edit: name another folder")
-        other = owners.setdefault(output, photo.source)
-        if other != photo.source:
-            raise ValueError(
-                f"{other} and {photo.source} have one name: give the folder that both are in, with --recursive"
-            )
         outputs.setdefault(photo, output)
     return outputs
 
 
-def _check_folder(outputs: dict[Photo, Path], log: PhotoLog, options: argparse.Namespace) -> None:
-    """Makes the folder of the edits; complains of what would be wrong with all photos, of files that would be lost."""
+def _check_files(outputs: Mapping[Photo, Path], options: argparse.Namespace) -> None:
+    """
+    Compares all files that will be written with each other and with those that are read.
+
+    Raises:
+        ValueError: one would be written twice, or over what is read.
+    """
+    read = {_place(photo.source): photo.source for photo in outputs}
+    if options.mask is not None:
+        read[_place(options.mask)] = options.mask
+    owners: dict[str, str] = {}
+    if options.contact_sheet is not None:
+        owners[_place(options.contact_sheet)] = "the contact sheet"
+    for photo, output in outputs.items():
+        for file in _written(output, options):
+            other = owners.setdefault(_place(file), photo.source)
+            if other != photo.source:
+                raise ValueError(
+                    f"{other} and {photo.source} have one name, {file.name}: give the folder that both are in, with "
+                    "--recursive, or write them into folders of their own"
+                )
+    for place in owners.keys() & read.keys():
+        raise ValueError(f"{read[place]} would be overwritten by its edit: name another place")
+
+
+def _place(path: str | Path) -> str:
+    """What a path leads to."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # no path; the photo will say so
+        return str(path)
+
+
+def _written(output: Path, options: argparse.Namespace) -> list[Path]:
+    """The files of one photo."""
+    files = [output, *(_beside(output, rank) for rank in range(2, 1 + _candidates(options)))]
+    return [*files, _beside(output, "compare")] if options.compare else files
+
+
+def _candidates(options: argparse.Namespace) -> int:
+    """How many candidates of a photo are written; raises `ValueError` for more than are drawn at once."""
+    if not options.save_all or options.candidates is None:
+        return 1
+    from gptface.pipelines.face_pipeline import checked_count
+
+    return checked_count("--candidates", options.candidates)
+
+
+def _make_folder(options: argparse.Namespace) -> None:
+    """Makes the folder of the edits, after complaining of what would be wrong with all photos."""
     from gptface.pipelines.edit_plan import read_requests
     from gptface.processing.regions import find_region
 
@@ -214,13 +262,25 @@ def _check_folder(outputs: dict[Photo, Path], log: PhotoLog, options: argparse.N
     for name in options.region or ():
         if name != "auto":
             find_region(name)
-    lost = [output for photo, output in outputs.items() if output.exists() and not log.has(photo)]
-    if lost and not options.overwrite:
+    Path(options.output).mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_to_lose(outputs: Mapping[Photo, Path], log: PhotoLog, options: argparse.Namespace) -> None:
+    """Raises `FileExistsError` where there are files that would be lost."""
+    if options.overwrite:
+        return
+    lost = [
+        file
+        for photo, output in outputs.items()
+        if not log.has(photo)
+        for file in _written(output, options)
+        if os.path.exists(file)
+    ]
+    if lost:
         raise FileExistsError(
             f"{options.output} has {len(lost)} files that are no edits of these photos with these options, "
             f"{lost[0].name} the first: name another folder, or --overwrite"
         )
-    Path(options.output).mkdir(parents=True, exist_ok=True)
 
 
 def _edit_one(
@@ -235,7 +295,7 @@ def _edit_one(
     with watch.part("saving"):
         _save(photo, results, output, options)
     report, line = _told(results, output, options)
-    print(json.dumps({"photo": photo.source, **report}) if options.json else line)
+    print(json.dumps({"photo": photo.source, **report}) if options.json else plain(line))
     return 0
 
 

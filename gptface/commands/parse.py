@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from .common import add_face_options, face_index, report_error
+from .common import add_face_options, face_index, plain, report_error
 
 
 def add_parser(commands: Any) -> None:
@@ -20,10 +21,12 @@ def run_parse(options: argparse.Namespace) -> int:
     from gptface.pipelines.pipeline_loading import load_pipeline
     from gptface.processing.face_parsing import overlay
     from gptface.processing.image_loading import load_image
-    from gptface.processing.image_saving import check_output
+    from gptface.processing.image_saving import check_output, save_picture
 
     if options.output is not None:
         check_output(options.output)
+        if os.path.realpath(options.output) == os.path.realpath(options.photo):
+            raise ValueError(f"{options.photo} would be overwritten: name another file")
     parse = load_pipeline("face-parsing", options.model)
     labels = list(parse.model.face_parser.config.class_names)
     photo = load_image(options.photo)
@@ -37,9 +40,10 @@ def run_parse(options: argparse.Namespace) -> int:
             shown = [{"label": name, "share": shares[name], "score": scores[name]} for name in shares]
             print(json.dumps({"photo": options.photo, "classes": shown}))
         else:
-            print(f"{options.photo}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+            told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+            print(plain(f"{options.photo}: {told}"))
         if options.output is not None:
             photo = overlay(photo, {labels.index(each["label"]): each["mask"] for each in segments})
     if options.output is not None:
-        photo.save(options.output)
+        save_picture(photo, options.output)
     return 0

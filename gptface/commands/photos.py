@@ -1,6 +1,7 @@
 """The photos of a command: what a user calls so, a line for each, and where a stopped run goes on."""
 
 import argparse
+import contextlib
 import glob
 import hashlib
 import json
@@ -12,8 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .common import plain
+
 #: What is wrong with one photo, or with the place that its result goes to: no reason to end the run.
 PHOTO_ERRORS = (ValueError, OSError, FloatingPointError)
+#: Characters of a list of photos: names of a million files. It need not end (`yes photo.jpg | gptface edit - …`).
+MAX_LIST = 2**26
 
 
 @dataclass(frozen=True)
@@ -87,18 +92,19 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, results: Path | 
 
 def _expand(given: str, recursive: bool, results: Path | None) -> list[Photo]:
     path = Path(given)
-    if given == "-" or (path.suffix.lower() == ".txt" and path.is_file()):
-        text = sys.stdin.read() if given == "-" else path.read_text(encoding="utf-8-sig")
+    if given == "-" or (path.suffix.lower() == ".txt" and os.path.isfile(given)):
+        text = _read_list(None if given == "-" else path)
         found = [Photo(line, _name(line)) for line in map(str.strip, text.splitlines()) if line]
         missing = f"{'standard input' if given == '-' else given} names no photo: write one a line"
-    elif path.is_dir():
+    elif os.path.isdir(given):  # Path.is_dir raises of a name that is too long, such as a data URL
         files = sorted(path.rglob("*") if recursive else path.iterdir())
         found = _below(path, [file for file in files if _is_picture(file, path)], results)
         missing = f"{given} has no picture in it" + ("" if recursive else "; --recursive looks into its folders too")
-    elif glob.has_magic(given) and "://" not in given and not path.exists():
-        files = [Path(name) for name in sorted(glob.glob(given, recursive=True))]
+    elif glob.has_magic(given) and "://" not in given and not os.path.exists(given):
         root = Path(*_until_magic(path))
-        found = _below(root, [file for file in files if file.is_file()], results)
+        # not by the module glob: its ** follows links, and two that lead back make more paths than anybody can walk
+        files = sorted(root.glob(str(path.relative_to(root))))
+        found = _below(root, [file for file in files if file.is_file() and not _is_hidden(file, root)], results)
         missing = f"no file fits {given}"
     else:
         return [Photo(given, _name(given))]
@@ -111,8 +117,23 @@ def _is_picture(file: Path, folder: Path) -> bool:
     """Whether a file of a folder has the name of a picture; hidden ones, such as half-written ones, do not count."""
     from gptface.processing.image_loading import picture_suffixes
 
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in picture_suffixes() and not hidden and file.is_file()
+    return file.suffix.lower() in picture_suffixes() and not _is_hidden(file, folder) and file.is_file()
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _read_list(path: Path | None) -> str:
+    """A list of photos, from standard input where `path` is None."""
+    if path is None:
+        text = sys.stdin.read(MAX_LIST + 1)
+    else:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:  # names of files are bytes
+            text = file.read(MAX_LIST + 1)
+    if len(text) > MAX_LIST:
+        raise ValueError(f"{path or 'standard input'} holds more than {MAX_LIST} characters: split the list")
+    return text
 
 
 def _below(folder: Path, files: Sequence[Path], results: Path | None) -> list[Photo]:
@@ -150,26 +171,62 @@ class PhotoLog:
 
         text = json.dumps({"version": gptface.__version__, **settings}, sort_keys=True, default=str)
         self.path, self._settings = path, hashlib.sha256(text.encode()).hexdigest()[:16]
-        self._done: dict[tuple[Any, ...], str | None] = {}
+        self._done: dict[tuple[str, ...], str | None] = {}
+        self._lock: Any = None
+        self._read()
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """
+        Keeps other runs out while the block lasts: two that write the same files would leave some of each.
+
+        Raises:
+            OSError: another run is writing.
+        """
+        if self.path is None:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        # one object, which its holder may acquire again
+        self._lock = self._lock or FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise OSError(f"another run is writing {self.path}: wait for its end, or choose another place") from None
+        try:
+            self._read()  # what another run has done meanwhile
+            yield
+        finally:
+            self._lock.release()
+
+    def _read(self) -> None:
+        self._done = {}
         for line in self._lines():
-            self._done[self._key(line)] = line.get("output")
+            output = line.get("output")
             if "error" in line:
-                del self._done[self._key(line)]
+                self._done.pop(self._key(line), None)
+            elif output is None or isinstance(output, str):
+                self._done[self._key(line)] = output
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        if self.path is None or not self.path.is_file():
+        if self.path is None or not self.path.exists():
             return
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.is_file() else [""]
+        for number, line in enumerate(lines):
             try:
                 content = json.loads(line)
-            except ValueError:  # cut off where the run was
+            except ValueError:
+                # cut off where a run was; but of a file that is no log nothing must be lost
+                if number == 0 and not (line.startswith("{") and len(lines) == 1):
+                    raise ValueError(f"{self.path} is no log of an earlier run: name another file") from None
                 continue
             if isinstance(content, dict):
                 yield content
 
     @staticmethod
-    def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(line.get(name) for name in ("photo", "modified", "settings"))
+    def _key(line: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(repr(line.get(name)) for name in ("photo", "modified", "settings"))
 
     def _entry(self, photo: Photo) -> dict[str, Any]:
         return {"photo": photo.source, "modified": photo.modified, "settings": self._settings}
@@ -180,7 +237,7 @@ class PhotoLog:
         if key not in self._done:
             return False
         output = self._done[key]
-        return output is None or Path(output).is_file()
+        return output is None or os.path.isfile(output)
 
     def add(self, photo: Photo, report: Mapping[str, Any]) -> None:
         """Notes what became of a photo."""
@@ -219,7 +276,23 @@ def each_photo(
 
     Returns:
         The exit status: 0, or 2 where a photo failed.
+
+    Raises:
+        OSError: another run is writing into the log.
     """
+    with log.claimed():
+        return _each_photo(pipe, photos, options, tell, log, write, parameters)
+
+
+def _each_photo(
+    pipe: Any,
+    photos: Sequence[Photo],
+    options: argparse.Namespace,
+    tell: Callable[[Photo, Any], tuple[dict[str, Any], Sequence[str]]],
+    log: PhotoLog,
+    write: Callable[[Photo, Any], None] | None,
+    parameters: Mapping[str, Any],
+) -> int:
     from tqdm import tqdm
 
     waiting = [photo for photo in photos if not log.has(photo)]
@@ -247,8 +320,8 @@ def each_photo(
             if options.json:
                 lines = [json.dumps({"photo": photo.source, **report})]
             elif error is not None:
-                bar.write(f"{photo.source}: {error}", file=sys.stderr)
+                bar.write(plain(f"{photo.source}: {error}"), file=sys.stderr)
             for line in lines:
-                bar.write(line, file=sys.stdout)
+                bar.write(plain(line), file=sys.stdout)
             bar.update()
     return status

@@ -28,7 +28,8 @@ from gptface.processing.regions import REGIONS
 
 #: Bytes of an upload, pixels of the photo that is worked on, versions of it that are kept, and edits that may wait.
 MAX_UPLOAD_BYTES, MAX_PIXELS, MAX_VERSIONS, MAX_WAITING = 20 * 2**20, 6_000_000, 10, 16
-MAX_CANDIDATES = 8
+#: Of one edit; a request need not come from the page, whose fields are bounded.
+MAX_CANDIDATES, MAX_PROMPT = 8, 400
 #: Seconds after which what a visitor made is deleted.
 KEPT_SECONDS = 3600
 #: Longest side in pixels of the picture that is painted on.
@@ -44,6 +45,8 @@ def understood(prompt: str) -> str:
     """What a prompt is read as, in Markdown: the edits with what may be expected of them, or the nearest ones."""
     if not prompt.strip():
         return ""
+    if len(prompt) > MAX_PROMPT:
+        return f"Say it in {MAX_PROMPT} characters."
     try:
         reading = read_prompt(prompt)
     except UnknownEditError as error:
@@ -259,6 +262,11 @@ class PhotoEditor:
             ValueError: a wish that makes no sense; the message says what would.
         """
 
+        if len(wish.prompt) > MAX_PROMPT or wish.candidates > MAX_CANDIDATES:
+            raise ValueError(
+                f"No more than {MAX_PROMPT} characters and {MAX_CANDIDATES} candidates are taken at once."
+            )
+
         def on_step_end(pipe: Any, step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
                 on_step(step + 1, step + 1 + timestep)
@@ -436,7 +444,7 @@ def build_page(editor: PhotoEditor) -> Any:
                 prompt = gradio.Textbox(
                     label="What should change",
                     placeholder="make her smile, without glasses",
-                    max_length=400,
+                    max_length=MAX_PROMPT,
                     elem_id="prompt",
                 )
                 reading = gradio.Markdown(elem_id="understood")

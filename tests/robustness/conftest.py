@@ -1,11 +1,17 @@
-"""Pipelines on the tiny checkpoint, a copy of it to be damaged, and the face that they are shown."""
+"""
+Pipelines on the tiny checkpoint, a copy of it to be damaged, one with all parts that a checkpoint can have, and the
+face that they are shown.
+"""
 
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from transformers import pipeline
+
+from gptface import GPTFaceConfig, GPTFaceForPreTraining
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +34,29 @@ def checkpoint(tiny_checkpoint, tmp_path) -> Path:
 @pytest.fixture
 def face(face_picture) -> Image.Image:
     return face_picture.copy()
+
+
+@pytest.fixture(scope="session")
+def full_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny checkpoint with a plan, a refiner, and a pixel reader with a head for age. Read only."""
+    folder = tmp_path_factory.mktemp("full")
+    shutil.copytree(tiny_checkpoint, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model*"))
+    parts = {
+        "plan_levels": [4, 3],
+        "plan_channels": 16,
+        "refiner_config": {"image_size": 64, "hidden_channels": [8, 8], "dilations": [1]},
+    }
+    values = GPTFaceConfig.from_pretrained(tiny_checkpoint).to_dict()
+    age = {"labels": ["age"], "problem_type": "regression", "input": "pixels", "trained": True}
+    config = GPTFaceConfig.from_dict(
+        {
+            **values,
+            "image_tokenizer_config": {**values["image_tokenizer_config"], **parts},
+            "image_reader": {"channels": [8, 8, 8], "blocks": [1, 1, 1], "adapter_rank": 2},
+            "heads": {**values["heads"], "age": age},
+            "plan_trained": True,
+        }
+    )
+    torch.manual_seed(0)
+    GPTFaceForPreTraining(config).save_pretrained(folder)
+    return folder

@@ -40,6 +40,78 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "pixel reader": {"image_reader": {"blocks": [1, 1, 10**6]}},
 }
 
+#: Changes of a config.json that are of no network at all. Those of a nested part are put into it.
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
+    "no width": {"hidden_size": 0},
+    "no heads of attention": {"num_attention_heads": 0},
+    "negative width": {"hidden_size": -32},
+    "negative layers": {"num_hidden_layers": -1},
+    "no words": {"vocab_size": 0},
+    "text for a number": {"vocab_size": "x"},
+    "a fraction": {"hidden_size": 32.5},
+    "NaN": {"layer_norm_eps": float("nan")},
+    "infinite": {"text_attention_bias": float("inf")},
+    "a word beyond the vocabulary": {"mask_token_id": 10**9},
+    "a negative word": {"pad_token_id": -1},
+    "activation": {"hidden_act": "x"},
+    "heads": {"heads": [1]},
+    "a head": {"heads": {"attributes": [1]}},
+    "labels": {"heads": {"attributes": {"labels": 7, "problem_type": "regression"}}},
+    "labels that are letters": {"heads": {"attributes": {"labels": "abcde", "problem_type": "regression"}}},
+    "labels that are numbers": {"heads": {"attributes": {"labels": [1, 2], "problem_type": "regression"}}},
+    "a head's temperature": {"heads": {"a": {"labels": ["x"], "problem_type": "regression", "temperature": 0}}},
+    "a head's thresholds": {"heads": {"a": {"labels": ["x"], "problem_type": "regression", "thresholds": [1, 2]}}},
+    "a head's name": {"heads": {"a.b": {"labels": ["x"], "problem_type": "regression"}}},
+    "a head's name of a method": {"heads": {"keys": {"labels": ["x"], "problem_type": "regression"}}},
+    "no head's name": {"heads": {"": {"labels": ["x"], "problem_type": "regression"}}},
+    "labels of transformers": {"id2label": [1]},
+    "number of labels": {"num_labels": "x"},
+    "dtype": {"dtype": "load"},
+    "dtype of whole numbers": {"dtype": "int64"},
+    "dtype of 8 bits": {"torch_dtype": "float8_e4m3fn"},
+    "tying": {"tie_word_embeddings": "x"},
+    "a plan that is none": {"plan_trained": True},
+    "pixel reader": {"image_reader": [1]},
+    "its channels": {"image_reader": {"channels": "abc"}},
+    "its channel": {"image_reader": {"channels": 8}},
+    "its negative channels": {"image_reader": {"channels": [-8, 8, 8]}},
+    "its fractions": {"image_reader": {"channels": [8.0, 8.0, 8.0]}},
+    "its rank": {"image_reader": {"adapter_rank": -1}},
+    "its rank in words": {"image_reader": {"adapter_rank": "x"}},
+    "none of its blocks": {"image_reader": {"blocks": [0, 0, 0]}},
+    "parser": {"face_parser_config": "x"},
+    "its widths": {"face_parser_config": {"block_out_channels": [-8] * 4}},
+    "its size": {"face_parser_config": {"image_size": -16}},
+    "its dilations": {"face_parser_config": {"dilations": [0]}},
+    "its expansion": {"face_parser_config": {"expansion": 0}},
+    "its labels": {"face_parser_config": {"id2label": {"x": "a"}}},
+    "image tokenizer": {"image_tokenizer_config": "x"},
+    "no levels": {"image_tokenizer_config": {"fsq_levels": []}},
+    "negative levels": {"image_tokenizer_config": {"fsq_levels": [-3, -4]}},
+    "levels in words": {"image_tokenizer_config": {"fsq_levels": "345"}},
+    "no pixels": {"image_tokenizer_config": {"image_size": 0}},
+    "no latents": {"image_tokenizer_config": {"latent_channels": 0}},
+    "no codebook": {"image_tokenizer_config": {"quantizer": "codebook", "codebook_size": -5}},
+    "no blocks": {"image_tokenizer_config": {"backbone": "vqgan", "block_out_channels": []}},
+    "no groups": {"image_tokenizer_config": {"backbone": "vqgan", "norm_num_groups": 0}},
+    "plan": {"image_tokenizer_config": {"plan_levels": 8}},
+    "its levels": {"image_tokenizer_config": {"plan_levels": [-8, 8]}},
+    "its channels in words": {"image_tokenizer_config": {"plan_levels": [8, 8], "plan_channels": "x"}},
+    "refiner": {"image_tokenizer_config": {"refiner_config": [1]}},
+    "its hidden channels": {"image_tokenizer_config": {"refiner_config": {"hidden_channels": [-8, 8]}}},
+    "its resolutions": {"image_tokenizer_config": {"refiner_config": {"hidden_channels": [8] * 20}}},
+    "its side": {"image_tokenizer_config": {"refiner_config": {"image_size": -128}}},
+}
+
+
+def merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries with some values changed; labels are changed as a whole."""
+    new = dict(content)
+    for name, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(content.get(name), dict) and name != "id2label"
+        new[name] = merged(content[name], value) if nested else value
+    return new
+
 
 def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -4,11 +4,13 @@ picture.
 
 import json
 import os
+import shutil
 
+import hostile
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import pipeline
+from transformers import AutoModel, pipeline
 
 from gptface import GPTFaceForGuidedGeneration, GPTFaceForPreTraining, GPTFaceModel
 from gptface.cli import main
@@ -79,28 +81,102 @@ def test_a_folder_of_the_bare_model_does_not_make_pictures(tiny_checkpoint, tiny
     assert GPTFaceForPreTraining.from_pretrained(tmp_path).config.match_trained is False
 
 
+#: What to ask of each task. Plan first or not: both ways are drawn.
+ASKED = {
+    "guided-face-editing": {"prompt": "smiling", "num_inference_steps": 2, "region": "mouth", "aligned": True},
+    "text-to-face": {"num_inference_steps": 2},
+    "face-captioning": {"num_inference_steps": 2, "num_tokens": 3, "aligned": True},
+    "face-parsing": {"aligned": True},
+    "facial-expression": {"aligned": True},
+    "face-classification": {"aligned": True},
+}
+
+
 @pytest.mark.parametrize(
-    ("part", "task"),
+    ("part", "task", "options"),
     [
-        ("gptface.image_tokenizer.encoder", "guided-face-editing"),
-        ("gptface.image_tokenizer.decoder", "guided-face-editing"),
-        ("gptface.layers.0", "guided-face-editing"),
-        ("lm_head", "guided-face-editing"),
-        ("match_head", "guided-face-editing"),
-        ("gptface.layers.0", "facial-expression"),
-        ("classifiers.expression", "facial-expression"),
+        ("gptface.image_tokenizer.encoder", "guided-face-editing", {}),
+        ("gptface.image_tokenizer.decoder", "guided-face-editing", {}),
+        ("gptface.image_tokenizer.quantizer", "guided-face-editing", {}),
+        ("gptface.image_tokenizer.plan", "guided-face-editing", {}),
+        ("gptface.image_tokenizer.refiner", "guided-face-editing", {}),
+        ("gptface.face_parser", "guided-face-editing", {}),
+        ("gptface.layers.0", "guided-face-editing", {}),
+        ("lm_head", "guided-face-editing", {}),
+        ("match_head", "guided-face-editing", {}),
+        ("classifiers.attributes", "guided-face-editing", {}),
+        ("gptface.image_tokenizer.decoder", "text-to-face", {"plan_first": False}),
+        ("gptface.image_tokenizer.refiner", "text-to-face", {}),
+        ("gptface.layers.0", "text-to-face", {}),
+        ("lm_head", "text-to-face", {}),
+        ("match_head", "text-to-face", {"itm_guidance": 0}),
+        ("gptface.image_tokenizer.encoder", "face-captioning", {}),
+        ("gptface.layers.0", "face-captioning", {}),
+        ("lm_head", "face-captioning", {}),
+        ("match_head", "face-captioning", {"itm_guidance": 0}),
+        ("gptface.face_parser", "face-parsing", {}),
+        ("gptface.layers.0", "facial-expression", {}),
+        ("classifiers.expression", "facial-expression", {}),
+        ("gptface.pixel_reader", "face-classification", {"head": "age"}),
     ],
 )
-def test_weights_that_are_no_numbers_are_an_error_at_the_first_result(checkpoint, face_picture, part, task):
-    """A diverged or overflowed training must not show as a grey picture or as equal scores."""
-    change_weights(
-        checkpoint, lambda name, tensor: torch.full_like(tensor, torch.nan) if name.startswith(part) else tensor
-    )
-    options = {"prompt": "smiling", "num_inference_steps": 2} if task == "guided-face-editing" else {}
-    call = pipeline(task, model=str(checkpoint), aligned=True, **options)
+def test_weights_that_are_no_numbers_are_an_error_at_the_first_result(
+    full_checkpoint, tmp_path, face_picture, part, task, options
+):
+    """A diverged or overflowed training must not show as a grey picture, as words at random or as equal scores."""
+    checkpoint = shutil.copytree(full_checkpoint, tmp_path / "damaged")
+    spoilt = []
+
+    def spoil(name, tensor):
+        if not name.startswith(part):
+            return tensor
+        spoilt.append(name)
+        return torch.full_like(tensor, torch.nan)
+
+    change_weights(checkpoint, spoil)
+    assert spoilt
+    call = pipeline(task, model=str(checkpoint), **ASKED[task], **options)
+    shown = "a smiling woman" if task == "text-to-face" else face_picture
     with pytest.raises(FloatingPointError, match="not finite"):
-        call(face_picture)
-    assert "not finite" in call([face_picture], on_error="return")[0]["error"]
+        call(shown)
+    assert "not finite" in call([shown], on_error="return")[0]["error"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_tokenizer_config": {"plan_channels": 32}},
+        {"image_tokenizer_config": {"plan_levels": [5, 3]}},
+        {"image_tokenizer_config": {"refiner_config": {"hidden_channels": [16, 8]}}},
+        {"face_parser_config": {"block_out_channels": [8, 8, 16, 24]}},
+        {"face_parser_config": {"id2label": {"0": "skin"}}},
+        {"image_reader": {"channels": [8, 8, 16]}},
+        {"num_hidden_layers": 1, "intermediate_size": 40},
+    ],
+    ids=str,
+)
+def test_weights_of_other_shapes_are_refused_by_name(full_checkpoint, tmp_path, changes, capsys):
+    """Two folders that were mixed up; transformers' error is a RuntimeError, which a web service does not expect."""
+    checkpoint = shutil.copytree(full_checkpoint, tmp_path / "damaged")
+    content = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(hostile.merged(content, changes)))
+    with pytest.raises(ValueError, match=r"damaged are of other shapes than its configuration says"):
+        GPTFaceForGuidedGeneration.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize("base", [True, False])
+def test_an_adapter_beside_the_weights_is_refused(checkpoint, base):
+    """transformers would put it into the network unseen, out of a pickle too, or open another model in its place."""
+    pytest.importorskip("peft")
+    content = {"peft_type": "LORA", "base_model_name_or_path": str(checkpoint.parent), "target_modules": ["query"]}
+    (checkpoint / "adapter_config.json").write_text(json.dumps(content))
+    (checkpoint / "adapter_model.bin").write_bytes(b"a pickle")
+    if base:
+        (checkpoint / "config.json").rename(checkpoint.parent / "config.json")
+        (checkpoint / "model.safetensors").rename(checkpoint.parent / "model.safetensors")
+    for opener in (GPTFaceForGuidedGeneration.from_pretrained, AutoModel.from_pretrained):
+        with pytest.raises(ValueError, match=r"holds an adapter .*peft\.PeftModel"):
+            opener(checkpoint)
 
 
 @pytest.mark.report("Opening a checkpoint runs code of its author")

@@ -118,10 +118,19 @@ def test_parts_open_no_other_files_either(tiny_checkpoint, tmp_path, part):
 def test_a_configuration_is_bounded_before_anything_is_built(checkpoint, changes):
     """Hours, or all memory, for a few bytes of JSON."""
     hostile.change_json(checkpoint / "config.json", **changes)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(REFUSED, match="the most"):
         GPTFaceForGuidedGeneration.from_pretrained(checkpoint)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize("changes", hostile.IMPOSSIBLE.values(), ids=hostile.IMPOSSIBLE)
+def test_a_configuration_of_no_network_is_refused_as_such(tiny_checkpoint, changes):
+    """Errors from the depths of a tensor library are no errors that a web service catches, nor say what is wrong."""
+    content = json.loads((tiny_checkpoint / "config.json").read_text())
+    with pytest.raises(ValueError) as caught:
+        GPTFaceConfig.from_dict(hostile.merged(content, changes))
+    assert 20 < len(str(caught.value)) < 500
 
 
 def test_weights_of_a_smaller_network_do_not_make_a_large_one(checkpoint):
@@ -172,24 +181,22 @@ numbers = st.one_of(st.integers(-3, 10**12), st.lists(st.integers(-3, 10**6), ma
 @given(
     changes=st.dictionaries(fields, numbers, min_size=1, max_size=3),
     nested=st.dictionaries(fields, numbers, max_size=2),
-    part=st.sampled_from(["image_tokenizer_config", "face_parser_config"]),
+    part=st.sampled_from(["image_tokenizer_config", "face_parser_config", "image_reader"]),
 )
 def test_any_sizes_end_soon(tiny_checkpoint, tmp_path_factory, changes, nested, part):
     """
-    Whatever numbers stand in a configuration: it opens, or is refused by an ordinary error; never a hang or all
-    memory.
+    Whatever numbers stand in a configuration: it opens, or is refused by an error that is documented; never a hang or
+    all memory.
     """
     folder = tmp_path_factory.mktemp("sizes")
     for file in Path(tiny_checkpoint).iterdir():
         os.link(file, folder / file.name)
     content = json.loads((tiny_checkpoint / "config.json").read_text())
     (folder / "config.json").unlink()
-    (folder / "config.json").write_text(json.dumps({**content, **changes, part: {**content[part], **nested}}))
+    (folder / "config.json").write_text(json.dumps({**content, **changes, part: {**(content[part] or {}), **nested}}))
     try:
         GPTFaceForGuidedGeneration.from_pretrained(folder)
-    except MemoryError:
-        raise
-    except Exception as error:
+    except REFUSED as error:
         assert str(error)
     finally:
         shutil.rmtree(folder)

@@ -2,6 +2,8 @@
 nothing had been.
 """
 
+import errno
+import json
 import os
 import shutil
 import signal
@@ -30,45 +32,67 @@ ARGUMENTS = {
 KILLS = 5
 
 
-def in_child(act, folder: Path, killed_at: int | None = None) -> int | None:
+def in_child(
+    act,
+    folder: Path,
+    killed_at: int | None = None,
+    fails_at: int | None = None,
+    fails: bool = False,
+    answer: str = "count",
+):
     """
-    Runs `act` in a process of its own; how many files it opened for writing in the folder or renamed. Before it does
-    so for the time `killed_at` it is killed, and the answer is None.
+    Runs `act` in a process of its own.
+
+    Args:
+        folder: writes into it are counted: files opened to write, and renames. torch and safetensors open theirs by
+            themselves, unseen.
+        killed_at: before the write of this number it is killed.
+        fails_at: the write of this number finds the disk full.
+        fails: whether `act` may end with an error; implied by `fails_at`.
+        answer: `"count"` of the writes, or their `"names"` (`"open config.json"`).
+
+    Returns:
+        The answer; None where it was killed or ended with an error that it may.
     """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        writes = 0
+        os.close(reader)
+        names: list[str] = []
 
-        def count(event, arguments):
-            nonlocal writes
+        def watch(event, arguments):
             flags = arguments[2] if event == "open" else os.O_CREAT
             if event not in ("open", "os.rename") or not str(arguments[0]).startswith(str(folder)):
                 return
             if isinstance(flags, int) and flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
-                writes += 1
-                if writes == killed_at:
+                names.append(f"{event} {Path(str(arguments[0])).name}")
+                if len(names) == killed_at:
                     os.kill(os.getpid(), signal.SIGKILL)
+                if len(names) == fails_at:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
 
         status = 1
         try:
-            sys.addaudithook(count)
+            sys.addaudithook(watch)
             act()
-            os.write(writer, str(writes).encode())
+            os.write(writer, json.dumps(names).encode())
             status = 0
         except BaseException:
             traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(status)
     os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        told = pipe.read()
     _, status = os.waitpid(child, 0)
-    answer = os.read(reader, 20)
-    os.close(reader)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL and killed_at is not None
         return None
-    assert os.WEXITSTATUS(status) == 0
-    return int(answer)
+    if os.WEXITSTATUS(status):
+        assert fails or fails_at is not None
+        return None
+    return json.loads(told) if answer == "names" else len(json.loads(told))
 
 
 @pytest.fixture
