@@ -53,7 +53,7 @@ def layers_of(
     mode: CompositeMode = "blend",
     feather: float | None = None,
     refiner: GPTFaceRefiner | None = None,
-) -> list[Layer | ColourLayer]:
+) -> list[PhotoLayer]:
     """One candidate of all faces as layers of the photo; for the parameters see [`blend_candidate`]."""
     plan = drawn.plan
     refiner = refiner if mode == "blend" else None

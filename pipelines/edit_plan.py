@@ -268,7 +268,8 @@ class EditPlan:
         strength: share of the cells of the areas that is redrawn.
         toning: of a black-and-white or toned photo that is to stay one, see [`find_toning`].
         names: of the regions that may change; None where a mask or the match with the prompt says it.
-        part_colours: that parts of the faces are to take, where they are seen.
+        transfers: what is done to faces that they fit, where nothing is to be drawn.
+        share: of the way that transfers go, in (0, 1].
     """
 
     photo: Image.Image
@@ -281,7 +282,8 @@ class EditPlan:
     strength: float
     toning: np.ndarray | None = None
     names: tuple[str, ...] | None = None
-    part_colours: tuple[PartColour, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    share: float = 1.0
 
     @property
     def draws(self) -> bool:

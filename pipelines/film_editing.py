@@ -10,10 +10,10 @@ from PIL import Image
 
 from gptface.metrics.flicker import Flicker
 from gptface.processing.alignment import CROP_SIZE, apply, compose, corners, crop_matrix, inverse
-from gptface.processing.blending import ColourLayer, Layer, keep_toning, paste
+from gptface.processing.blending import Layer, PhotoLayer, keep_toning, paste
 from gptface.processing.detection import FaceNotFoundError, default_detector
 from gptface.processing.film_files import Film, FilmFrame, check_film_output, open_film
-from gptface.processing.part_colour import Colour
+from gptface.processing.part_colour import Colour, ColourLayer
 from gptface.processing.provenance import EDITED, describe
 
 from .edit_blending import layers_of
@@ -218,7 +218,7 @@ class _Painter:
         self.pipe, self.decided = pipe, decided
         self.mode, self.feather = blending.get("composite", "blend"), blending.get("feather")
         self.flicker, self.edited = Flicker(), 0
-        self._layers: dict[int, list[Layer | ColourLayer]] = {}
+        self._layers: dict[int, list[PhotoLayer]] = {}
         self._matrix: np.ndarray | None = None
 
     def cut(self) -> None:
@@ -255,17 +255,16 @@ class _Painter:
         self.flicker.add(*(np.asarray(each.convert("RGB")) for each in (photo, edited)), area > MOSTLY)
         return edited
 
-    def _drawn(self, decided: _Decided, photo: Image.Image, matrix: np.ndarray) -> list[Layer | ColourLayer]:
+    def _drawn(self, decided: _Decided, photo: Image.Image, matrix: np.ndarray) -> list[PhotoLayer]:
         """The layers of an edit for this frame alone."""
         plan = self.pipe.replan(decided.drawn.plan, photo, matrix)
         if not decided.drawn.faces:
-            return list(plan.faces[0].colours)
+            transfers, seed = plan.faces[0].transfers, decided.drawn.seeds[decided.candidate]
+            return [] if transfers is None else transfers.layers(photo, seed)
         drawn = self.pipe.redraw(decided.drawn, decided.candidate, plan)
         return layers_of(drawn, 0, self.mode, self.feather, self.pipe.model.image_tokenizer.refiner)
 
-    def _smoothed(
-        self, number: int, layers: list[Layer | ColourLayer], matrix: np.ndarray
-    ) -> list[Layer | ColourLayer]:
+    def _smoothed(self, number: int, layers: list[PhotoLayer], matrix: np.ndarray) -> list[PhotoLayer]:
         """Layers with those of the last frame in them; the last ones where a part is not seen for a moment."""
         before = self._layers.get(number, [])
         if not layers and self._matrix is not None:
@@ -287,7 +286,7 @@ def _carried(to_frame: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.
     return compose(after, compose(inverse(before), to_frame))
 
 
-def _mixed(last: Layer | ColourLayer, now: Layer | ColourLayer) -> Layer | ColourLayer:
+def _mixed(last: PhotoLayer, now: PhotoLayer) -> PhotoLayer:
     """A layer with a share of the last frame's in it; as it is where that was of another kind."""
     if last.alpha.shape != now.alpha.shape:
         return now

@@ -116,16 +116,16 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             chin too and put its lower edge back: `["smile", "chin"]` shows all); without mask and region the words of
             the prompt decide, and where they name no place the whole face may change. Of a region that changes which
             the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside
-            the hair: for hair that is to grow beyond it draw a mask. A colour of hair and lipstick are for all hair
-            and lips that the face parser sees, around the crop, too, and are not drawn: the part takes the mean colour
-            of such parts and keeps its structure. `"auto"` takes the cells that the match with the prompt depends on
-            most.
+            the hair: for hair that is to grow beyond it draw a mask. Colours of hair, lipstick, glasses, beards,
+            bangs and ages are not drawn but laid over what the face parser sees, around the crop, too, see
+            [`Transfer`]; where a face does not show what that takes (eyes for glasses, hair for bangs) they are drawn.
+            `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by
             the difference between both captions.
         strength: in (0, 1], share of the region's cells that are redrawn, the most salient first; below 1 nothing is
             redrawn that would be put back; by default all, of an age 0.3, where neither mask nor region is given. Of a
-            new colour of hair or lips the share of the way to it.
+            change that is not drawn the share of the way to it.
         plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what
             changed of it; by default where the checkpoint has a trained plan and the edit suits it.
         num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
@@ -373,7 +373,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             strength,
             toning,
             None if names is None else tuple(names),
-            tuple(colours),
+            tuple(transfers),
+            share,
         )
 
     def replan(self, plan: EditPlan, photo: Image.Image, matrix: np.ndarray) -> EditPlan:
@@ -386,8 +387,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """
         face = AlignedFace(align(photo, matrix, self.face_size), matrix, None)
         names = None if plan.names is None else list(plan.names)
-        colours = () if plan.draws else plan.part_colours
-        planned = self._plan_face(photo, face, names, None, False, colours, plan.strength)
+        transfers = () if plan.draws else plan.transfers
+        planned = self._plan_face(photo, face, names, None, False, transfers, plan.share)
         return replace(plan, photo=photo, faces=(planned,))
 
     @torch.no_grad()

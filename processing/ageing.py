@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE, align, scale_of
+from .alignment import CROP_SIZE, align, compose, inverse, scale_of
 from .blending import Box, PhotoLayer, warp_channels
 from .canvas import BEYOND, Canvas, blur
 from .face_parsing import SURROUNDINGS, FaceParsing
@@ -77,7 +77,9 @@ class Ageing:
         alpha = (skin - blur(away, 1.5)).clip(0, 1)
         canvas = Canvas.of(parsing)
         lines = _lines(canvas, generator) * self.wrinkles if self.wrinkles else None
-        found: list[PhotoLayer] = [SkinLayer(self, alpha * share, parsing.matrix, lines, canvas.matrix)]
+        found: list[PhotoLayer] = [
+            SkinLayer(self, alpha * share, parsing.matrix, lines, compose(inverse(parsing.matrix), canvas.matrix))
+        ]
         found += self._hair(photo, parsing, share)
         frame = np.asarray(align(photo, parsing.matrix, len(skin)), np.float32) / 255
         lips, ground = (measure_colour(frame, parsing.mask(name)) for name in ("lips", "facial_skin"))
@@ -113,14 +115,14 @@ class SkinLayer:
         alpha: how much of each pixel of the parser's frame is skin, [T, T] in [0, 1].
         matrix: [2, 3] from the photo to that frame.
         lines: lightness [S, S] that lines add; None without.
-        lines_matrix: [2, 3] from the photo to them.
+        to_lines: [2, 3] from the parser's frame to them.
     """
 
     ageing: Ageing
     alpha: np.ndarray
     matrix: np.ndarray
     lines: np.ndarray | None
-    lines_matrix: np.ndarray
+    to_lines: np.ndarray
 
     def change(self, base: np.ndarray, box: Box) -> np.ndarray:
         """What full weight would do to the pixels [h, w, 3] of the photo in the rectangle `box`, [h, w, 3]."""
@@ -137,7 +139,7 @@ class SkinLayer:
         x, y = self._places(box)
         added += self.ageing.mean_face * _aged_skin(x, y)
         if self.lines is not None:
-            added += warp_channels(self.lines[:, :, None], self.lines_matrix, box)[:, :, 0]
+            added += warp_channels(self.lines[:, :, None], compose(self.matrix, self.to_lines), box)[:, :, 0]
         lab[..., 0] += added
         if self.ageing.mean_face < 0:
             for channel in (1, 2):  # the young have fewer spots
