@@ -83,7 +83,7 @@ def test_the_same_seed_lays_the_same_and_nothing_lies_on_the_background(transfer
     once, changed = laid(transfer, photo, parsing, seed=3)
     again, _ = laid(transfer, photo, parsing, seed=3)
     assert np.array_equal(once, again)
-    assert changed.any() and changed[shown(parsing, "background")].mean() < 0.002
+    assert changed.any() and changed[shown(parsing, "background")].mean() < 0.004
     half, _ = laid(transfer, photo, parsing, seed=3, share=0.5)
     assert np.abs(half - np.asarray(photo)).sum() < 0.7 * np.abs(once - np.asarray(photo)).sum()
 
@@ -142,7 +142,7 @@ def test_a_fringe_covers_the_forehead_and_ends_above_the_eyes_in_no_straight_lin
     assert not changed[shown(parsing, "eye")].any()
     middle = changed[:, 128 + 2 * 44 : 128 + 2 * 84]
     ends = len(middle) - middle[::-1].argmax(0)
-    assert np.ptp(ends) > 6 and np.abs(np.diff(ends)).mean() > 0.5, "it does not end like a ruler"
+    assert np.ptp(ends) > 6 and np.abs(np.diff(ends)).mean() > 0.25, "it does not end like a ruler"
 
 
 def test_a_bald_head_has_no_fringe():
