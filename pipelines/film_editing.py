@@ -252,7 +252,7 @@ class _Painter:
             area = np.maximum(area, weight)
         self._matrix = matrix
         self.edited += 1
-        self.flicker.add(*(np.asarray(each.convert("RGB")) for each in (photo, edited)), area > MOSTLY)
+        self.flicker.add(np.asarray(photo.convert("RGB")), np.asarray(edited.convert("RGB")), area > MOSTLY)
         return edited
 
     def _drawn(self, decided: _Decided, photo: Image.Image, matrix: np.ndarray) -> list[PhotoLayer]:

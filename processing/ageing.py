@@ -215,14 +215,14 @@ def _lines(canvas: Canvas, generator: np.random.Generator) -> np.ndarray:
     size = canvas.size
     total = np.zeros((size, size), np.float32)
     for path, depth, width in strokes:
-        points = (path + BEYOND) * canvas.scale
-        low = np.floor(points.min(0) - 5 * canvas.scale).astype(int).clip(0, size)
-        high = np.ceil(points.max(0) + 5 * canvas.scale).astype(int).clip(0, size)
+        places = (path + BEYOND) * canvas.scale
+        low = np.floor(places.min(0) - 5 * canvas.scale).astype(int).clip(0, size)
+        high = np.ceil(places.max(0) + 5 * canvas.scale).astype(int).clip(0, size)
         x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
-        away = np.hypot(x[..., None] - points[:, 0], y[..., None] - points[:, 1])
+        away = np.hypot(x[..., None] - places[:, 0], y[..., None] - places[:, 1])
         nearest = away.argmin(-1)
         distance = away.min(-1) / canvas.scale / width
-        fade = np.sin(np.pi * (0.08 + 0.84 * nearest / (len(points) - 1)))
+        fade = np.sin(np.pi * (0.08 + 0.84 * nearest / (len(places) - 1)))
         fold = -np.exp(-(distance**2) / 2) + 0.45 * np.exp(-((distance - 2.2) ** 2) / 2)
         part = total[low[1] : high[1], low[0] : high[0]]
         part += (depth * fade * fold).astype(np.float32)

@@ -8,7 +8,7 @@ is 0 the result is the photo, bit for bit.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,12 +36,14 @@ _NOWHERE: tuple[Box, np.ndarray] = ((0, 0, 0, 0), np.zeros((0, 0), dtype=np.floa
 
 class PhotoLayer(Protocol):
     """
-    A change of a part of a photo.
+    A change of a part of a photo, a dataclass.
 
     Args:
         alpha: how far it counts at each pixel of a square frame, [S, S] in [0, 1].
         matrix: [2, 3] from the photo to the frame.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def alpha(self) -> np.ndarray: ...
