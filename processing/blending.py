@@ -8,7 +8,7 @@ is 0 the result is the photo, bit for bit.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,6 +42,8 @@ class PhotoLayer(Protocol):
         alpha: how far it counts at each pixel of a square frame, [S, S] in [0, 1].
         matrix: [2, 3] from the photo to the frame.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # it is a dataclass
 
     @property
     def alpha(self) -> np.ndarray: ...
