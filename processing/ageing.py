@@ -100,7 +100,7 @@ class Ageing:
             grey = float(np.clip(1 - chroma[1] / PIGMENT[1], 0, 1) * np.clip((light - BLACK[0]) / np.ptp(BLACK), 0, 1))
             light -= grey * TO_YOUNG * max(0.0, light - YOUNG)
             chroma = chroma + grey * (np.maximum(chroma, PIGMENT) - chroma)
-        wanted = Colour((light, *chroma.tolist()), now.deviation)
+        wanted = Colour((light, float(chroma[0]), float(chroma[1])), now.deviation)
         weights = refine_hair(photo, parsing).mask("hair")
         return [ColourLayer(now, wanted, self.hair * share * weights, parsing.matrix)]
 
