@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,6 +37,9 @@ from .onnx_export import require_packages, tokenizer_graphs
 from .onnx_graph import Graph, check_graph, exported_program
 from .report import ConversionError
 from .web_weights import round_weights, share_weights
+
+if TYPE_CHECKING:
+    import onnx
 
 RUNTIME = "onnxruntime-web@1.30.0"
 #: Of the package as npm packs it.
@@ -78,13 +81,13 @@ def export_web(source: str | Path, output: str | Path) -> list[str]:
         for name in SOURCES:
             (folder / name).write_bytes(files("gptface.conversion").joinpath("web", name).read_bytes())
         _write_runtime(folder)
-        requests = {edit: read_requests(edit.phrase)[0] for edit in _edits()}
-        told = {edit: _captions(pipeline, request) for edit, request in requests.items()}
-        captions = [model.gptface.empty_caption(1), *told.values()]
+        edits = _edits()
+        requests = [read_requests(edit.phrase)[0] for edit in edits]
+        captions = [model.gptface.empty_caption(1), *(_caption(pipeline, request) for request in requests)]
         words = max(ids.shape[1] for ids in captions)
         settings = _settings(pipeline) | {
             "captions": _write_captions(pipeline, captions, words, folder / CAPTIONS),
-            "edits": [_edit_row(model, edit, requests[edit], row) for row, edit in enumerate(requests, 1)],
+            "edits": [_edit_row(model, *each, row) for row, each in enumerate(zip(edits, requests, strict=True), 1)],
         }
         names = sorted({name for row in settings["edits"] for name in row["regions"]})
         settings["regions"] = {name: _region(pipeline, name) for name in names}
@@ -121,7 +124,7 @@ def _edits() -> list[Edit]:
     ]
 
 
-def _captions(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch.Tensor:
+def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch.Tensor:
     return pipeline.told(request.told, bool(SHOWS_THE_MOUTH & set(request.regions)))[1].input_ids
 
 
@@ -244,12 +247,20 @@ def _write_networks(pipeline: GuidedFaceEditingPipeline, words: int, folder: Pat
     for graph in graphs:
         path = folder / f"{graph.name}.onnx"
         exported_program(graph, path.name).save(path)
-        models[path] = onnx.load(path)
+        models[path] = without_notes(onnx.load(path))
     (folder / WEIGHTS).write_bytes(share_weights(models.values(), WEIGHTS))
     for graph, (path, proto) in zip(graphs, models.items(), strict=True):
         path.write_bytes(proto.SerializeToString())
         check_graph(graph, path)
     (folder / f"{DETECTOR}.onnx").write_bytes(_detector())
+
+
+def without_notes(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The model less what the exporter says of where each operator comes from, which is more than the operators."""
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
 
 
 def _detector() -> bytes:
@@ -279,19 +290,8 @@ def _write_runtime(folder: Path) -> None:
 def _packed_runtime(folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        raise ConversionError(
-            "the page needs onnxruntime-web from the npm registry: install Node.js, which brings npm", []
-        )
-    command = [
-        npm,
-        "pack",
-        RUNTIME,
-        "--prefer-offline",
-        "--ignore-scripts",
-        "--silent",
-        "--pack-destination",
-        str(folder),
-    ]
+        raise ConversionError(f"the page needs {RUNTIME} from the npm registry: install Node.js, which brings npm", [])
+    command = [npm, "pack", RUNTIME, "--prefer-offline", "--ignore-scripts", "--silent"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     found = list(folder.glob("*.tgz"))
     if run.returncode or len(found) != 1:

@@ -15,7 +15,8 @@ export class Editor {
 
   async start() {
     [this.weights, this.captions] = await Promise.all(["weights.bin", "captions.bin"].map(this.load));
-    await Promise.all(Object.keys(this.settings.networks).map((name) => this.session(name)));
+    // one after the other: sessions that are made at once take each other's weights away
+    for (const name of Object.keys(this.settings.networks)) await this.session(name);
   }
 
   session(name) {

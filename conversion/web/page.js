@@ -78,13 +78,14 @@ async function open(file) {
 }
 
 function mark() {
-  at("faces").replaceChildren(...faces.map(({ box: [x0, y0, x1, y1] }, index) => {
+  at("faces").replaceChildren(...faces.map(({ box: [x0, y0, x1, y1], landmarks }, index) => {
     const button = document.createElement("button");
     const percent = (value, whole) => `${(100 * value) / whole}%`;
     Object.assign(button.style, {
       left: percent(x0, canvas.width), top: percent(y0, canvas.height),
       width: percent(x1 - x0, canvas.width), height: percent(y1 - y0, canvas.height),
     });
+    button.dataset.landmarks = JSON.stringify(landmarks); // for who wants to repeat the edit with the package
     button.ariaLabel = `face ${index + 1}`;
     button.ariaPressed = String(index === chosen);
     button.hidden = faces.length === 1;
