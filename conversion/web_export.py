@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from gptface.modeling_gptface.decoding import DecodingSchedule
@@ -22,11 +23,11 @@ from gptface.pipelines.edit_blending import REFINED_FEATHER_RADIUS
 from gptface.pipelines.edit_plan import EditRequest, read_requests
 from gptface.pipelines.guided_face_editing import PLAN_DEFAULTS, SHOWS_THE_MOUTH, GuidedFaceEditingPipeline
 from gptface.pipelines.pipeline_loading import load_pipeline
-from gptface.processing import detection
+from gptface.processing import detection, hair, part_colour
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, LARGEST_MISFIT
-from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE
+from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE, LEAST_PART
 from gptface.processing.edits import EDITS, Edit
-from gptface.processing.face_parsing import FADE, class_indices
+from gptface.processing.face_parsing import FADE, SURROUNDINGS, class_indices
 from gptface.processing.provenance import EDITED, describe, xmp_packet
 from gptface.processing.regions import KEPT_REACH, find_region, region_cells, shown_cells
 from gptface.processing.whole_files import whole_folder
@@ -47,7 +48,7 @@ RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL0
 RUNTIME_SCRIPT, RUNTIME_BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 #: Files of the page that stand in the package.
 SOURCES = ("index.html", "style.css", "page.js", "worker.js", "editor.js", "detector.js", "area.js", "decoding.js")
-SOURCES += ("pictures.js", "noise.js", "provenance.js")
+SOURCES += ("pictures.js", "noise.js", "provenance.js", "colour.js")
 #: The networks that an edit runs, and the file of their weights.
 NETWORKS = ("image_tokenizer_encoder", "image_tokenizer_decoder", "plan_encoder", "plan_step", "fill_step")
 NETWORKS += ("match_gradient", "refiner", "face_parser")
@@ -87,7 +88,9 @@ def export_web(source: str | Path, output: str | Path) -> list[str]:
         words = max(ids.shape[1] for ids in captions)
         settings = _settings(pipeline) | {
             "captions": _write_captions(pipeline, captions, words, folder / CAPTIONS),
-            "edits": [_edit_row(model, *each, row) for row, each in enumerate(zip(edits, requests, strict=True), 1)],
+            "edits": [
+                _edit_row(pipeline, *each, row) for row, each in enumerate(zip(edits, requests, strict=True), 1)
+            ],
         }
         names = sorted({name for row in settings["edits"] for name in row["regions"]})
         settings["regions"] = {name: _region(pipeline, name) for name in names}
@@ -116,30 +119,34 @@ def _require_parts(pipeline: GuidedFaceEditingPipeline, source: str | Path) -> N
 
 
 def _edits() -> list[Edit]:
-    """Those that are drawn by the plan, all of their area, and come out well enough."""
-    return [
-        edit
-        for edit in EDITS.values()
-        if edit.quality != "experimental" and edit.part_colour is None and edit.defaults.get("plan_first")
-    ]
+    """Those that come out well: drawn by the plan, all of their area, or another colour of a part."""
+    good = [edit for edit in EDITS.values() if edit.quality != "experimental"]
+    return [edit for edit in good if edit.part_colour is not None or edit.defaults.get("plan_first")]
 
 
 def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch.Tensor:
     return pipeline.told(request.told, bool(SHOWS_THE_MOUTH & set(request.regions)))[1].input_ids
 
 
-def _edit_row(model: Any, edit: Edit, request: EditRequest, caption: int) -> dict[str, Any]:
-    provenance = {**describe(model, edit.phrase, EDITED), "seed": "{seed}"}
+def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit, request: EditRequest, caption: int) -> dict[str, Any]:
+    provenance = {**describe(pipeline.model, edit.phrase, EDITED), "seed": "{seed}"}
+    row = {"name": edit.name, "title": edit.phrase, "packet": xmp_packet(provenance).decode()}
+    if edit.part_colour is not None:
+        wanted, labels = edit.part_colour, pipeline.require_face_parser().config.class_names
+        return row | {
+            "part": class_indices(wanted.part, labels),
+            "beside": None if wanted.beside is None else class_indices(wanted.beside, labels),
+            "colour": {"mean": wanted.colour.mean, "deviation": wanted.colour.deviation},
+            "hair": wanted.part == "hair",
+            "regions": [],
+        }
     options = PLAN_DEFAULTS | dict(request.defaults)
-    return {
-        "name": edit.name,
-        "title": edit.phrase,
+    return row | {
         "regions": list(request.regions),
         "caption": caption,
         "guidanceScale": options["guidance_scale"],
         "stepSize": options["itm_guidance"],
         "keepsTone": request.expression,
-        "packet": xmp_packet(provenance).decode(),
     }
 
 
@@ -173,6 +180,33 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
         "guidance": {"gradientPower": guidance.gradient_power, "fusion": guidance.fusion},
         "feather": REFINED_FEATHER_RADIUS,
         "likeness": {"scale": CHANGE_SCALE, "cell": CHANGE_CELL},
+        "colour": {
+            "oklab": {
+                "toCones": part_colour.TO_CONES.tolist(),
+                "toOklab": part_colour.TO_OKLAB.tolist(),
+                "fromCones": np.linalg.inv(part_colour.TO_CONES).tolist(),
+                "fromOklab": np.linalg.inv(part_colour.TO_OKLAB).tolist(),
+            },
+            "surely": part_colour.SURELY,
+            "leastPart": LEAST_PART,
+            "leastContrast": part_colour.LEAST_CONTRAST.tolist(),
+            "mostContrast": part_colour.MOST_CONTRAST.tolist(),
+        },
+        "hair": {
+            "certainty": hair.CERTAINTY,
+            "certaintyBeyond": hair.CERTAINTY_BEYOND,
+            "nowhere": hair.NOWHERE,
+            "spread": hair.SPREAD,
+            "any": hair.ANY,
+            "some": hair.SOME,
+            "all": hair.ALL,
+            "halo": hair.HALO,
+            "leastKnown": hair.LEAST_KNOWN / SURROUNDINGS**2,
+            "square": hair.SQUARE,
+            "classes": [
+                {"index": parser.class_names.index(name), "within": within} for name, within in hair.RIVALS.items()
+            ],
+        },
         "area": {
             "margin": edit_plan.MARGIN,
             "fade": edit_plan.FADE,

@@ -2,9 +2,9 @@
 // Float32Arrays of `size`² numbers in [0, 1]; cells of the grid are arrays of booleans.
 import { apply, bounds, compose, corners, crop, inverse, picture, reduce, resize, translation, warp } from "./pictures.js";
 
-// How much of each pixel of the crop shows one of the classes: what the parser sees in the crop [L, side, side], faded
-// into what it sees in twice as large surroundings.
-export function partMask(parsing, classes, size) {
+// How much of each pixel of the face's surroundings shows one of the classes, as a picture: what the parser sees there
+// [L, side, side], and in their middle, faded in, what it sees of the crop alone.
+export function frameMask(parsing, classes) {
   const { near, far, side, fade } = parsing;
   const sum = (probabilities) => {
     const plane = picture(side, side);
@@ -14,13 +14,21 @@ export function partMask(parsing, classes, size) {
   };
   const closer = sum(near);
   const whole = resize(sum(far), 2 * side, 2 * side);
-  const inside = crop(whole, side / 2, side / 2, (3 * side) / 2, (3 * side) / 2);
   const ramp = Float32Array.from({ length: side }, (_, index) => Math.min(index + 0.5, side - 0.5 - index) / (fade * side));
   for (let place = 0; place < side * side; place++) {
-    const weight = Math.min(Math.max(Math.min(ramp[place % side], ramp[Math.floor(place / side)]), 0), 1);
-    const joined = inside.data[place] + weight * (closer.data[place] - inside.data[place]);
-    inside.data[place] = Math.min(Math.max(joined, 0), 1);
+    const [row, column] = [Math.floor(place / side), place % side];
+    const weight = Math.min(Math.max(Math.min(ramp[row], ramp[column]), 0), 1);
+    const middle = (row + side / 2) * 2 * side + column + side / 2;
+    whole.data[middle] += weight * (closer.data[place] - whole.data[middle]);
   }
+  whole.data = whole.data.map((value) => Math.min(Math.max(value, 0), 1));
+  return whole;
+}
+
+// As `frameMask`, of the crop at `size` pixels.
+export function partMask(parsing, classes, size) {
+  const { side } = parsing;
+  const inside = crop(frameMask(parsing, classes), side / 2, side / 2, (3 * side) / 2, (3 * side) / 2);
   return (size < side ? reduce(inside, side / size, side / size) : resize(inside, size, size)).data;
 }
 
@@ -87,7 +95,7 @@ function keptPixels(ellipses, size, reach) {
 }
 
 // Pixels and what is at most `margin` sides away along rows and columns.
-function widen(mask, size, margin) {
+export function widen(mask, size, margin) {
   const reach = Math.round(margin * size);
   const along = (values, step, across) => {
     const result = new Float32Array(size * size);
@@ -135,8 +143,9 @@ export function likeness(edited, reconstruction, gone, { scale, cell }) {
   return resize(coarse, size, size).data.map((value, place) => (gone?.[place] ? 0 : value));
 }
 
-// Lays a square frame { pixels: picture of 0…1, weight: picture, matrix from the photo } into a photo of RGBA bytes.
-export function paste(photo, { pixels, weight, matrix }) {
+// Lays a square frame { weight: picture, matrix from the photo } into a photo of RGBA bytes: there are its `pixels`, a
+// picture of 0…1, or what a pixel of the photo `becomes`.
+export function paste(photo, { pixels, becomes, weight, matrix }) {
   const { width: size } = weight;
   const faded = edgeFade(weight, matrix, photo);
   const box = boxInPhoto(faded, matrix, photo);
@@ -144,7 +153,9 @@ export function paste(photo, { pixels, weight, matrix }) {
   const [left, top, right, bottom] = box;
   const toBox = compose(inverse(matrix), translation(-left, -top));
   const [width, height] = [right - left, bottom - top];
-  const [alpha, frame] = [faded, pixels].map((layer) => warp(layer, toBox, width, height));
+  const alpha = warp(faded, toBox, width, height);
+  const frame = pixels && warp(pixels, toBox, width, height);
+  becomes ??= (place) => frame.data.subarray(place * 3, place * 3 + 3);
   for (let row = 0; row < height; row++)
     for (let column = 0; column < width; column++) {
       const place = row * width + column;
@@ -152,11 +163,12 @@ export function paste(photo, { pixels, weight, matrix }) {
       const share = Math.min(Math.max(alpha.data[place], 0), 1);
       if (!inside || share < 1 / 512) continue;
       const start = ((top + row) * photo.width + left + column) * 4;
-      for (let channel = 0; channel < 3; channel++) {
-        const base = photo.data[start + channel] / 255;
-        const value = base + share * (frame.data[place * 3 + channel] - base);
+      const base = [0, 1, 2].map((channel) => photo.data[start + channel] / 255);
+      const wanted = becomes(place, base);
+      base.forEach((was, channel) => {
+        const value = was + share * (wanted[channel] - was);
         photo.data[start + channel] = Math.round(Math.min(Math.max(value, 0), 1) * 255);
-      }
+      });
     }
 }
 

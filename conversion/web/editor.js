@@ -1,5 +1,6 @@
 // An edit of one face: photo → crop → codes → plan under guidance → codes below what changed → pixels → photo.
 import { cellMask, feather, likeness, namedArea, paste } from "./area.js";
+import { colourLayer } from "./colour.js";
 import { MASKED, fillMasked, guided } from "./decoding.js";
 import { Detector } from "./detector.js";
 import { Noise } from "./noise.js";
@@ -34,12 +35,24 @@ export class Editor {
   }
 
   // Edits `photo` in place: { width, height, data } of RGBA bytes. `face` is one of `detector.detect`, `edit` a row of
-  // the settings' `edits`. Gives the codes that were drawn.
+  // the settings' `edits`.
   async edit(photo, face, edit, seed, onStep = () => {}) {
-    const { cropSize: size, grid, planGrid } = this.settings;
+    const { cropSize: size, colour, hair } = this.settings;
     const image = picture(photo.width, photo.height, 4, photo.data, true);
     const matrix = this.detector.cropMatrix(face.landmarks, size);
-    const [own, area] = [await this.encode(warp(image, matrix, size, size)), await this.area(image, matrix, edit)];
+    const parsing = await this.parse(image, matrix);
+    if (!edit.colour) return this.draw(photo, image, matrix, parsing, edit, seed, onStep);
+    const { side, frame } = parsing;
+    const layer = colourLayer(warp(image, frame, 2 * side, 2 * side), parsing, edit, { colour, hair });
+    if (!layer) throw new Error(`The face shows nothing that could become “${edit.title}”.`);
+    paste(photo, { ...layer, matrix: frame });
+  }
+
+  // Gives the codes that were drawn.
+  async draw(photo, image, matrix, parsing, edit, seed, onStep) {
+    const { cropSize: size, grid, planGrid, regions } = this.settings;
+    const own = await this.encode(warp(image, matrix, size, size));
+    const area = namedArea(edit.regions.map((name) => regions[name]), parsing, grid, size, this.settings.area);
     const noise = new Noise(seed);
     const coarse = own.plan.map((code, token) => (below(token, planGrid).some((cell) => area.cells[cell]) ? MASKED : code));
     const plan = await this.drawPlan(coarse, edit, noise, onStep);
@@ -64,18 +77,17 @@ export class Editor {
     return { codes: Array.from(codes.data, Number), plan: Array.from(plan.data, Number) };
   }
 
-  async area(image, matrix, edit) {
-    const { cropSize, grid, parser, regions, area } = this.settings;
-    const { size: side, fade } = parser;
-    const near = compose(matrix, scaling(side / cropSize));
-    const far = compose(compose(near, translation(side / 2, side / 2)), scaling(0.5));
-    const views = [near, far].map((view) => planes(warp(image, view, side, side)));
+  // What the face and its surroundings show, and the matrix from the photo to these.
+  async parse(image, matrix) {
+    const { size: side, fade } = this.settings.parser;
+    const near = compose(matrix, scaling(side / this.settings.cropSize));
+    const frame = compose(near, translation(side / 2, side / 2));
+    const views = [near, compose(frame, scaling(0.5))].map((view) => planes(warp(image, view, side, side)));
     const { probabilities } = await this.run("face_parser", {
       pixel_values: ["float32", Float32Array.from([...views[0], ...views[1]]), [2, 3, side, side]],
     });
     const half = probabilities.data.length / 2;
-    const parsing = { near: probabilities.data.subarray(0, half), far: probabilities.data.subarray(half), side, fade };
-    return namedArea(edit.regions.map((name) => regions[name]), parsing, grid, cropSize, area);
+    return { near: probabilities.data.subarray(0, half), far: probabilities.data.subarray(half), side, fade, frame };
   }
 
   async drawPlan(codes, edit, noise, onStep) {
