@@ -98,7 +98,7 @@ class DecodingStep(nn.Module):
         )
         states = outputs.last_hidden_state[:, 1:]
         logits = self.model._cell_logits(states, self.code_table, caption_states, attention_mask, self.plan)
-        return classifier_free(logits[0], logits[-1], guidance_scale)
+        return classifier_free(logits[0], logits[-1], guidance_scale)  # type: ignore[arg-type]  # an input of the graph
 
 
 class Refinement(nn.Module):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,11 +48,19 @@ RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 RUNTIME_SCRIPT, RUNTIME_BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 #: Files of the page that stand in the package.
-SOURCES = ("index.html", "style.css", "page.js", "worker.js", "editor.js", "detector.js", "area.js", "decoding.js")
-SOURCES += ("pictures.js", "noise.js", "provenance.js", "colour.js")
-#: The networks that an edit runs, and the file of their weights.
-NETWORKS = ("image_tokenizer_encoder", "image_tokenizer_decoder", "plan_encoder", "plan_step", "fill_step")
-NETWORKS += ("match_gradient", "refiner", "face_parser")
+SCRIPTS = "page worker editor detector area decoding pictures noise provenance colour"
+SOURCES = ("index.html", "style.css", *(f"{name}.js" for name in SCRIPTS.split()))
+#: The networks that an edit runs, and the files of their weights and of the captions' states.
+NETWORKS = (
+    "image_tokenizer_encoder",
+    "image_tokenizer_decoder",
+    "plan_encoder",
+    "plan_step",
+    "fill_step",
+    "match_gradient",
+    "refiner",
+    "face_parser",
+)
 WEIGHTS, CAPTIONS, SETTINGS, DETECTOR = "weights.bin", "captions.bin", "page.json", "face_detector"
 
 
@@ -153,6 +162,8 @@ def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit, request: EditRequ
 def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
     """What the page must know of the model and of the package's constants."""
     config, parser = pipeline.model.config, pipeline.require_face_parser().config
+    refiner = pipeline.model.image_tokenizer.refiner
+    assert refiner is not None
     guidance = as_guidance(PLAN_DEFAULTS["itm_guidance"])
     fine = {
         name: parameter.default
@@ -163,7 +174,7 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
         "cropSize": pipeline.face_size,
         "grid": config.grid_size,
         "planGrid": config.plan_grid_size,
-        "refinerSize": pipeline.model.image_tokenizer.refiner.config.image_size,
+        "refinerSize": refiner.config.image_size,
         "parser": {"size": parser.image_size, "fade": FADE},
         "networks": {**dict.fromkeys(NETWORKS, True), DETECTOR: False},
         "plan": {
@@ -180,33 +191,7 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
         "guidance": {"gradientPower": guidance.gradient_power, "fusion": guidance.fusion},
         "feather": REFINED_FEATHER_RADIUS,
         "likeness": {"scale": CHANGE_SCALE, "cell": CHANGE_CELL},
-        "colour": {
-            "oklab": {
-                "toCones": part_colour.TO_CONES.tolist(),
-                "toOklab": part_colour.TO_OKLAB.tolist(),
-                "fromCones": np.linalg.inv(part_colour.TO_CONES).tolist(),
-                "fromOklab": np.linalg.inv(part_colour.TO_OKLAB).tolist(),
-            },
-            "surely": part_colour.SURELY,
-            "leastPart": LEAST_PART,
-            "leastContrast": part_colour.LEAST_CONTRAST.tolist(),
-            "mostContrast": part_colour.MOST_CONTRAST.tolist(),
-        },
-        "hair": {
-            "certainty": hair.CERTAINTY,
-            "certaintyBeyond": hair.CERTAINTY_BEYOND,
-            "nowhere": hair.NOWHERE,
-            "spread": hair.SPREAD,
-            "any": hair.ANY,
-            "some": hair.SOME,
-            "all": hair.ALL,
-            "halo": hair.HALO,
-            "leastKnown": hair.LEAST_KNOWN / SURROUNDINGS**2,
-            "square": hair.SQUARE,
-            "classes": [
-                {"index": parser.class_names.index(name), "within": within} for name, within in hair.RIVALS.items()
-            ],
-        },
+        **colour_settings(parser.class_names),
         "area": {
             "margin": edit_plan.MARGIN,
             "fade": edit_plan.FADE,
@@ -230,6 +215,37 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
             "closeUpSide": detection.CLOSE_UP_SIDE,
             "landmarkBias": detection.LANDMARK_BIAS.tolist(),
             "mirroredOrder": detection.MIRRORED_ORDER,
+        },
+    }
+
+
+def colour_settings(labels: Sequence[str]) -> dict[str, Any]:
+    """What colour.js must know, of a parser with these labels."""
+    return {
+        "colour": {
+            "oklab": {
+                "toCones": part_colour.TO_CONES.tolist(),
+                "toOklab": part_colour.TO_OKLAB.tolist(),
+                "fromCones": np.linalg.inv(part_colour.TO_CONES).tolist(),
+                "fromOklab": np.linalg.inv(part_colour.TO_OKLAB).tolist(),
+            },
+            "surely": part_colour.SURELY,
+            "leastPart": LEAST_PART,
+            "leastContrast": part_colour.LEAST_CONTRAST.tolist(),
+            "mostContrast": part_colour.MOST_CONTRAST.tolist(),
+        },
+        "hair": {
+            "certainty": hair.CERTAINTY,
+            "certaintyBeyond": hair.CERTAINTY_BEYOND,
+            "nowhere": hair.NOWHERE,
+            "spread": hair.SPREAD,
+            "any": hair.ANY,
+            "some": hair.SOME,
+            "all": hair.ALL,
+            "halo": hair.HALO,
+            "leastKnown": hair.LEAST_KNOWN / SURROUNDINGS**2,
+            "square": hair.SQUARE,
+            "classes": [{"index": labels.index(name), "within": within} for name, within in hair.RIVALS.items()],
         },
     }
 

@@ -1,6 +1,6 @@
 // What of a face crop an edit redraws and shows, as edit_plan.py, masks.py and blending.py tell it. Masks are
 // Float32Arrays of `size`² numbers in [0, 1]; cells of the grid are arrays of booleans.
-import { apply, bounds, compose, corners, crop, inverse, picture, reduce, resize, translation, warp } from "./pictures.js";
+import { apply, bounds, compose, corners, crop, halfToEven, inverse, picture, reduce, resize, translation, warp } from "./pictures.js";
 
 // How much of each pixel of the face's surroundings shows one of the classes, as a picture: what the parser sees there
 // [L, side, side], and in their middle, faded in, what it sees of the crop alone.
@@ -96,7 +96,7 @@ function keptPixels(ellipses, size, reach) {
 
 // Pixels and what is at most `margin` sides away along rows and columns.
 export function widen(mask, size, margin) {
-  const reach = Math.round(margin * size);
+  const reach = halfToEven(margin * size);
   const along = (values, step, across) => {
     const result = new Float32Array(size * size);
     for (let line = 0; line < size; line++)

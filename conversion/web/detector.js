@@ -1,5 +1,5 @@
 // Faces and their five landmarks with YuNet, as detection.py finds them in upright photos.
-import { apply, compose, inverse, picture, planes, reduce, resize, similarity, translation, warp } from "./pictures.js";
+import { apply, compose, halfToEven, inverse, picture, planes, reduce, resize, similarity, translation, warp } from "./pictures.js";
 
 const STRIDES = [8, 16, 32];
 const OVERLAP = 0.3; // boxes that share more of their union show one face
@@ -140,10 +140,4 @@ function mirrored(image) {
 function clip([x, y, width, height], photo) {
   const within = (value, most) => Math.min(Math.max(value, 0), most);
   return [within(x, photo.width), within(y, photo.height), within(x + width, photo.width), within(y + height, photo.height)];
-}
-
-function halfToEven(value) {
-  const below = Math.floor(value);
-  if (value - below !== 0.5) return Math.round(value);
-  return below % 2 ? below + 1 : below;
 }

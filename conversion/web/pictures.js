@@ -34,6 +34,13 @@ export function bounds(points) {
   return [Math.min(...x), Math.min(...y), Math.max(...x), Math.max(...y)];
 }
 
+// The nearest whole number, as Python has it.
+export function halfToEven(value) {
+  const below = Math.floor(value);
+  if (value - below !== 0.5) return Math.round(value);
+  return below % 2 ? below + 1 : below;
+}
+
 // Least-squares rotation, uniform scale and shift that take points to others (Umeyama 1991).
 export function similarity(source, target) {
   const mean = (points) => [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
