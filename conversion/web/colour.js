@@ -5,7 +5,10 @@ import { picture, reduce } from "./pictures.js";
 // What lays the colour of an edit over the part: { weight, becomes } for `paste`; null where nothing of it is seen.
 // frame: the face's surroundings as they are in the photo, of bytes.
 export function colourLayer(frame, parsing, { part, beside, colour, hair }, settings) {
-  const pixels = { ...frame, bytes: false, data: Float32Array.from(frame.data, (value) => value / 255) };
+  const pixels = picture(frame.width, frame.height, 3);
+  pixels.data.forEach((_, index) => {
+    pixels.data[index] = frame.data[Math.floor(index / 3) * frame.channels + (index % 3)] / 255;
+  });
   let weights = frameMask(parsing, part).data;
   if (hair) weights = refineHair(pixels, parsing, weights, settings.hair);
   const { oklab, surely, leastPart, leastContrast, mostContrast } = settings.colour;

@@ -96,12 +96,12 @@ def test_a_part_takes_the_colour_that_the_package_gives_it(photo, name):
     assert wanted.part != "hair" or refined is not parsing, "a test of hair that is not refined shows nothing"
     expected = colour_layer(photo, refined, wanted)
     found = run(
-        """const frame = pictures.picture(128, 128, 3, Float32Array.from(given.frame), true);
+        """const frame = pictures.picture(128, 128, 4, Float32Array.from(given.frame), true);
         const parsing = { near: given.near, far: given.far, side: 64, fade: given.fade };
         const layer = colour.colourLayer(frame, parsing, given.edit, given.settings);
         const becomes = given.bases.map((base) => layer.becomes(0, base));
         return { weights: Array.from(layer.weight.data), becomes };""",
-        frame=np.asarray(warp(photo, matrix, (128, 128))).ravel().tolist(),
+        frame=np.asarray(warp(photo, matrix, (128, 128)).convert("RGBA")).ravel().tolist(),
         near=near.ravel().tolist(),
         far=far.ravel().tolist(),
         fade=FADE,
