@@ -1,13 +1,10 @@
-"""The image tokenizer and the classification heads as ONNX files, each compared with torch before it is kept."""
+"""A model as ONNX files, each compared with torch before it is kept."""
 
-import contextlib
 import json
 import logging
 import math
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +12,41 @@ import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceImageTokenizerConfig
-from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining, GPTFaceTaskModel
+from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGeneration
+from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
-from gptface.modeling_gptface.quantization import Quantizer
 from gptface.processing.image_processing_gptface import GPTFaceImageProcessor
 from gptface.processing.whole_files import whole_folder
 
 from .checkpoint import read_json
 from .model_folder import read_config
-from .onnx_comparison import Outputs, differences
+from .onnx_comparison import Outputs
+from .onnx_edit import edit_graphs, has_edit_graphs, picture_graphs
+from .onnx_graph import Graph, check_graph, write_graph
 from .report import ConversionError
 
 logger = logging.getLogger(__name__)
 
-#: Version of the ONNX operators: the one in which the exporter of torch thinks, so that nothing is translated a second
-#: time.
-OPSET = 18
 #: Codes that are compared at least: among fewer, a code that happens to lie between two would weigh too much.
 COMPARED_CODES = 1024
+FREE_BATCH = ({0: "batch"},)
 
 
 def export_onnx(source: str | Path, output: str | Path) -> list[str]:
     """
-    Writes the image tokenizer in the folder `source` (alone or inside a GPTFace model) and each trained classification
-    head as ONNX files of opset 18 with a free batch axis. Every file is compared with torch on random input, with
-    batches of 1 and more.
+    Writes the image tokenizer in the folder `source` (alone or inside a GPTFace model), each trained classification
+    head and what edits are made of as ONNX files of opset 18. Every file is compared with torch on random input.
 
     - image_tokenizer_encoder.onnx: `pixel_values` [B, 3, H, W] in [-1, 1] → `image_codes` [B, N] (int64) and `latents`
       [B, C, h, w], the continuous ones before the quantizer.
     - image_tokenizer_decoder.onnx: `image_codes` [B, N] → `pixel_values` [B, 3, H, W], clipped to [-1, 1].
     - HEAD.onnx, such as attributes.onnx: `image_codes` [B, N], or of a head that reads them `pixel_values`, → `logits`
       [B, L], before temperature and sigmoid or softmax.
+    - refiner.onnx and face_parser.onnx, of a model that has them: see [`Refinement`] and [`Parsing`] in onnx_edit.py.
+    - Of a model that draws the plan first: plan_encoder.onnx, from latents to plan codes, and plan_decoder.onnx;
+      caption_reader.onnx; plan_step.onnx and fill_step.onnx, the logits of a decoding step, see [`DecodingStep`]; and
+      match_gradient.onnx, what guidance by matching descends, see [`match_loss`]. Their `image_codes` are −1 where a
+      cell is to be drawn; captions are padded at will, those of match_gradient.onnx to the longest that is read.
 
     Each file's metadata says how pictures are prepared and to which image tokenizer (by fingerprint) its codes belong;
     that of a head its labels, problem type, temperature and thresholds. Numbers and lists are written as JSON.
@@ -59,7 +60,7 @@ def export_onnx(source: str | Path, output: str | Path) -> list[str]:
             nothing is left then.
         ImportError: where onnx, onnxscript or onnxruntime is missing.
     """
-    _require_packages()
+    require_packages()
     tokenizer, model = _load(Path(source))
     with whole_folder(output) as folder:
         for graph in _graphs(tokenizer, model):
@@ -67,28 +68,6 @@ def export_onnx(source: str | Path, output: str | Path) -> list[str]:
             write_graph(graph, path)
             check_graph(graph, path)
     return sorted(file.name for file in Path(output).iterdir())
-
-
-@dataclass(frozen=True)
-class Graph:
-    """
-    What becomes one file.
-
-    Args:
-        module: takes the input, gives the outputs as a tensor or a tuple in the order of `outputs`.
-        reference: the same by the model's own methods.
-        example: a batch of random input on which the file is compared.
-        quantizer: where codes are among the outputs, what made them of the latents.
-    """
-
-    name: str
-    module: nn.Module
-    reference: Callable[[torch.Tensor], Outputs]
-    input: str
-    outputs: tuple[str, ...]
-    example: torch.Tensor
-    metadata: dict[str, str]
-    quantizer: Quantizer | None = None
 
 
 class ImageTokenizerEncoder(nn.Module):
@@ -160,60 +139,7 @@ class PixelClassificationHead(nn.Module):
         return self.classifier(outputs.last_hidden_state[:, caption.shape[1] :], outputs.image_embeds)
 
 
-def write_graph(graph: Graph, path: Path) -> None:
-    """
-    Writes one file; weights of more than 2 GB stand beside it, which the format asks for.
-
-    Raises:
-        ConversionError: where torch cannot express the model in ONNX.
-    """
-    with torch.no_grad(), _quiet_exporter():
-        try:
-            program = torch.onnx.export(
-                graph.module.eval(),
-                # two: more could decide branches that depend on the batch, one would count as always one
-                (graph.example[:2],),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[graph.input],
-                output_names=list(graph.outputs),
-                dynamic_shapes=({0: "batch"},),
-                verbose=False,
-            )
-        except torch.onnx.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise ConversionError(f"torch cannot write {path.name}", [reason]) from error
-    assert program is not None  # as it is with dynamo=True
-    program.model.metadata_props.update(graph.metadata)
-    program.save(path)
-
-
-@torch.no_grad()
-def check_graph(graph: Graph, path: Path) -> None:
-    """
-    Compares a file with torch.
-
-    Raises:
-        ConversionError: says which outputs differ and by how much.
-    """
-    import onnx
-    import onnxruntime
-
-    onnx.checker.check_model(str(path), full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    for batch in (1, len(graph.example)):
-        inputs = graph.example[:batch]
-        found = map(torch.from_numpy, session.run(list(graph.outputs), {graph.input: inputs.numpy()}))
-        problems = list(
-            differences(graph.reference(inputs), dict(zip(graph.outputs, found, strict=True)), graph.quantizer)
-        )
-        if problems:
-            raise ConversionError(f"{path.name} gives other numbers than torch, with a batch of {batch}", problems)
-
-
-def _load(source: Path) -> tuple[GPTFaceImageTokenizer, GPTFaceTaskModel | None]:
+def _load(source: Path) -> tuple[GPTFaceImageTokenizer, GPTFaceForGuidedGeneration | None]:
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     if read_json(source / "config.json").get("model_type") == GPTFaceImageTokenizerConfig.model_type:
         loaded: Any = GPTFaceImageTokenizer.from_pretrained(source, **options)
@@ -221,7 +147,7 @@ def _load(source: Path) -> tuple[GPTFaceImageTokenizer, GPTFaceTaskModel | None]
         _refuse_random_weights(source, info["missing_keys"])
         return tokenizer.eval(), None
     read_config(source)  # complains where it is another model
-    model, _ = GPTFaceForPreTraining.from_pretrained(source, **options)
+    model, _ = GPTFaceForGuidedGeneration.from_pretrained(source, **options)
     # a head that is missing counts as not trained
     _refuse_random_weights(source, [name for name in model.missing_weights if name.startswith("gptface.")])
     return model.image_tokenizer, model.eval()
@@ -232,22 +158,31 @@ def _refuse_random_weights(source: Path, missing: Iterable[str]) -> None:
         raise ConversionError(f"{source} is not complete; missing", missing)
 
 
-def _graphs(tokenizer: GPTFaceImageTokenizer, model: GPTFaceTaskModel | None) -> Iterator[Graph]:
-    config = tokenizer.config
+def _graphs(tokenizer: GPTFaceImageTokenizer, model: GPTFaceForGuidedGeneration | None) -> Iterator[Graph]:
     heads = [] if model is None else _trained_heads(model)
-    cells = config.grid_size**2
-    batch = max(3, math.ceil(COMPARED_CODES / cells))
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(batch, config.num_channels, config.image_size, config.image_size, generator=generator) * 2 - 1
-    codes = torch.randint(config.num_codes, (batch, cells), generator=generator)
+    pixels, codes = _examples(tokenizer.config)
+    yield from tokenizer_graphs(tokenizer)
+    if model is None:
+        return
+    shared = _image_metadata(tokenizer)
+    yield from (_head_graph(model, name, codes, pixels, shared) for name in heads)
+    yield from picture_graphs(model, shared)
+    if has_edit_graphs(model):
+        yield from edit_graphs(model, shared)
+
+
+def tokenizer_graphs(tokenizer: GPTFaceImageTokenizer) -> Iterator[Graph]:
+    """Encoder and decoder of an image tokenizer."""
+    pixels, codes = _examples(tokenizer.config)
     shared = _image_metadata(tokenizer)
     yield Graph(
         "image_tokenizer_encoder",
         ImageTokenizerEncoder(tokenizer),
         lambda pixels: {"image_codes": tokenizer.encode(pixels), "latents": tokenizer.latents(pixels)},
-        input="pixel_values",
-        outputs=("image_codes", "latents"),
-        example=pixels,
+        ("pixel_values",),
+        ("image_codes", "latents"),
+        _batches(pixels),
+        FREE_BATCH,
         metadata=shared,
         quantizer=tokenizer.quantizer,
     )
@@ -255,13 +190,29 @@ def _graphs(tokenizer: GPTFaceImageTokenizer, model: GPTFaceTaskModel | None) ->
         "image_tokenizer_decoder",
         ImageTokenizerDecoder(tokenizer),
         lambda codes: {"pixel_values": tokenizer.decode(codes)},
-        input="image_codes",
-        outputs=("pixel_values",),
-        example=codes,
+        ("image_codes",),
+        ("pixel_values",),
+        _batches(codes),
+        FREE_BATCH,
         metadata=shared,
     )
-    if model is not None:
-        yield from (_head_graph(model, name, codes, pixels, shared) for name in heads)
+
+
+def _examples(config: GPTFaceImageTokenizerConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random pixels [B, 3, H, W] in [-1, 1] and codes [B, N], the same in each run."""
+    cells, size = config.grid_size**2, config.image_size
+    batch = max(4, math.ceil(COMPARED_CODES / cells))
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(batch, config.num_channels, size, size, generator=generator) * 2 - 1
+    return pixels, torch.randint(config.num_codes, (batch, cells), generator=generator)
+
+
+def _batches(inputs: torch.Tensor) -> list[tuple[torch.Tensor]]:
+    """
+    Inputs [B, …] in batches of different sizes. The first, which is traced, has two: more could decide branches that
+    depend on the batch, one would count as always one.
+    """
+    return [(inputs[:2],), (inputs[:1],), (inputs[2:],)]
 
 
 def _trained_heads(model: GPTFaceTaskModel) -> list[str]:
@@ -297,9 +248,10 @@ def _head_graph(
         name,
         (PixelClassificationHead if reads_pixels else ClassificationHead)(model, name),
         reference,
-        input=read,
-        outputs=("logits",),
-        example=pixels if reads_pixels else codes,
+        (read,),
+        ("logits",),
+        _batches(pixels if reads_pixels else codes),
+        FREE_BATCH,
         metadata={
             **shared,
             "problem_type": head["problem_type"],
@@ -328,24 +280,10 @@ def _image_metadata(tokenizer: GPTFaceImageTokenizer) -> dict[str, str]:
     }
 
 
-def _require_packages() -> None:
+def require_packages() -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError('ONNX files need onnx, onnxscript and onnxruntime: pip install "gptface[onnx]"') from error
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's warnings about itself and about torchvision, which nothing here uses."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        exporter.setLevel(level)

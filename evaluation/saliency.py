@@ -1,8 +1,8 @@
 """`gptface evaluate saliency`: does region="auto" look where the prompt is about?
 
-For each prompt the share of the gradient of the match (norms of the cells) that falls into the expected region,
-averaged over faces, beside the share of the grid that the region takes: a gradient that knows nothing of the prompt
-reaches no more.
+For each prompt the share of the gradient of the match (norms of the cells, or of the tokens of the plan where a model
+draws that first) that falls into the expected region, averaged over faces, beside the share of the grid that the
+region takes: a gradient that knows nothing of the prompt reaches no more.
 """
 
 import argparse
@@ -46,13 +46,17 @@ def saliency_shares(pipeline: Any, faces: Sequence[LabelledCrop], batch_size: in
         ValueError: where the matching head is not trained.
     """
     model, processor = pipeline.model, pipeline.processor
+    tokenizer = model.image_tokenizer
+    grid, encode = model.config.grid_size, tokenizer.encode
+    if model.config.plan_trained:
+        grid, encode = model.config.plan_grid_size, tokenizer.encode_plan
     shares: dict[str, dict[str, list[float]]] = {prompt: {"share": [], "share_with_source": []} for prompt in PROMPTS}
     for start in progress(range(0, len(faces), batch_size), "faces"):
         images = [face.image for face in faces[start : start + batch_size]]
         with torch.no_grad():
-            codes = model.image_tokenizer.encode(processor(images=images)["pixel_values"].to(model.dtype))
+            codes = encode(processor(images=images)["pixel_values"].to(model.dtype))
         for prompt, (source, region) in PROMPTS.items():
-            inside = torch.from_numpy(region_cells(region, model.config.grid_size).reshape(-1))
+            inside = torch.from_numpy(region_cells(region, grid).reshape(-1))
             caption = _captions(processor, prompt, len(images))
             contrary = {f"source_{name}": ids for name, ids in _captions(processor, source, len(images)).items()}
             for name, extra in (("share", {}), ("share_with_source", contrary)):
@@ -61,7 +65,7 @@ def saliency_shares(pipeline: Any, faces: Sequence[LabelledCrop], batch_size: in
     return {
         prompt: {
             "region": region,
-            "area": float(region_cells(region, model.config.grid_size).mean()),
+            "area": float(region_cells(region, grid).mean()),
             **{name: float(np.mean(values)) for name, values in shares[prompt].items()},
         }
         for prompt, (_, region) in PROMPTS.items()

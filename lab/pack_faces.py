@@ -38,7 +38,7 @@ from gptface.data.labels import VOTES, emotion_of, labels_of
 from gptface.data.lenses import glasses_labels, lens_brightness
 from gptface.data.phrases import PHRASES, SUNGLASSES
 from gptface.processing.alignment import CROP_SIZE, apply, compose, crop_matrix, inverse, translation
-from gptface.processing.detection import _LANDMARK_BIAS, FaceNotFoundError, YuNetDetector
+from gptface.processing.detection import LANDMARK_BIAS, FaceNotFoundError, YuNetDetector
 from gptface.processing.image_loading import load_image
 
 #: The 40 of CelebA; two of them are never said.
@@ -128,7 +128,7 @@ class CloseUpDetector(YuNetDetector):
                 if mirrored is None:
                     return None
                 found = (found + [CLOSE_UP_SIDE, 0] + mirrored[[1, 0, 2, 4, 3]] * [-1, 1]) / 2
-            landmarks = apply(inverse(matrix), found - _LANDMARK_BIAS * (CLOSE_UP_CROP / CROP_SIZE))
+            landmarks = apply(inverse(matrix), found - LANDMARK_BIAS * (CLOSE_UP_CROP / CROP_SIZE))
         return landmarks
 
 

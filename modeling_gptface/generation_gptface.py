@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceForPreTraining
+from .image_tokenizer_gptface import cells_below
 from .modeling_gptface import GPTFaceKeptStates, GPTFaceQueries
 
 
@@ -279,7 +280,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
     ) -> torch.Tensor:
         """
         How much each cell moves the match with the caption [B, N], ≥ 0: the norm of the gradient of the log-odds; with
-        a caption of the picture as it is (`source_input_ids`), of the difference of both captions' log-odds.
+        a caption of the picture as it is (`source_input_ids`), of the difference of both captions' log-odds. Of plan
+        codes [B, P] in the place of `image_codes`, how much each token of the plan does.
 
         Raises:
             ValueError: where the matching head is not trained.
@@ -500,8 +502,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             **guidance,
         )
         changed = planned.codes != plan_codes if known else torch.ones_like(coarse)
-        below = changed.unflatten(1, (side, side)).repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
-        filled = image_mask & below
+        filled = image_mask & cells_below(changed)
         fine = self.generate(
             input_ids,
             attention_mask,

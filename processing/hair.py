@@ -17,6 +17,8 @@ CERTAINTY, CERTAINTY_BEYOND, NOWHERE, SPREAD, ANY, SOME, ALL = 0.98, 0.8, 0.1, 0
 HALO = 0.6
 #: Share of the crop that a class must fill for its colours to be known.
 LEAST_KNOWN = 1 / 50
+#: What hair lies before, and whether only what is seen of it in the crop says how it looks.
+RIVALS = {"background": True, "skin": True, "neck": False, "cloth": False}
 #: Pixels of the parser along a side of what is too small to be hair.
 SQUARE = 8
 
@@ -40,7 +42,7 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
     of_hair = _log_likelihood(picture, (seen * inside) > 0.5)
     rivals = [
         _log_likelihood(picture, parsing.mask(name) * place > 0.5)
-        for name, place in (("background", inside), ("skin", inside), ("neck", 1), ("cloth", 1))
+        for name, place in ((name, inside if within else 1) for name, within in RIVALS.items())
     ]
     if of_hair is None:
         return parsing

@@ -12,14 +12,14 @@ from .hair import refine_hair
 
 #: Oklab (Ottosson 2020): linear sRGB → responses of the cones, and their cube roots → lightness, green–red,
 #: blue–yellow.
-_TO_CONES = np.array(
+TO_CONES = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
         [0.2119034982, 0.6806995451, 0.1073969566],
         [0.0883024619, 0.2817188376, 0.6299787005],
     ]
 )
-_TO_OKLAB = np.array(
+TO_OKLAB = np.array(
     [
         [0.2104542553, 0.7936177850, -0.0040720468],
         [1.9779984951, -2.4285922050, 0.4505937099],
@@ -84,13 +84,13 @@ def to_oklab(pixels: np.ndarray) -> np.ndarray:
     """sRGB [..., 3] in [0, 1] → Oklab [..., 3], float64."""
     pixels = np.asarray(pixels, np.float64)
     linear = np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
-    return np.cbrt(linear @ _TO_CONES.T) @ _TO_OKLAB.T
+    return np.cbrt(linear @ TO_CONES.T) @ TO_OKLAB.T
 
 
 def from_oklab(colours: np.ndarray) -> np.ndarray:
     """Oklab [..., 3] → sRGB [..., 3], clipped to [0, 1], float64."""
-    cones = (colours @ np.linalg.inv(_TO_OKLAB).T) ** 3
-    linear = (cones @ np.linalg.inv(_TO_CONES).T).clip(0, 1)
+    cones = (colours @ np.linalg.inv(TO_OKLAB).T) ** 3
+    linear = (cones @ np.linalg.inv(TO_CONES).T).clip(0, 1)
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 

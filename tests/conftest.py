@@ -12,6 +12,8 @@ Fixtures that all tests share. Everything is tiny and seeded; nothing needs the 
 - `tiny_checkpoint`: folder of a complete checkpoint that every class and pipeline loads: 64 px, a grid of 8×8 cells,
   so that named regions have cells; a face parser; `match_trained`, heads `attributes` (multi-label) and `expression`
   (7 labels), both `trained`. Its weights are random. Read only: copy it to change it.
+- `planned_checkpoint`: such a folder whose model draws the plan first (8×8 cells, a plan of 4×4), with captions read
+  apart from pictures, and a refiner.
 - `checkout_on_path`: `benchmarks` can be imported, which is not part of the package.
 - `lpips_file`: LPIPS weights of a thin network.
 - `face_picture`: an RGB picture of 80×96 px, smooth, in PIL. No detector finds a face in it: use `aligned=True` or
@@ -57,6 +59,7 @@ CAPTIONS = [
     "a happy young person with a mouth mask",
 ]
 IMAGE_TOKENIZER = {"image_size": 24, "latent_channels": 5, "hidden_channels": 8, "fsq_levels": [3, 4, 5]}
+REFINER = {"image_size": 128, "hidden_channels": [4, 6, 8], "dilations": [1]}
 FACE_PARSER = {"image_size": 64, "block_out_channels": [8, 8, 16, 16], "dilations": [1]}
 TRANSFORMER = {
     "vocab_size": 37,
@@ -134,11 +137,10 @@ def tiny_processor(tiny_tokenizer: GPTFaceTokenizer) -> GPTFaceProcessor:
     return GPTFaceProcessor(GPTFaceImageProcessor(size={"height": 64, "width": 64}), tiny_tokenizer)
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_processor: GPTFaceProcessor) -> Path:
-    tokenizer = tiny_processor.tokenizer
+def make_checkpoint(folder: Path, processor: GPTFaceProcessor, image_tokenizer_config: dict, **overrides) -> Path:
+    tokenizer = processor.tokenizer
     model = make_model(
-        image_tokenizer_config={"image_size": 64},
+        image_tokenizer_config={"image_size": 64, **image_tokenizer_config},
         vocab_size=len(tokenizer),
         max_text_length=tokenizer.model_max_length,
         code_embedding="levels",
@@ -153,13 +155,25 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_processor: GP
         cls_token_id=tokenizer.cls_token_id,
         sep_token_id=tokenizer.sep_token_id,
         mask_token_id=tokenizer.mask_token_id,
+        **overrides,
     )
     parser = GPTFaceParser(GPTFaceParserConfig(**FACE_PARSER))
     model.gptface.face_parser, model.config.face_parser_config = parser, parser.config
-    folder = tmp_path_factory.mktemp("tiny-gptface")
     model.save_pretrained(folder)
-    tiny_processor.save_pretrained(folder)
+    processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_processor: GPTFaceProcessor) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("tiny-gptface"), tiny_processor, {})
+
+
+@pytest.fixture(scope="session")
+def planned_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_processor: GPTFaceProcessor) -> Path:
+    tokenizer = {"plan_levels": [3, 4, 2], "plan_channels": 16, "refiner_config": REFINER}
+    parts = {"plan_trained": True, "match_head": "cross", "caption_reader": True, "text_attention_bias": 1.0}
+    return make_checkpoint(tmp_path_factory.mktemp("planned-gptface"), tiny_processor, tokenizer, **parts)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ from gptface import (
 from gptface.cli import main
 from gptface.conversion import onnx_export
 from gptface.conversion.onnx_comparison import differences, tied
-from gptface.conversion.onnx_export import OPSET, export_onnx
+from gptface.conversion.onnx_export import export_onnx
+from gptface.conversion.onnx_graph import OPSET
 from gptface.conversion.report import ConversionError
 from gptface.modeling_gptface.heads_gptface import make_classifier
 from gptface.modeling_gptface.quantization import CodebookQuantizer, FiniteScalarQuantizer, GumbelQuantizer
@@ -28,7 +29,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 ENCODER, DECODER = "image_tokenizer_encoder.onnx", "image_tokenizer_decoder.onnx"
-FILES = ["attributes.onnx", "grid.onnx", DECODER, ENCODER]
+FILES = ["attributes.onnx", "face_parser.onnx", "grid.onnx", DECODER, ENCODER]
 VQGAN = {
     "backbone": "vqgan",
     "block_out_channels": [8, 12],

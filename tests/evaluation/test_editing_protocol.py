@@ -32,6 +32,8 @@ from gptface.evaluation.judge import DEFAULT_JUDGE, AttributeJudge
 from gptface.evaluation.judged_edits import EDITS, Edit
 from gptface.evaluation.saliency import saliency_shares
 from gptface.evaluation.sheet import contact_sheet
+from gptface.pipelines.pipeline_loading import load_pipeline
+from gptface.processing.regions import region_cells
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["Smiling", "Eyeglasses", "Mouth_Slightly_Open", "Male", "Blond_Hair"]
@@ -401,6 +403,26 @@ def test_shares_of_the_gradient_are_shares(edit):
     for prompt, entry in report.items():
         assert 0 < entry["area"] < 1 and 0 < entry["share"] < 1 and 0 < entry["share_with_source"] < 1
         assert entry["area"] == alone[prompt]["area"] and entry["share"] != alone[prompt]["share"]
+
+
+def test_where_the_plan_is_drawn_first_the_gradient_is_that_of_the_plan(planned_checkpoint, monkeypatch):
+    """The figure is about what edits go by: neither it nor a share of an area may look at the fine grid instead."""
+    edit = load_pipeline("guided-face-editing", str(planned_checkpoint))
+    tokens, seen = edit.model.config.num_plan_tokens, []
+    saliency = edit.model.saliency
+    monkeypatch.setattr(
+        edit.model, "saliency", lambda codes, *rest, **more: seen.append(codes) or saliency(codes, *rest, **more)
+    )
+    report = saliency_shares(edit, [LabelledCrop(picture(row), {}) for row in range(2)])
+    assert report["smiling"]["area"] == region_cells("smile", edit.model.config.plan_grid_size).mean()
+    assert all(0 < entry["share"] < 1 for entry in report.values())
+    options = {"aligned": True, "seed": 0, "force": True, "num_inference_steps": 2}
+    for area in ({"region": "auto"}, {"region": "face", "strength": 0.4}):
+        edit(picture(0), "smiling", **area, **options)
+    assert seen and all(codes.shape[1] == tokens for codes in seen)
+    count = len(seen)
+    edit(picture(0), "smiling", region="auto", plan_first=False, **options)
+    assert [codes.shape[1] for codes in seen[count:]] == [edit.model.config.num_image_tokens]
 
 
 def test_a_contact_sheet_has_a_row_for_each_name():

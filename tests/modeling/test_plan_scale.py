@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gptface import GPTFaceForPreTraining
+from gptface import GPTFaceForGuidedGeneration, GPTFaceForPreTraining
+from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
 
 PLAN = {"image_size": 32, "plan_levels": [2, 3, 4]}
 DESIGN = {
@@ -223,3 +224,19 @@ def test_a_cell_without_pixels_looks_masked(model, inputs):
     vectors = model.gptface.embeddings.embed_codes(codes)
     assert torch.equal(vectors[:, 3], model.gptface.embeddings.mask_vector().expand(2, -1))
     assert torch.equal(vectors[:, 4], model.gptface.embeddings.code_table(16)[codes[:, 4]])
+
+
+def test_saliency_of_the_plan_is_that_of_its_tokens(tiny_model, plan):
+    """`region="auto"` looks there: it must be the gradient at the coarse scale, whose vectors and positions differ."""
+    model = tiny_model(GPTFaceForGuidedGeneration, **DESIGN, match_head="cross", match_trained=True)
+    caption = {name: plan[name] for name in ("input_ids", "attention_mask")}
+    saliency = model.saliency(plan["image_codes"], **caption)
+    assert saliency.shape == (2, 4) and (saliency > 0).all()
+    vectors = model.gptface.embeddings.embed_codes(plan["image_codes"]).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(model.match_log_odds(**caption, image_embeds=vectors).sum(), vectors)
+    torch.testing.assert_close(saliency, gradient.norm(dim=-1))
+
+
+def test_the_cells_below_a_token_are_its_two_by_two():
+    below = cells_below(torch.arange(4)[None]).unflatten(1, (4, 4))
+    assert below.tolist() == [[[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]]
