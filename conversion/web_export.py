@@ -26,9 +26,10 @@ from gptface.pipelines.guided_face_editing import PLAN_DEFAULTS, SHOWS_THE_MOUTH
 from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing import detection, hair, part_colour
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, LARGEST_MISFIT
-from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE, LEAST_PART
+from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE
 from gptface.processing.edits import EDITS, Edit
 from gptface.processing.face_parsing import FADE, SURROUNDINGS, class_indices
+from gptface.processing.part_colour import PartColour
 from gptface.processing.provenance import EDITED, describe, xmp_packet
 from gptface.processing.regions import KEPT_REACH, find_region, region_cells, shown_cells
 from gptface.processing.whole_files import whole_folder
@@ -130,7 +131,11 @@ def _require_parts(pipeline: GuidedFaceEditingPipeline, source: str | Path) -> N
 def _edits() -> list[Edit]:
     """Those that come out well: drawn by the plan, all of their area, or another colour of a part."""
     good = [edit for edit in EDITS.values() if edit.quality != "experimental"]
-    return [edit for edit in good if edit.part_colour is not None or edit.defaults.get("plan_first")]
+    return [
+        edit
+        for edit in good
+        if isinstance(edit.transfer, PartColour) or (edit.transfer is None and edit.defaults.get("plan_first"))
+    ]
 
 
 def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch.Tensor:
@@ -140,8 +145,8 @@ def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch
 def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit, request: EditRequest, caption: int) -> dict[str, Any]:
     provenance = {**describe(pipeline.model, edit.phrase, EDITED), "seed": "{seed}"}
     row = {"name": edit.name, "title": edit.phrase, "packet": xmp_packet(provenance).decode()}
-    if edit.part_colour is not None:
-        wanted, labels = edit.part_colour, pipeline.require_face_parser().config.class_names
+    if isinstance(edit.transfer, PartColour):
+        wanted, labels = edit.transfer, pipeline.require_face_parser().config.class_names
         return row | {
             "part": class_indices(wanted.part, labels),
             "beside": None if wanted.beside is None else class_indices(wanted.beside, labels),
@@ -230,7 +235,9 @@ def colour_settings(labels: Sequence[str]) -> dict[str, Any]:
                 "fromOklab": np.linalg.inv(part_colour.TO_OKLAB).tolist(),
             },
             "surely": part_colour.SURELY,
-            "leastPart": LEAST_PART,
+            "leastPart": part_colour.LEAST_PART,
+            "foreign": part_colour.FOREIGN,
+            "leastForeign": part_colour.LEAST_FOREIGN,
             "leastContrast": part_colour.LEAST_CONTRAST.tolist(),
             "mostContrast": part_colour.MOST_CONTRAST.tolist(),
         },

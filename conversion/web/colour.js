@@ -11,7 +11,7 @@ export function colourLayer(frame, parsing, { part, beside, colour, hair }, sett
   });
   let weights = frameMask(parsing, part).data;
   if (hair) weights = refineHair(pixels, parsing, weights, settings.hair);
-  const { oklab, surely, leastPart, leastContrast, mostContrast } = settings.colour;
+  const { oklab, surely, leastPart, leastContrast, mostContrast, foreign, leastForeign } = settings.colour;
   const space = new Oklab(oklab);
   if (weights.reduce((sum, value) => sum + (value > surely), 0) < leastPart * weights.length) return null;
   const now = measure(pixels, weights, space, surely);
@@ -23,8 +23,14 @@ export function colourLayer(frame, parsing, { part, beside, colour, hair }, sett
   }
   const contrast = colour.deviation.map((value, index) =>
     Math.min(Math.max(value / Math.max(now.deviation[index], 1e-4), leastContrast[index]), mostContrast[index]));
-  const becomes = (place, base) =>
-    space.toPixel(space.fromPixel(base).map((value, index) => (value - now.mean[index]) * contrast[index] + mean[index]));
+  const becomes = (place, base) => {
+    const before = space.fromPixel(base);
+    const after = space.toPixel(before.map((value, index) => (value - now.mean[index]) * contrast[index] + mean[index]));
+    // a pixel of another hue shows what is behind the part
+    const hues = [1, 2].map((index) => (before[index] - now.mean[index]) / (foreign * now.deviation[index] + leastForeign));
+    const own = Math.exp(-((hues[0] ** 2 + hues[1] ** 2) ** 2));
+    return base.map((value, channel) => value + own * (after[channel] - value));
+  };
   return { weight: picture(frame.width, frame.height, 1, weights), becomes };
 }
 

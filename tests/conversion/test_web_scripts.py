@@ -12,10 +12,10 @@ from PIL import Image
 from gptface.conversion.web_export import colour_settings
 from gptface.processing import hair
 from gptface.processing.alignment import compose, translation, warp
-from gptface.processing.blending import colour_layer
 from gptface.processing.edits import EDITS
 from gptface.processing.face_parsing import FADE, FaceParsing, _joined
 from gptface.processing.masks import feather, widen
+from gptface.processing.part_colour import colour_layer
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs node")
@@ -89,7 +89,7 @@ def test_a_part_takes_the_colour_that_the_package_gives_it(photo, name):
     logits = np.stack([3 * smooth(seed, len(LABELS)) for seed in (3, 4)]) * 4
     near, far = (np.exp(each) / np.exp(each).sum(0) for each in logits.astype(np.float32))
     matrix = compose(np.array([[0.5, 0.0, 4.0], [0.0, 0.5, 3.0]]), translation(SIDE / 2, SIDE / 2))
-    parsing, wanted = FaceParsing(_joined(near, far), LABELS, matrix), EDITS[name].part_colour
+    parsing, wanted = FaceParsing(_joined(near, far), LABELS, matrix), EDITS[name].transfer
     place = {label: index for index, label in enumerate(LABELS)}
     parts = {"hair": ["hair"], "lips": ["upper_lip", "lower_lip"], "facial_skin": ["skin", "nose"]}
     refined = hair.refine_hair(photo, parsing) if wanted.part == "hair" else parsing
