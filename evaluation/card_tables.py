@@ -84,9 +84,12 @@ def _list(**shown: str) -> Callable[[Mapping[str, Any]], list[list[str]]]:
 
 def _arms(figures: Mapping[str, Any]) -> list[list[str]]:
     names = {"none": "no guidance", "cfg": "classifier-free", "itm": "matching", "both": "both (default)"}
+    edit = figures["edit"].replace("_", " ")
+    if figures.get("draw"):
+        edit, names["both"] = f"{edit}, drawn", "both"
     return [
         [
-            figures["edit"].replace("_", " "),
+            edit,
             names.get(name, name),
             figure(look_up(arm, "success")),
             _interval(arm.get("gain_over_none")),

@@ -91,6 +91,9 @@ def _editing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expand-prompt", action=argparse.BooleanOptionalAction, default=True, help="of the pipeline, its default"
     )
+    parser.add_argument(
+        "--draw", action="store_true", help="of the pipeline: the model draws what else is laid over the photo"
+    )
     parser.add_argument("--sheet", type=Path, help="picture of all faces before and after")
 
 

@@ -46,7 +46,7 @@ def run_editing(options: argparse.Namespace) -> dict[str, Any]:
         options.layout,
     )
     protocol = EditingProtocol(pipeline, judge, edit, faces)
-    common = {"state_refresh": options.state_refresh, "expand_prompt": options.expand_prompt}
+    common = {"state_refresh": options.state_refresh, "expand_prompt": options.expand_prompt, "draw": options.draw}
     results = {name: protocol.run(**parameters, **common) for name, parameters in arms.items()}
     if options.sheet is not None:
         rows = {"photo": [face.image for face in faces], "decoded": protocol.decoded}

@@ -108,6 +108,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         strict: whether a prompt without a known edit is refused (by default), and other words are left out with a
             warning; with False the words go to the model as they are.
         force: edits also where the model's heads find all there already that is asked for.
+        draw: whether the model draws what else is laid over the photo (see `region`), under guidance; false by
+            default, for what is laid over looks better.
         expand_prompt: whether "smiling" may become "smiling, mouth slightly open", see [`expand_prompt`]; true by
             default, where the mouth may change and `negative_prompt` does not speak of it.
         mask_image: white where the photo may change (size of the photo; of the crop with `aligned=True`).
@@ -178,6 +180,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 "prompt",
                 "strict",
                 "force",
+                "draw",
                 "negative_prompt",
                 "source_prompt",
                 "expand_prompt",
@@ -312,6 +315,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         request: EditRequest,
         negative_prompt: str | None = None,
         source_prompt: str | None = None,
+        draw: bool = False,
         expand_prompt: bool = True,
         mask_image: Any = None,
         hole: bool = False,
@@ -348,8 +352,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
-        in_its_place = not hole and (region is None or set(names or ()) <= set(request.regions))
-        transfers = request.transfers if in_its_place else ()
+        laid_over = not draw and not hole and (region is None or set(names or ()) <= set(request.regions))
+        transfers = request.transfers if laid_over else ()
         plans = [
             self._plan_face(photo, face, names, photo_mask, hole, transfers, share)
             for face in (self.find_faces(photo, **find) if faces is None else faces)

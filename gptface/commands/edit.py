@@ -81,6 +81,11 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="edit also where the face is as asked for already, as far as the model knows",
     )
+    parser.add_argument(
+        "--draw",
+        action="store_true",
+        help="draw what else is laid over the photo: glasses, beards, bangs, ages, colours of hair and lips",
+    )
     parser.add_argument("--negative-prompt", help="what to move away from; acts through --guidance-scale")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
     parser.add_argument("--strength", type=float, help="share of the region that is redrawn, in (0, 1]")
@@ -180,6 +185,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
         "expand_prompt": options.expand_prompt,
         "strict": not options.any_words,
         "force": options.force,
+        "draw": options.draw,
         "negative_prompt": options.negative_prompt,
         "source_prompt": options.source_prompt,
         "strength": options.strength,

@@ -232,7 +232,7 @@ def kind(name: str, *options: str) -> Kind:
 
     def add_options(parser: argparse.ArgumentParser) -> None:
         for option in options:
-            parser.add_argument(option)
+            parser.add_argument(option, nargs="?")
 
     return Kind(name, "", name, add_options)
 
@@ -247,7 +247,7 @@ def told(options: argparse.Namespace) -> dict:
 def test_the_suite_runs_every_registered_kind_and_goes_on_after_a_failure(
     tmp_path, monkeypatch, tiny_checkpoint, capsys
 ):
-    kinds = (kind("groups"), kind("broken"), kind("new", "--limit"), kind("editing", "--edit"))
+    kinds = (kind("groups"), kind("broken"), kind("new", "--limit"), kind("editing", "--edit", "--arms", "--draw"))
     monkeypatch.setattr(suite, "KINDS", kinds)
     monkeypatch.setattr(suite, "evaluate", told)
     arguments = [str(tmp_path / "data"), str(tmp_path / "out"), "--model", str(tiny_checkpoint), "--limit", "3"]

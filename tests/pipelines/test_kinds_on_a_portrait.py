@@ -65,6 +65,13 @@ def test_attributes_and_expressions_change_their_place(edit, photo, prompt, regi
     assert between[0] < row_in_crop(edit, photo, result) < between[1]
 
 
+def test_who_wants_the_model_to_draw_glasses_has_them_drawn(edit, photo):
+    """What is laid over looks better, but says nothing of the model."""
+    laid, drawn = (edit(photo, prompt="eyeglasses", seed=0, draw=draw)[0] for draw in (False, True))
+    assert laid["guidance_kl"] == 0 < drawn["guidance_kl"]
+    assert not np.array_equal(np.asarray(laid["image"]), np.asarray(drawn["image"]))
+
+
 def test_a_mouth_mask_is_removed_with_the_region_lower_face(edit, photo):
     result = edit(photo, prompt="a smiling man", region="lower_face", composite="replace", seed=0)[0]
     assert row_in_crop(edit, photo, result) > 0.6
