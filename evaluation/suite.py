@@ -8,7 +8,7 @@ card` makes the model card. A kind that fails is reported, and the others go on.
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
@@ -24,18 +24,19 @@ DEFAULT_DATA = "validation/celeba178.parquet"
 DATA = {"groups": "train/utkface128.parquet"}
 #: Data file of a further head.
 HEAD_DATA = "validation/{}.parquet"
-#: Kinds that are run more than once: name of the report → further options; `--data` is a file in DATA_DIR.
-RUNS: dict[str, dict[str, list[str]]] = {
+#: Kinds that are run more than once: name of the report → further options and their values, None of a flag; `--data` is
+#: a file in DATA_DIR.
+RUNS: dict[str, dict[str, dict[str, str | None]]] = {
     "expression": {
-        f"expression_{name}": ["--data", f"validation/{name}.parquet"] for name in ("rafdb100", "ferplus48")
+        f"expression_{name}": {"--data": f"validation/{name}.parquet"} for name in ("rafdb100", "ferplus48")
     },
     "editing": {
-        **{f"editing_{edit}": ["--edit", edit] for edit in ("smiling", "not_smiling", "no_beard", "no_eyeglasses")},
+        **{f"editing_{edit}": {"--edit": edit} for edit in ("smiling", "not_smiling", "no_beard", "no_eyeglasses")},
         # laid over the photo, whatever the guidance, and drawn by the model
         **{
-            f"editing_{edit}{suffix}": ["--edit", edit, *further]
+            f"editing_{edit}{suffix}": {"--edit": edit, **further}
             for edit in ("eyeglasses", "blond_hair", "gray_hair", "beard", "young")
-            for suffix, further in (("", ["--arms", "both"]), ("_drawn", ["--arms", "none,both", "--draw"]))
+            for suffix, further in (("", {"--arms": "both"}), ("_drawn", {"--arms": "none,both", "--draw": None}))
         },
     },
 }
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     model = weights_hash(GPTFaceForPreTraining.from_pretrained(options.model or DEFAULT_CHECKPOINT))
     runs = {**RUNS, "head": further_heads(options)}
-    names = [(name, kind, extra) for kind in kinds() for name, extra in runs.get(kind, {kind: []}).items()]
+    names = [(name, kind, extra) for kind in kinds() for name, extra in runs.get(kind, {kind: {}}).items()]
     unknown = set(options.only or ()) - {name for name, *_ in names}
     if unknown:
         parser.error(f"--only: no report {sorted(unknown)[0]!r}; there are {', '.join(name for name, *_ in names)}")
@@ -81,31 +82,31 @@ def kinds() -> dict[str, argparse.ArgumentParser]:
     return dict(subparsers.choices)
 
 
-def further_heads(options: argparse.Namespace) -> dict[str, list[str]]:
+def further_heads(options: argparse.Namespace) -> dict[str, dict[str, str | None]]:
     """
     Runs of the heads of the checkpoint that have no kind of their own and whose faces lie in
     `validation/HEAD.parquet`: name of the report → further options.
     """
     heads = GPTFaceConfig.from_pretrained(options.model or DEFAULT_CHECKPOINT).heads
     return {
-        f"{FURTHER_HEAD}{name}": ["--head", name]
+        f"{FURTHER_HEAD}{name}": {"--head": name}
         for name in heads
         if name not in kinds() and (options.data / HEAD_DATA.format(name)).is_file()
     }
 
 
-def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[str, dict]:
+def run(kind: str, extra: Mapping[str, str | None], options: argparse.Namespace) -> tuple[str, dict]:
     """
     Runs one kind in this process.
 
     Returns:
         The command as others can call it (DATA_DIR and the like in place of the folders here), and its report.
     """
-    further = dict(zip(extra[::2], extra[1::2], strict=True))
-    default = HEAD_DATA.format(further["--head"]) if kind == "head" else DATA.get(kind, DEFAULT_DATA)
+    further = dict(extra)
+    default = HEAD_DATA.format(extra["--head"]) if kind == "head" else DATA.get(kind, DEFAULT_DATA)
     data = further.pop("--data", default)
     # (option, its value here, its value in the card)
-    wanted = [("--data", str(options.data / data), f"DATA_DIR/{data}")]
+    wanted: list[tuple[str, str | None, str | None]] = [("--data", str(options.data / data), f"DATA_DIR/{data}")]
     wanted += [(option, value, value) for option, value in further.items()]
     if options.model is not None:
         wanted.append(("--model", options.model, "MODEL"))
@@ -116,9 +117,9 @@ def run(kind: str, extra: Sequence[str], options: argparse.Namespace) -> tuple[s
     parser = kinds()[kind]
     known = parser.format_usage().replace("[", " ").split()
     wanted = [entry for entry in wanted if entry[0] in known]
-    parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value)])
+    parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value) if word is not None])
     parsed.kind = kind
-    shown = [word for option, _, value in wanted for word in (option, value)]
+    shown = [word for option, _, value in wanted for word in (option, value) if word is not None]
     return shlex.join(["gptface", "evaluate", kind, *shown, "--json"]), evaluate(parsed)
 
 
