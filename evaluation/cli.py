@@ -124,6 +124,11 @@ def _hole_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", type=Path, help="picture of all faces and what filled their holes")
 
 
+def _critic_options(parser: argparse.ArgumentParser) -> None:
+    _crop_options(parser)
+    parser.add_argument("--batches", type=int, default=12, help="of 32 faces that are drawn in part, or are another's")
+
+
 def _matching_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
     parser.add_argument(
@@ -224,6 +229,12 @@ KINDS = (
         "image-text matching (AUC) and masked codes and words",
         "matching:run_matching",
         _matching_options,
+    ),
+    Kind(
+        "critic",
+        "how well single drawn tokens are told from those of photos (AUC)",
+        "critic:run_critic",
+        _critic_options,
     ),
     Kind(
         "parsing",

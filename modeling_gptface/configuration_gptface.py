@@ -54,6 +54,7 @@ LARGEST = {
     "channels": 8192,
     "codebook_dim": 8192,
     "codebook_size": 2**18,
+    "critic_channels": 8192,
     "dilations": 1024,
     "expansion": 64,
     "fsq_levels": 2**16,
@@ -498,6 +499,11 @@ class GPTFaceConfig(NetworkConfig):
             Whether the image-text matching head has been trained. What needs it refuses to run on random weights.
         plan_trained (`bool`, *optional*, defaults to `False`):
             Whether the transformer has been trained on the plan of an image tokenizer that has one.
+        critic_channels (`int`, *optional*):
+            Width of the critic, a multiple of 8, which tells tokens of photos from drawn ones: those of the plan,
+            where there is one, else the codes. None where it is not given.
+        critic_trained (`bool`, *optional*, defaults to `False`):
+            Whether the critic has been trained.
 
     Raises:
         ValueError: options that do not go together, heads that are none, or more than any network of this kind has.
@@ -546,6 +552,8 @@ class GPTFaceConfig(NetworkConfig):
     auxiliary_head: str | None = None
     match_trained: bool = False
     plan_trained: bool = False
+    critic_channels: int | None = None
+    critic_trained: bool = False
     pad_token_id: int | None = 0
     cls_token_id: int = 101
     sep_token_id: int = 102
@@ -580,6 +588,8 @@ class GPTFaceConfig(NetworkConfig):
         self._check_choice("position_init", ("normal", "sine"))
         if self.code_embedding == "levels" and self.image_tokenizer_config.quantizer != "fsq":
             raise ValueError("code_embedding='levels' needs an image tokenizer with quantizer='fsq'")
+        if self.critic_channels is not None and (self.critic_channels < 8 or self.critic_channels % 8):
+            raise ValueError(f"critic_channels must be a multiple of 8, got {self.critic_channels}")
         if self.attention_pattern == "prefix" and self.grid_convolution:
             raise ValueError(
                 "grid_convolution looks at later cells, which attention_pattern='prefix' must not: use one"
@@ -701,6 +711,11 @@ class GPTFaceConfig(NetworkConfig):
     def num_plan_codes(self) -> int:
         """Number of plan codes."""
         return self.image_tokenizer_config.num_plan_codes
+
+    @property
+    def num_critic_tokens(self) -> int:
+        """Size of the grids that the critic reads."""
+        return self.num_plan_tokens if self.has_plan else self.num_image_tokens
 
     def is_plan(self, cells: int) -> bool:
         """Whether a grid of so many cells is the plan's."""

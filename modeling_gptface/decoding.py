@@ -10,10 +10,16 @@ from typing import Literal, get_args
 
 import torch
 
-DecodingMode = Literal["parallel", "span", "one_shot"]
+DecodingMode = Literal["parallel", "span", "one_shot", "critic"]
 
 #: Each step decides at least one cell: more steps than a grid of 32×32 has cells do nothing.
 MAX_STEPS = 1024
+
+#: Share of the cells that a round of correction draws again.
+CORRECTED = 0.25
+
+#: Codes of a whole grid [B, N] → for every cell the logit [B, N] that it is real.
+Critic = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,9 @@ class DecodingSchedule:
         confidence_temperature: scale of the Gumbel noise on the confidence at the first step, falling linearly to 0.
         mode: `"parallel"` keeps the most confident cells at each step, more and more of them by the cosine schedule
             (MaskGIT, Chang et al. 2022); `"span"` fills each run of masked cells from left to right, all runs at once;
-            `"one_shot"` fills everything in the first pass.
+            `"one_shot"` fills everything in the first pass; `"critic"` keeps at each step, of all cells that were
+            masked at the start, those that a critic takes for the most real (Token-Critic, Lezama et al. 2022).
+        corrections: of `"critic"`, rounds after the last step, each of which draws the least real cells again.
         top_k: only the k likeliest codes of a cell can be drawn; None = all.
 
     Raises:
@@ -39,6 +47,7 @@ class DecodingSchedule:
     confidence_temperature: float = 4.5
     mode: DecodingMode = "parallel"
     top_k: int | None = None
+    corrections: int = 0
 
     def __post_init__(self):
         if self.mode not in get_args(DecodingMode):
@@ -61,11 +70,18 @@ class DecodingSchedule:
         ratio = math.cos(math.pi / 2 * (step + 1) / self.num_steps)
         # at least one cell is decided in each step while any is left
         upper = (total - step - 1).clamp(min=0)
-        return torch.minimum((total * ratio).floor().long(), upper) if step + 1 < self.num_steps else total * 0
+        if step + 1 >= self.num_steps:
+            return (total * CORRECTED).ceil().long() if step + 1 < self.most_passes else total * 0
+        return torch.minimum((total * ratio).floor().long(), upper)
+
+    @property
+    def most_passes(self) -> int:
+        """Steps with the rounds of correction."""
+        return self.num_steps + (self.corrections if self.mode == "critic" else 0)
 
     def noise_scale(self, step: int) -> float:
         """Scale of the confidence noise at `step`."""
-        return self.confidence_temperature * (1 - (step + 1) / self.num_steps)
+        return self.confidence_temperature * max(0.0, 1 - (step + 1) / self.num_steps)
 
 
 def uniform_noise(
@@ -144,6 +160,8 @@ def decoding_step(
     total: torch.Tensor,
     schedule: DecodingSchedule,
     generators: Sequence[torch.Generator],
+    fillable: torch.Tensor | None = None,
+    critic: Critic | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Fills the masked cells and masks those again that the schedule leaves for later steps.
@@ -154,6 +172,7 @@ def decoding_step(
         mask: [B, N] bool, True = still to be decided.
         step: 0-based.
         total: [B] cells that were masked at the start.
+        fillable: [B, N] bool, where these lie, and the `critic` that chooses among them in the mode `"critic"`.
 
     Returns:
         codes [B, N] and the mask [B, N] for the next step. The codes hold a full grid: what is still masked holds this
@@ -167,6 +186,11 @@ def decoding_step(
         return codes, mask & (place_in_run(mask) >= run_budget(mask, schedule.num_steps - step))
     noise = gumbel_noise(mask.shape[1:], generators, logits.device, rows=mask.any(-1))
     # given cells are never masked again
+    if schedule.mode == "critic":
+        assert fillable is not None and critic is not None
+        confidence = critic(codes).masked_fill(~fillable, math.inf)
+        rank = (confidence + schedule.noise_scale(step) * noise).argsort(-1).argsort(-1)
+        return codes, fillable & (rank < schedule.masked_after(step, total)[:, None])
     confidence = torch.full_like(noise, math.inf).masked_scatter(mask, log_probabilities)
     confidence = confidence + schedule.noise_scale(step) * noise
     rank = confidence.argsort(-1).argsort(-1)
@@ -196,6 +220,7 @@ def fill_masked(
     schedule: DecodingSchedule,
     generators: Sequence[torch.Generator],
     on_step: Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None,
+    critic: Critic | None = None,
 ) -> torch.Tensor:
     """
     Fills all masked cells step by step.
@@ -205,6 +230,7 @@ def fill_masked(
         mask: [B, N] bool, True = to be filled.
         predict: codes and mask of a step → logits [M, K] of its masked cells, sample by sample, in order.
         on_step: called with step, codes and mask after each step; gives those with which the next one goes on.
+        critic: of the mode `"critic"`.
 
     Returns:
         codes [B, N]; given cells keep theirs.
@@ -212,15 +238,15 @@ def fill_masked(
     Raises:
         FloatingPointError: where logits or gradients are not finite; names the step.
     """
-    total = mask.sum(-1)
-    for step in range(schedule.num_steps):
+    total, fillable = mask.sum(-1), mask
+    for step in range(schedule.most_passes):
         if not mask.any():
             break
         try:
             logits = predict(codes, mask)
-            codes, mask = decoding_step(logits, codes, mask, step, total, schedule, generators)
+            codes, mask = decoding_step(logits, codes, mask, step, total, schedule, generators, fillable, critic)
         except FloatingPointError as error:
-            raise FloatingPointError(f"decoding step {step + 1} of {schedule.num_steps}: {error}") from error
+            raise FloatingPointError(f"decoding step {step + 1} of {schedule.most_passes}: {error}") from error
         if on_step is not None:
             codes, mask = on_step(step, codes, mask)
     return codes

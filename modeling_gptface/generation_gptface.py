@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
-from .heads_gptface import GPTFaceForPreTraining
+from .heads_gptface import GPTFaceCritic, GPTFaceForPreTraining
 from .image_tokenizer_gptface import cells_below
 from .modeling_gptface import GPTFaceKeptStates, GPTFaceQueries
 
@@ -110,6 +110,9 @@ class Captions:
 #: Codes or masks in the mapping that it gives back, if any, are those with which decoding goes on.
 StepCallback = Callable[[Any, int, int, dict[str, torch.Tensor]], Mapping[str, torch.Tensor] | None]
 
+#: Of so many tokens of a grid the least real one counts for its realness: what is broken is a small part of a face.
+LEAST_REAL = 16
+
 
 @dataclass
 class GPTFaceGenerationOutput(ModelOutput):
@@ -122,6 +125,9 @@ class GPTFaceGenerationOutput(ModelOutput):
         plan_codes (`torch.LongTensor` of shape `(batch, plan tokens)`, *optional*): the plan, where it was drawn
             first.
         filled (`torch.BoolTensor` of shape `(batch, cells)`, *optional*): the cells that were filled below it.
+        realness (`torch.FloatTensor` of shape `(batch,)`, *optional*): how real the result looks to the critic, the
+            mean logit of the least real sixteenth of its tokens; where the checkpoint has a trained critic that reads
+            such a grid.
     """
 
     codes: torch.Tensor
@@ -129,6 +135,7 @@ class GPTFaceGenerationOutput(ModelOutput):
     guidance_kl: torch.Tensor | None = None
     plan_codes: torch.Tensor | None = None
     filled: torch.Tensor | None = None
+    realness: torch.Tensor | None = None
 
 
 @dataclass
@@ -232,6 +239,40 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         """Caption and picture (see [`GPTFaceModel.forward`]) → log-odds [B] that they match."""
         return log_odds(self.match(input_ids, attention_mask, **inputs)[0])
 
+    @torch.no_grad()
+    def criticise(
+        self,
+        image_codes: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        For every token of a whole grid the logit [B, N] that it is a photo's and not drawn.
+
+        Args:
+            image_codes: [B, N], the plan codes of a model that has a plan, else codes.
+            input_ids, attention_mask: a caption [B, T] that is read beside the grid; the empty one by default, under
+                which the critic was trained.
+
+        Raises:
+            ValueError: where there is no trained critic, or a grid of another size.
+        """
+        critic = self._trained_critic()
+        if image_codes.shape[-1] != self.config.num_critic_tokens:
+            raise ValueError(
+                f"the critic reads grids of {self.config.num_critic_tokens} tokens, got {list(image_codes.shape)}"
+            )
+        outputs = self.gptface(input_ids, attention_mask, image_codes=image_codes, output_hidden_states=True)
+        return critic(outputs.hidden_states, image_codes.shape[1]).float()
+
+    def _trained_critic(self) -> GPTFaceCritic:
+        if self.critic is None or not self.config.critic_trained:
+            raise ValueError(
+                "this checkpoint has no trained critic of drawn tokens (config: critic_channels, critic_trained): "
+                "train one by `gptface train-critic`"
+            )
+        return self.critic
+
     def _match_score(
         self, captions: Sequence[Captions], plan_codes: torch.Tensor | None = None
     ) -> Callable[..., torch.Tensor]:
@@ -312,6 +353,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         confidence_temperature: float = 4.5,
         decoding: DecodingMode = "parallel",
         top_k: int | None = None,
+        corrections: int = 0,
         guidance_scale: float = 1.0,
         itm_guidance: ITMGuidance | dict | float | None = None,
         state_refresh: int = 1,
@@ -331,7 +373,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             source_input_ids, source_attention_mask: a caption of the picture as it is; ITM guidance then raises the
                 difference of both captions' log-odds.
             num_inference_steps: most forward passes.
-            temperature, confidence_temperature, decoding, top_k: see [`DecodingSchedule`]; `decoding` is its mode.
+            temperature, confidence_temperature, decoding, top_k, corrections: see [`DecodingSchedule`]; `decoding` is
+                its mode, of which `"critic"` needs a checkpoint with a trained critic.
             guidance_scale: of classifier-free guidance; 1 = off.
             itm_guidance: step size, fields of [`ITMGuidance`], or None = off.
             state_refresh: the states of words and given cells are computed anew in one of so many decoding steps and
@@ -364,7 +407,11 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             raise ValueError("a negative prompt acts through guidance_scale: set it to another value than 1")
         if state_refresh < 1:
             raise ValueError(f"state_refresh must be at least 1, got {state_refresh}")
-        schedule = DecodingSchedule(num_inference_steps, temperature, confidence_temperature, decoding, top_k)
+        schedule = DecodingSchedule(
+            num_inference_steps, temperature, confidence_temperature, decoding, top_k, corrections
+        )
+        if decoding == "critic":
+            self._trained_critic()
         generators = per_sample_generators(generator, batch)
         self.gptface.check_codes(image_codes)
         prompt = Captions(input_ids, attention_mask)
@@ -398,19 +445,23 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             )
 
         shown = dict(progress_bar) if isinstance(progress_bar, Mapping) else {"disable": not progress_bar}
-        with tqdm(**{"total": schedule.num_steps, "desc": "decoding", **shown}) as bar:
+        with tqdm(**{"total": schedule.most_passes, "desc": "decoding", **shown}) as bar:
 
             def on_step(step: int, codes: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
                 bar.update()
                 if callback_on_step_end is None:
                     return codes, mask
-                timestep = schedule.num_steps - 1 - step
+                timestep = schedule.most_passes - 1 - step
                 changed = callback_on_step_end(self, step, timestep, {"codes": codes, "mask": mask})
                 return self._changed(codes, mask, changed or {})
 
-            codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step)
+            codes = fill_masked(image_codes.clone(), initial, predict, schedule, generators, on_step, self.criticise)
         match_scores = self._finite_match_scores(**prompt.arguments(), image_codes=codes, plan_codes=plan_codes)
-        return GPTFaceGenerationOutput(codes, match_scores, guide.divergence)
+        realness = None
+        if self.config.critic_trained and codes.shape[1] == self.config.num_critic_tokens:
+            least = self.criticise(codes).sort(1).values[:, : max(1, codes.shape[1] // LEAST_REAL)]
+            realness = least.mean(1)
+        return GPTFaceGenerationOutput(codes, match_scores, guide.divergence, realness=realness)
 
     def _changed(
         self, codes: torch.Tensor, mask: torch.Tensor, changed: Mapping[str, torch.Tensor]
@@ -514,7 +565,9 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             guidance_scale=fine_guidance_scale,
             **shown,
         )
-        return GPTFaceGenerationOutput(fine.codes, planned.match_scores, planned.guidance_kl, planned.codes, filled)
+        return GPTFaceGenerationOutput(
+            fine.codes, planned.match_scores, planned.guidance_kl, planned.codes, filled, planned.realness
+        )
 
     def masked_caption(self, batch: int, num_tokens: int) -> torch.Tensor:
         """

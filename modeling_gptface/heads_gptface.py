@@ -7,7 +7,7 @@ others. The parts that a class does not train are frozen.
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -235,6 +235,46 @@ class GPTFaceCaptionReader(GPTFaceCrossReading):
         return image_states + self.output(read)
 
 
+class GPTFaceCritic(nn.Module):
+    """
+    For every token of a whole grid the logit that it is a photo's and not drawn (Token-Critic, Lezama et al. 2022).
+
+    Convolutions over the grid, on the states of the tokens behind a quarter of the layers and behind the last one:
+    whether neighbours fit is told best by early states, whether a part fits the face by late ones.
+    """
+
+    def __init__(self, config: GPTFaceConfig):
+        super().__init__()
+        assert config.critic_channels is not None
+        channels = config.critic_channels
+        self.layers = (config.num_hidden_layers // 4, config.num_hidden_layers)
+        self.norms = nn.ModuleList(nn.LayerNorm(config.hidden_size, config.layer_norm_eps) for _ in self.layers)
+        self.project = nn.Linear(len(self.layers) * config.hidden_size, channels)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+            for _ in range(2)
+        )
+        self.dropout = nn.Dropout(0.2)
+        self.output = nn.Linear(channels, 1)
+
+    def forward(self, hidden_states: Sequence[torch.Tensor], cells: int) -> torch.Tensor:
+        """
+        Hidden states of a sequence [B, T+N, H], those in front of the first layer and behind each, whose last `cells`
+        are the tokens of a grid → logits [B, N].
+        """
+        return self.of_states([hidden_states[layer][:, -cells:] for layer in self.layers])
+
+    def of_states(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+        """States of the tokens [B, N, H] behind each of `layers` → logits [B, N]."""
+        normalised = [norm(each) for norm, each in zip(self.norms, states, strict=True)]
+        tokens = self.project(self.dropout(torch.cat(normalised, -1)))
+        side = math.isqrt(tokens.shape[1])
+        grid = tokens.mT.unflatten(-1, (side, side))
+        for block in self.blocks:
+            grid = grid + block(self.dropout(grid))
+        return self.output(nn.functional.silu(grid.flatten(2).mT)).squeeze(-1)
+
+
 class GPTFaceClassifier(nn.Module, ABC):
     """
     The head `name` of the configuration: what was made of a picture → a logit for each of its labels.
@@ -353,6 +393,7 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         self.lm_head = GPTFaceLMHead(config)
         self.match_head = make_match_head(config)
         self.classifiers = nn.ModuleDict({name: make_classifier(config, name) for name in config.heads})
+        self.critic = GPTFaceCritic(config) if config.critic_channels is not None else None
         self.post_init()
         self.freeze_unused_parts()
 
@@ -375,20 +416,23 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         """Marks the heads as not trained whose weights were not in the checkpoint."""
         if any(name.startswith("match_head.") for name in self.missing_weights):
             self.config.match_trained = False
+        if any(name.startswith("critic.") for name in self.missing_weights):
+            self.config.critic_trained = False
         for head in self.config.heads:
             if any(name.startswith(f"classifiers.{head}.") for name in self.missing_weights):
                 self.config.heads[head] = {**self.config.heads[head], "trained": False}
 
     def freeze_unused_parts(self) -> None:
         """
-        Freezes the image tokenizer, the face parser and the heads that this class does not train: they get no gradient
-        from its loss.
+        Freezes the image tokenizer, the face parser, the critic and the heads that this class does not train: they get
+        no gradient from its loss.
         """
         self.image_tokenizer.requires_grad_(False)
         if self.gptface.pixel_reader is not None:
             self.gptface.pixel_reader.requires_grad_(False)
-        if self.face_parser is not None:
-            self.face_parser.requires_grad_(False)
+        for part in (self.face_parser, self.critic):
+            if part is not None:
+                part.requires_grad_(False)
         for name in {"lm_head", "match_head", "classifiers"} - set(self.trained_heads):
             for key, parameter in getattr(self, name).named_parameters():
                 # the tied decoder weight belongs to the embeddings

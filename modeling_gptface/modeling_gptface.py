@@ -712,7 +712,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
     """
 
     # One folder serves every class: the heads in it are not for this one.
-    _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\."]
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^match_head\.", r"^classifiers\.", r"^critic\."]
 
     def __init__(self, config: GPTFaceConfig):
         super().__init__(config)

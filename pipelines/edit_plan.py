@@ -304,6 +304,7 @@ class EditedFace:
         edited: float32 [C, S, S, 3] in [0, 1], these, decoded.
         match_scores: [C], log-odds that prompt and candidate match.
         guidance_kl: [C], nats a cell by which matching moved the distributions.
+        realness: [C], how real they look to the critic, see [`GPTFaceGenerationOutput`]; None without its word.
     """
 
     plan: FacePlan
@@ -313,6 +314,7 @@ class EditedFace:
     edited: np.ndarray
     match_scores: tuple[float, ...]
     guidance_kl: tuple[float, ...]
+    realness: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

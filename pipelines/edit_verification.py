@@ -18,6 +18,8 @@ HeadScores = Mapping[str, Mapping[str, np.ndarray]]
 ATTRIBUTES = "attributes"
 #: Probability beyond which none is surer than another: float32 of a sigmoid ends there.
 SURE = 0.9999
+#: Of realness beside the log-odds of match and heads: candidates of one edit differ by tenths of it.
+REALNESS_WEIGHT = 5.0
 
 
 @torch.no_grad()
@@ -102,11 +104,11 @@ def kept_outside(photo: Image.Image, edited: Image.Image, mask: Image.Image) -> 
 def trust(result: Mapping[str, Any]) -> float:
     """
     By what candidates are ranked: the log-odds of the match and, as further evidence, those that the edits are there,
-    by the heads.
+    by the heads, and how real the critic finds what was drawn, where it has a say.
 
     The match alone takes a broken mouth for one at rest; the heads' log-odds tell such candidates apart even where all
     are above 0.98.
     """
     after = [each["after"] for each in result["verified"].values()]
     odds = [np.log(each / (1 - each)) for each in np.clip(after, 1 - SURE, SURE)]
-    return (result["match_score"] or 0.0) + float(np.sum(odds))
+    return (result["match_score"] or 0.0) + float(np.sum(odds)) + REALNESS_WEIGHT * (result.get("realness") or 0.0)

@@ -58,6 +58,9 @@ DEFAULTS = {
 #: breaks mouths.
 PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
 
+#: Parameters that suit an edit where the checkpoint has a trained critic.
+BY_CRITIC = ("decoding", "corrections")
+
 
 @dataclass(frozen=True)
 class _Drawing:
@@ -131,14 +134,15 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             change that is not drawn the share of the way to it.
         plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what
             changed of it; by default where the checkpoint has a trained plan and the edit suits it.
-        num_inference_steps, temperature, decoding, top_k: of the decoding (of the plan, where it is drawn first), see
-            [`DecodingSchedule`].
+        num_inference_steps, temperature, decoding, top_k, corrections: of the decoding (of the plan, where it is drawn
+            first), see [`DecodingSchedule`]; eyeglasses that are drawn are decoded by the critic, with two rounds of
+            correction.
         guidance_scale: classifier-free guidance, 1 = off; by default 2; where the plan is drawn first 1.5, or 1 for an
             expression.
         itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
-        num_images_per_prompt: candidates, ranked by `match_score` and `verified` together, see [`trust`]; candidate j
-            uses seed + j.
+        num_images_per_prompt: candidates, ranked by `match_score`, `verified` and `realness` together, see [`trust`];
+            candidate j uses seed + j.
         seed or generator: the same seed gives the same picture; one for each image, or a generator for each candidate,
             in lists.
         batch_size: photos that go through the model at once; a picture depends on what else is in its batch by
@@ -154,7 +158,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     Returns for one image a list of dicts, best first, whose pictures are its `.images`: `image` (the size of the
     input), `prompt` (what the model was told), `face` (edited crop), `mask` (mode `"L"`, the size of the input: how
     much of each pixel is the edit's; where it is 0 the photo is as it was), `match_score` (of the codes under that
-    prompt, before anything is put back), `guidance_kl` (nats a cell by which matching moved the distributions), `box`,
+    prompt, before anything is put back), `realness` (of the plan that was drawn, a logit: how real the model's critic
+    finds it where it is least so; None where there is no plan or no critic), `guidance_kl` (nats a cell by which
+    matching moved the distributions), `box`,
     `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`,
     in [0, 1]; of what they know), `kept` (how far the rest stayed, in [0, 1]: `attributes`, 1 less the mean change of
     the probabilities of the other attributes, 0.9 to 0.98 in most edits, None of a model without that head; `outside`,
@@ -196,6 +202,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             # an edit that is done after another starts from a photo with that one in it
             "forward": (
                 *DECODING,
+                "corrections",
                 "plan_first",
                 "state_refresh",
                 "num_images_per_prompt",
@@ -305,6 +312,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             "mask": Image.new("L", edited.plan.photo.size),
             "match_score": None,
             "guidance_kl": 0.0,
+            "realness": None,
             "box": found[0].box if single else [each.box for each in found],
             "seed": edited.seeds[0],
         }
@@ -561,6 +569,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             planned = self._draws_plan_first(plan_first, suiting.get("plan_first"))
             if suiting.pop("plan_first", planned) != planned:
                 suiting = {}
+            if not self.model.config.critic_trained or decoding.get("decoding", "critic") != "critic":
+                suiting = {name: value for name, value in suiting.items() if name not in BY_CRITIC}
             plan_codes = tokenizer.encode_plan(latents=latents[own]) if planned else None
             drawings.append(
                 _Drawing(
@@ -625,6 +635,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         pixels = decoded.add(1).div(2).permute(0, 2, 3, 1).split([len(grid) for grid in grids])
         assert output.match_scores is not None and output.guidance_kl is not None
         scores, divergences = (each.split(counts) for each in (output.match_scores, output.guidance_kl))
+        realness = None if output.realness is None else output.realness.split(counts)
         side = self.model.config.grid_size
         return [
             EditedFace(
@@ -635,6 +646,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 pixels[2 * index + 1].float().cpu().numpy(),
                 tuple(scores[index].tolist()),
                 tuple(divergences[index].tolist()),
+                None if realness is None else tuple(realness[index].tolist()),
             )
             for index, each in enumerate(drawings)
         ]
@@ -692,6 +704,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             single = face != "all"
             scores = [each.match_scores[index] for each in drawn.faces] or self._match(plan, faces)
             divergences = [each.guidance_kl[index] for each in drawn.faces] or [0.0]
+            realness = [each.realness[index] for each in drawn.faces if each.realness is not None]
             results.append(
                 {
                     "image": image,
@@ -700,6 +713,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                     "mask": Image.fromarray(np.ceil(weight * 255).astype(np.uint8)),
                     "match_score": float(np.mean(scores)),
                     "guidance_kl": float(np.mean(divergences)),
+                    "realness": min(realness, default=None),
                     "box": boxes[0] if single else boxes,
                     "seed": seed,
                 }
@@ -739,6 +753,7 @@ def _after_another(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, 
     """The result of an edit of a result, as one of both edits."""
     mask = np.maximum(np.asarray(earlier["mask"]), np.asarray(later["mask"]))
     scores = [each["match_score"] for each in (earlier, later) if each["match_score"] is not None]
+    realness = [each["realness"] for each in (earlier, later) if each["realness"] is not None]
     notes = [each["note"] for each in (earlier, later) if each["note"] is not None]
     return {
         **later,
@@ -746,6 +761,7 @@ def _after_another(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, 
         "mask": Image.fromarray(mask),
         "match_score": float(np.mean(scores)) if scores else None,
         "guidance_kl": float(np.mean([earlier["guidance_kl"], later["guidance_kl"]])),
+        "realness": min(realness, default=None),
         "edits": earlier["edits"] + later["edits"],
         "note": "; ".join(notes) or None,
     }

@@ -21,7 +21,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, help="decoding steps")
     parser.add_argument("--temperature", type=float, help="how freely codes are drawn, 0 = the likeliest")
-    parser.add_argument("--decoding", help='"parallel", "span" or "one_shot"')
+    parser.add_argument("--decoding", help='"parallel", "span", "one_shot" or "critic"')
     parser.add_argument("--top-k", type=int, help="draw from the k likeliest codes only")
     parser.add_argument("--guidance-scale", type=float, help="classifier-free guidance, 1 = off")
     parser.add_argument("--itm-guidance", type=float, help="guidance by image-text matching, 0 = off")

@@ -354,11 +354,14 @@ def _others(results: Sequence[Any], output: Path) -> list[Path]:
 def _told(results: Sequence[dict[str, Any]], output: Path, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """What is reported of an edit, and the line for people."""
     best = results[0]
-    told = ("prompt", "match_score", "guidance_kl", "seed", "box", "edits", "verified", "kept", "note")
+    told = ("prompt", "match_score", "realness", "guidance_kl", "seed", "box", "edits", "verified", "kept", "note")
     report = {"output": str(output), **{name: best[name] for name in told}}
     if options.save_all:
         report["candidates"] = [
-            {"output": str(path), **{name: each[name] for name in ("match_score", "seed", "verified", "kept")}}
+            {
+                "output": str(path),
+                **{name: each[name] for name in ("match_score", "realness", "seed", "verified", "kept")},
+            }
             for each, path in zip(results, [output, *_others(results, output)], strict=True)
         ]
     if options.compare:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import pipeline
 
-from gptface import GPTFaceRefiner, GPTFaceRefinerConfig
+from gptface import GPTFaceForGuidedGeneration, GPTFaceProcessor, GPTFaceRefiner, GPTFaceRefinerConfig
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_plan import read_requests
 from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
@@ -598,6 +598,25 @@ def test_a_candidate_that_matches_but_lacks_the_edit_is_not_the_first():
     assert trust(result(6.0, 0.9994)) > trust(result(6.5, 0.988)) > trust(result(6.5, 0.3))
     assert trust(result(6.5, 1.0)) > trust(result(6.0, 1.0)), "sure of both, the better match"
     assert trust({"match_score": 2.0, "verified": {}}) == 2.0
+    assert trust({**result(6.0, 0.9), "realness": -1.0}) > trust({**result(6.5, 0.9), "realness": -2.0})
+
+
+def test_the_critic_says_how_real_candidates_are_and_has_a_say_in_their_order(tiny_checkpoint, face, tmp_path):
+    model = GPTFaceForGuidedGeneration.from_pretrained(tiny_checkpoint, critic_channels=8)
+    model.config.critic_trained = True
+    model.save_pretrained(tmp_path)
+    GPTFaceProcessor.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
+    edit = pipeline("guided-face-editing", model=str(tmp_path), num_inference_steps=STEPS, force=True)
+    results = edit(face, prompt="eyeglasses, smiling", aligned=True, seed=0, num_images_per_prompt=3)
+    scores = [trust(result) for result in results]
+    assert len({result["realness"] for result in results}) == 3 and scores == sorted(scores, reverse=True)
+    (edited,) = edit(face, prompt="smiling", aligned=True, seed=0)
+    assert np.isfinite(edited["realness"])
+    assert edit(face, prompt="lipstick", aligned=True, seed=0)[0].keys() == edited.keys()
+
+
+def test_without_a_critic_nothing_is_said_of_realness(edit, face):
+    assert edit(face, prompt="smiling", aligned=True, seed=0)[0]["realness"] is None
 
 
 def test_a_row_may_redraw_a_part_of_its_regions_where_the_user_chose_none(edit, face):

@@ -21,7 +21,7 @@ def test_a_row_can_be_asked_for_and_done(edit):
     for text in (edit.phrase, edit.example):
         assert [intent.edit.name for intent in read_prompt(text).intents] == [edit.name]
     assert edit.regions and set(edit.regions) <= set(REGIONS)
-    assert set(edit.defaults) <= {*DECODING, "plan_first", "composite", "strength"}
+    assert set(edit.defaults) <= {*DECODING, "corrections", "plan_first", "composite", "strength"}
     assert edit.sentence.endswith(".")
     assert edit.opposite is None or (edit.opposite in EDITS and edit.opposite != edit.name)
 
