@@ -24,7 +24,7 @@ DEFAULT_DATA = "validation/celeba178.parquet"
 DATA = {"groups": "train/utkface128.parquet"}
 #: Data file of a further head.
 HEAD_DATA = "validation/{}.parquet"
-#: Kinds that are run more than once: name of the report → further options and their values, None of a flag; `--data` is
+#: Kinds that are run more than once: name of the report → further options and their values, None of a flag. `--data` is
 #: a file in DATA_DIR.
 RUNS: dict[str, dict[str, dict[str, str | None]]] = {
     "expression": {
