@@ -24,8 +24,8 @@ DEFAULT_DATA = "validation/celeba178.parquet"
 DATA = {"groups": "train/utkface128.parquet"}
 #: Data file of a further head.
 HEAD_DATA = "validation/{}.parquet"
-#: Kinds that are run more than once: name of the report → further options and their values, None of a flag. `--data` is
-#: a file in DATA_DIR.
+#: Kinds that are run more than once: name of the report → further options and their values, None of a flag. `--data`
+#: is a file in DATA_DIR.
 RUNS: dict[str, dict[str, dict[str, str | None]]] = {
     "expression": {
         f"expression_{name}": {"--data": f"validation/{name}.parquet"} for name in ("rafdb100", "ferplus48")
