@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .judged_edits import ARMS, EDITS
+from .arms import ARMS
 
 #: What `sharpness`, `seam` and `area` measure unless told otherwise.
 DEFAULT_EDITS = ("smiling", "not_smiling", "eyeglasses", "beard", "blond_hair")
@@ -75,11 +75,26 @@ def _caption_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, help="length of the captions")
 
 
+def _judged_edit(name: str) -> str:
+    """The name of an edit that the judge knows."""
+    from .judged_edits import EDITS
+
+    if name not in EDITS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(sorted(EDITS))}")
+    return name
+
+
 def _editing_options(parser: argparse.ArgumentParser) -> None:
     _crop_options(parser)
     _judge_option(parser)
     _lpips_option(parser)
-    parser.add_argument("--edit", required=True, choices=sorted(EDITS), metavar="NAME", help=", ".join(EDITS))
+    parser.add_argument(
+        "--edit",
+        required=True,
+        type=_judged_edit,
+        metavar="NAME",
+        help="such as smiling or no_beard",
+    )
     parser.add_argument(
         "--arms",
         default=",".join(ARMS),

@@ -18,9 +18,10 @@ from PIL import Image
 from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.image_saving import check_output
 
+from .arms import ARMS
 from .crops import LabelledCrop, PerceptualDistance, first_crops
 from .judge import DEFAULT_JUDGE, AttributeJudge
-from .judged_edits import ARMS, EDITS, Edit
+from .judged_edits import EDITS, Edit
 from .progress import progress
 from .sheet import save_sheet
 

@@ -30,11 +30,3 @@ _ROWS = {
 EDITS: dict[str, Edit] = {
     row.name: Edit(row.phrase, target.label, target.value, row.entailed) for target, row in _ROWS.items()
 }
-
-#: Parameters of an arm; where it says nothing the pipeline's defaults hold.
-ARMS: dict[str, dict[str, float]] = {
-    "none": {"guidance_scale": 1.0, "itm_guidance": 0.0},
-    "cfg": {"itm_guidance": 0.0},
-    "itm": {"guidance_scale": 1.0},
-    "both": {},
-}

@@ -73,6 +73,8 @@ LARGEST = {
     "plan_levels": 2**16,
     "vocab_size": 2**21,
 }
+#: Of which there may be none.
+DISPENSABLE = ("blocks", "num_hidden_layers")
 MOST_ENTRIES = 32
 #: What weights may be opened as.
 DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -84,8 +86,8 @@ MOST_LABELS = 2**15
 
 def check_sizes(values: Mapping[str, Any]) -> None:
     """
-    Raises `ValueError` where one of these fields of a configuration is no whole number, less than 1 or more than
-    `LARGEST`, or where any of them is NaN or infinite.
+    Raises `ValueError` where one of these fields of a configuration is no whole number, less than 1 (of what a network
+    can do without less than 0) or more than `LARGEST`, or where any of them is NaN or infinite.
     """
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -100,8 +102,9 @@ def check_sizes(values: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} must be whole numbers, got {str(value)[:50]!r}")
             if entry > LARGEST[name]:
                 raise ValueError(f"{name} is {entry}: {LARGEST[name]} is the most")
-            if entry < 1:
-                raise ValueError(f"{name} is {entry}: 1 is the least")
+            least = 0 if name in DISPENSABLE else 1
+            if entry < least:
+                raise ValueError(f"{name} is {entry}: {least} is the least")
 
 
 def check_head(name: str, head: Any) -> None:

@@ -163,7 +163,7 @@ class _PlanTrainer:
         self.settings, self.device, self.checkpoint = settings, device, checkpoint
         tokenizer.requires_grad_(False).eval()
         self.tokenizer = tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[arg-type, call-arg]
-        self.plan = tokenizer.plan
+        self.plan = tokenizer.plan.train()
         self.faces = faces.to(device)
         self.covered = None if covered is None else covered.to(device)
         self.perceptual = perceptual.to(device)
@@ -200,7 +200,7 @@ class _PlanTrainer:
             loss = terms["l1"] + settings.lpips_weight * terms["lpips"] + settings.latent_weight * terms["latents"]
             self._update(loss, terms, codes, settings.learning_rate, settings.latent_share, 1.0)
         self._keep_average()
-        self.plan.requires_grad_(False)
+        self.plan.requires_grad_(False).eval()
 
     @torch.no_grad()
     def _keep_average(self) -> None:

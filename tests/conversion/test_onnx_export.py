@@ -225,14 +225,19 @@ def test_heads_that_were_not_trained_are_left_out(source, tmp_path, monkeypatch,
     assert "not trained, so not exported: expression" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["/escaped", "a/b", "image_tokenizer_encoder"])
-def test_a_head_whose_name_is_no_file_name_is_refused(tiny_model, tmp_path, name):
+def test_a_head_whose_name_is_that_of_another_file_is_refused(tiny_model, tmp_path):
     """Names come from a config.json that somebody else may have written."""
     head = {"labels": ["a", "b"], "problem_type": "single_label_classification", "trained": True}
-    tiny_model(heads={name: head}).save_pretrained(tmp_path / "source")
+    tiny_model(heads={"image_tokenizer_encoder": head}).save_pretrained(tmp_path / "source")
     with pytest.raises(ConversionError, match="cannot be names of files"):
         export_onnx(tmp_path / "source", tmp_path / "onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("name", ["/escaped", "a/b"])
+def test_a_head_whose_name_is_no_file_name_is_no_head(tiny_model, name):
+    with pytest.raises(ValueError, match="called by a word"):
+        tiny_model(heads={name: {"labels": ["a", "b"], "problem_type": "single_label_classification"}})
 
 
 def test_an_incomplete_checkpoint_is_refused(tiny_model, tmp_path):

@@ -177,6 +177,7 @@ def test_a_head_of_ones_own_on_a_trained_backbone(tiny_checkpoint):
     """`num_labels` alone must not overwrite the heads that the checkpoint brings."""
     config = GPTFaceConfig.from_pretrained(tiny_checkpoint)
     config.heads = {"mood": {"labels": ["up", "down"], "problem_type": "single_label_classification"}, **config.heads}
+    config.classification_head = "mood"
     model, info = load(GPTFaceForImageClassification, tiny_checkpoint, config=config)
     assert {name.split(".")[1] for name in info["missing_keys"]} == {"mood"}
     assert model.head_name == "mood" and model(image_codes=torch.zeros(1, 64, dtype=torch.long)).logits.shape == (1, 2)
