@@ -4,6 +4,7 @@ import argparse
 import gc
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -37,6 +38,8 @@ from gptface.evaluation.cli import add_evaluate_parser
 #: Commands whose start somebody waits for; and after how many new objects Python looks for garbage in them.
 AWAITED = frozenset(("edit", "generate", "caption", "classify", "expression", "parse"))
 COLLECTED_AFTER = 50_000
+#: Exit status where whatever reads the output has ended, as shells have it (128 + SIGPIPE).
+READER_LEFT = 141
 
 ADD_PARSERS = (
     edit.add_parser,
@@ -79,7 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.set_threshold(COLLECTED_AFTER, *gc.get_threshold()[1:])
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `gptface edits | head`: whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed when Python ends
+        return READER_LEFT
     except mendable_errors() as error:
         print(plain(f"gptface {options.command}: {error}", kept="\n\t"), file=sys.stderr)
         return 2

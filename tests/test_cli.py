@@ -3,14 +3,19 @@
 import argparse
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gptface.cli import build_parser, main
+from gptface.cli import READER_LEFT, build_parser, main
 from gptface.commands.edit import in_plain_words
 from gptface.processing.image_saving import save_picture
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -85,6 +90,16 @@ def test_the_edits_are_listed(capsys):
     assert {"smiling", "no beard"} <= {row["prompt"] for row in rows} and {row["quality"] for row in rows} == {"good"}
     assert main(["edits"]) == 0
     assert 'e.g. "remove the beard"' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a pipe breaks in other ways")
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """`gptface edits | head -1` ended in a line about a broken pipe."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "gptface", "edits"], stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(write)
+    assert done.returncode == READER_LEFT and done.stderr == b""
 
 
 def test_a_result_is_told_in_one_line_that_says_what_to_try_next():
