@@ -115,7 +115,7 @@ def run(kind: str, extra: Mapping[str, str | None], options: argparse.Namespace)
     if options.lpips_weights is not None:
         wanted.append(("--lpips-weights", str(options.lpips_weights), "LPIPS_WEIGHTS"))
     parser = kinds()[kind]
-    known = parser.format_usage().replace("[", " ").split()
+    known = parser.format_usage().replace("[", " ").replace("]", " ").split()
     wanted = [entry for entry in wanted if entry[0] in known]
     parsed = parser.parse_args([word for option, value, _ in wanted for word in (option, value) if word is not None])
     parsed.kind = kind

@@ -232,7 +232,7 @@ def kind(name: str, *options: str) -> Kind:
 
     def add_options(parser: argparse.ArgumentParser) -> None:
         for option in options:
-            parser.add_argument(option, nargs="?")
+            parser.add_argument(option, **({"action": "store_true"} if option == "--draw" else {}))
 
     return Kind(name, "", name, add_options)
 
@@ -261,6 +261,8 @@ def test_the_suite_runs_every_registered_kind_and_goes_on_after_a_failure(
     assert written["new"]["report"]["data"] == str(tmp_path / "data" / "validation" / "celeba178.parquet")
     assert written["groups"]["command"].split()[4] == "DATA_DIR/train/utkface128.parquet"
     assert len({entry["model"] for entry in written.values()}) == 1
+    assert "--draw" in written["editing_beard_drawn"]["command"].split()
+    assert "--draw" not in written["editing_beard"]["command"].split()
     assert suite.main([*arguments, "--only", "editing_beard"]) == 0
 
 
