@@ -59,7 +59,7 @@ def test_two_faces_in_one_photo(edit):
 def test_embedded_weights_open_as_float32_in_a_few_seconds(edit):
     assert {parameter.dtype for parameter in edit.model.parameters()} == {torch.float32}
     size = sum(file.stat().st_size for file in Path(gptface.DEFAULT_CHECKPOINT).rglob("*") if file.is_file())
-    assert size < 30 * 2**20
+    assert size < 32e6
 
 
 def test_the_embedded_tokenizer_keeps_a_portrait(edit):

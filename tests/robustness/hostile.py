@@ -78,7 +78,7 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "its fractions": {"image_reader": {"channels": [8.0, 8.0, 8.0]}},
     "its rank": {"image_reader": {"adapter_rank": -1}},
     "its rank in words": {"image_reader": {"adapter_rank": "x"}},
-    "none of its blocks": {"image_reader": {"blocks": [0, 0, 0]}},
+    "fewer blocks than none": {"image_reader": {"blocks": [-1, 0, 0]}},
     "parser": {"face_parser_config": "x"},
     "its widths": {"face_parser_config": {"block_out_channels": [-8] * 4}},
     "its size": {"face_parser_config": {"image_size": -16}},
