@@ -38,8 +38,8 @@ def run_critic(options: argparse.Namespace) -> dict[str, Any]:
         codes, plans = encode_with_plan(tokenizer, images)
     else:
         codes = encode_images(tokenizer, images)
-    both = [None if each is None else each[:, None].repeat(2, 1) for each in (codes, plans)]
-    table = CodeTable(both[0], [face.labels for face in faces], [None] * len(faces), plan_codes=both[1])
+    codes, plans = codes[:, None].repeat(2, 1), None if plans is None else plans[:, None].repeat(2, 1)
+    table = CodeTable(codes, [face.labels for face in faces], [None] * len(faces), plan_codes=plans)
     law, processor = CriticSampleLaw(batch_size=BATCH_SIZE), GPTFaceProcessor.from_pretrained(folder)
     sampler = CriticSampler(model, processor, table, law, seed=1)
     samples = CriticSamples.of_batches(sampler.batch(number) for number in progress(range(options.batches), "batches"))
