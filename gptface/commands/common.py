@@ -78,3 +78,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         dest="provenance",
         help="do not write into the file that it is edited or generated, by which model, prompt and seed",
     )
+
+
+def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the named options that were given, by their names: what they replace of a recipe."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}

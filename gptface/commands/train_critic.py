@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .common import given
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -20,9 +22,8 @@ def run_train_critic(options: argparse.Namespace) -> int:
     from gptface import DEFAULT_CHECKPOINT
     from gptface.training.critic_training import CriticRecipe, train_critic_by_recipe
 
-    names = ("data_dir", "output_dir", "init")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    recipe = CriticRecipe.from_yaml(options.config, **given)
+    replaced = given(options, "data_dir", "output_dir", "init")
+    recipe = CriticRecipe.from_yaml(options.config, **replaced)
     recipe.init = recipe.init or str(DEFAULT_CHECKPOINT)
     print(train_critic_by_recipe(recipe))
     return 0

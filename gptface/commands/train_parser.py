@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .common import given
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("train-parser", help="train a face parser by a recipe; resumes where it stopped")
@@ -18,7 +20,6 @@ def add_parser(commands: Any) -> None:
 def run_train_parser(options: argparse.Namespace) -> int:
     from gptface.training.face_parser_training import FaceParserTrainingConfig, run_face_parser_training
 
-    names = ("data_dir", "output_dir", "init", "device")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    print(run_face_parser_training(FaceParserTrainingConfig.from_yaml(options.config, **given)))
+    replaced = given(options, "data_dir", "output_dir", "init", "device")
+    print(run_face_parser_training(FaceParserTrainingConfig.from_yaml(options.config, **replaced)))
     return 0

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .common import given
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -22,15 +24,8 @@ def run_train_plan(options: argparse.Namespace) -> int:
     from gptface import DEFAULT_CHECKPOINT
     from gptface.training.plan_recipe import PlanRecipe, train_plan_by_recipe
 
-    overrides = {
-        "data_dir": options.data_dir,
-        "output_dir": options.output_dir,
-        "init": options.init,
-        "lpips_weights": options.lpips_weights,
-        "device": options.device,
-    }
-    given = {name: value for name, value in overrides.items() if value is not None}
-    recipe = PlanRecipe.from_yaml(options.config, **given)
+    replaced = given(options, "data_dir", "output_dir", "init", "lpips_weights", "device")
+    recipe = PlanRecipe.from_yaml(options.config, **replaced)
     recipe.init = recipe.init or DEFAULT_CHECKPOINT
     print(train_plan_by_recipe(recipe))
     return 0

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .common import given
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("train-refiner", help="train the refiner behind an image tokenizer by a recipe")
@@ -20,7 +22,6 @@ def add_parser(commands: Any) -> None:
 def run_train_refiner(options: argparse.Namespace) -> int:
     from gptface.training.refiner_training import RefinerTrainingConfig, run_refiner_training
 
-    names = ("data_dir", "output_dir", "image_tokenizer", "lpips_weights", "minutes", "device")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    print(run_refiner_training(RefinerTrainingConfig.from_yaml(options.config, **given)))
+    replaced = given(options, "data_dir", "output_dir", "image_tokenizer", "lpips_weights", "minutes", "device")
+    print(run_refiner_training(RefinerTrainingConfig.from_yaml(options.config, **replaced)))
     return 0
