@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .common import given
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -22,7 +24,7 @@ def add_parser(commands: Any) -> None:
 def run_finetune(options: argparse.Namespace) -> int:
     from gptface.training.finetuning import FineTuningConfig, finetune
 
-    overrides = {"start_from": options.start_from, "train": options.train, "output_dir": options.output_dir}
-    config = FineTuningConfig.from_yaml(options.config, **{k: v for k, v in overrides.items() if v is not None})
+    replaced = given(options, "start_from", "train", "output_dir")
+    config = FineTuningConfig.from_yaml(options.config, **replaced)
     print(finetune(options.head, config))
     return 0

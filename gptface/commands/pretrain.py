@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .common import given
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("pretrain", help="pre-train (MILM and ITM) by a recipe; resumes where it stopped")
@@ -18,8 +20,8 @@ def add_parser(commands: Any) -> None:
 def run_pretrain(options: argparse.Namespace) -> int:
     from gptface.training.pretraining import PreTrainingConfig, pretrain
 
-    overrides = {"start_from": options.start_from, "output_dir": options.output_dir, "minutes": options.minutes}
-    config = PreTrainingConfig.from_yaml(options.config, **{k: v for k, v in overrides.items() if v is not None})
+    replaced = given(options, "start_from", "output_dir", "minutes")
+    config = PreTrainingConfig.from_yaml(options.config, **replaced)
     target = pretrain(config)
     if os.environ.get("RANK", "0") == "0":  # torchrun and accelerate start a process each
         print(target)

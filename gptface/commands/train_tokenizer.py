@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .common import given
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -25,12 +27,9 @@ def add_parser(commands: Any) -> None:
 def run_train_tokenizer(options: argparse.Namespace) -> int:
     from gptface.training.image_tokenizer_training import ImageTokenizerTrainingConfig, train_image_tokenizer
 
-    overrides = {
-        "data_dir": options.data_dir,
-        "output_dir": options.output_dir,
-        "init": options.init[0] if options.init and len(options.init) == 1 else options.init,
-        "lpips_weights": options.lpips_weights,
-    }
-    given = {name: value for name, value in overrides.items() if value is not None}
-    print(train_image_tokenizer(ImageTokenizerTrainingConfig.from_yaml(options.config, **given)))
+    replaced = given(options, "data_dir", "output_dir", "init", "lpips_weights")
+    if len(replaced.get("init", ())) == 1:
+        replaced["init"] = replaced["init"][0]
+    config = ImageTokenizerTrainingConfig.from_yaml(options.config, **replaced)
+    print(train_image_tokenizer(config))
     return 0
