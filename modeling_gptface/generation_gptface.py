@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceCritic, GPTFaceForPreTraining
-from .image_tokenizer_gptface import cells_below
+from .image_tokenizer_gptface import and_beside, cells_below
 from .modeling_gptface import GPTFaceKeptStates, GPTFaceQueries
 
 
@@ -501,7 +501,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         **guidance: Any,
     ) -> GPTFaceGenerationOutput:
         r"""
-        Fills the plan first, guided, and then the cells below those of its tokens that came out another way.
+        Fills the plan first, guided, and then the cells below those of its tokens that came out another way or lie
+        beside such ones: half a mouth does not fit the other half of another.
 
         Args:
             input_ids, attention_mask: the prompt [B, T].
@@ -553,7 +554,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             **guidance,
         )
         changed = planned.codes != plan_codes if known else torch.ones_like(coarse)
-        filled = image_mask & cells_below(changed)
+        filled = image_mask & cells_below(and_beside(changed))
         fine = self.generate(
             input_ids,
             attention_mask,

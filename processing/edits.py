@@ -206,14 +206,14 @@ _ROWS = (
         zh="微笑, 笑容, 笑, 大笑, 微笑着",
     ),
     _edit(
-        "not_smiling", "not smiling", "expression", "mouth, cheeks", _has("Smiling", 0), "smiling",
+        "not_smiling", "not smiling", "expression", "resting_mouth", _has("Smiling", 0), "smiling",
         "A serious face with the mouth at rest.",
         group="expression", quality="fair", entailed=_SMILE, defaults=_EXPRESSION,
         en="serious, unsmiling, serious looking, serious face, serious expression, straight face, stern",
         de="ernst, ernste, ernster, ernsthaft", fr="sérieux, sérieuse", es="serio, seria", zh="严肃, 严肃的",
     ),
     _edit(
-        "neutral", "neutral expression", "expression", "mouth, cheeks", _shows("neutral"), None, "A calm face without any expression.",
+        "neutral", "neutral expression", "expression", "resting_mouth", _shows("neutral"), None, "A calm face without any expression.",
         group="expression", entailed=_SMILE, defaults=_EXPRESSION,
         en="neutral, expressionless, calm, calm face, neutral face, blank look, blank expression, looking neutral, bored",
         de="neutral, neutraler, neutrale, ausdruckslos, ruhig", fr="neutre, inexpressif, inexpressive, calme",

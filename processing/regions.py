@@ -80,6 +80,7 @@ _BROW_Y = _EYE_Y - 13
 
 _MOUTH = ellipse(_MIDDLE, _MOUTH_Y + 1, 25, 14)
 _CHEEKS = (ellipse(_LEFT_EYE_X - 5, _NOSE_Y + 3, 16, 16), ellipse(_RIGHT_EYE_X + 5, _NOSE_Y + 3, 16, 16))
+_FOLDS = ellipse(_MIDDLE, _MOUTH_Y, 35, 15)
 _CHIN = ellipse(_MIDDLE, _MOUTH_Y + 19, 28, 14)
 _BEARD = (_MOUTH, _CHIN, ellipse(_MIDDLE, _MOUTH_Y + 8, 40, 24))
 _FOREHEAD = box(30, 14, 98, _BROW_Y)
@@ -100,6 +101,12 @@ REGIONS: dict[str, Region] = {
     # person's.
     "smile": Region(
         (_MOUTH, *_CHEEKS, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), *_CHEEKS), classes=_LIPS_AND_SKIN
+    ),
+    # A smile draws folds beside the mouth, and they go with it.
+    "resting_mouth": Region(
+        (_MOUTH, _FOLDS, *_CHEEKS, _CHIN),
+        shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20), _FOLDS, *_CHEEKS),
+        classes=_LIPS_AND_SKIN,
     ),
     "smiling_mouth": Region((_MOUTH, _CHIN), shown=(ellipse(_MIDDLE, _MOUTH_Y + 6, 28, 20),), classes=_LIPS_AND_SKIN),
     "eyes": Region(

@@ -56,8 +56,8 @@ export class Editor {
     const noise = new Noise(seed);
     const coarse = own.plan.map((code, token) => (below(token, planGrid).some((cell) => area.cells[cell]) ? MASKED : code));
     const plan = await this.drawPlan(coarse, edit, noise, onStep);
-    const fill = own.codes.map((code, cell) =>
-      area.cells[cell] && plan[above(cell, grid)] !== own.plan[above(cell, grid)] ? MASKED : code);
+    const changed = plan.map((code, token) => around(token, planGrid).some((near) => plan[near] !== own.plan[near]));
+    const fill = own.codes.map((code, cell) => (area.cells[cell] && changed[above(cell, grid)] ? MASKED : code));
     const codes = await this.fill(fill, plan, edit, noise, onStep);
     const [before, after] = await this.decode([own.codes, codes]);
     const filled = cellMask(fill.map((code) => code < 0), size);
@@ -186,6 +186,13 @@ const bigInts = (numbers) => BigInt64Array.from(numbers, BigInt);
 function below(token, planGrid) {
   const [row, column] = [2 * Math.floor(token / planGrid), 2 * (token % planGrid)];
   return [0, 1].flatMap((down) => [0, 1].map((across) => (row + down) * 2 * planGrid + column + across));
+}
+
+// A token of the plan and those that touch it.
+function around(token, planGrid) {
+  const [row, column] = [Math.floor(token / planGrid), token % planGrid];
+  const near = [-1, 0, 1].flatMap((down) => [-1, 0, 1].map((across) => [row + down, column + across]));
+  return near.filter((place) => Math.min(...place) >= 0 && Math.max(...place) < planGrid).map(([y, x]) => y * planGrid + x);
 }
 
 const above = (cell, grid) => Math.floor(cell / grid / 2) * (grid / 2) + Math.floor((cell % grid) / 2);

@@ -1,10 +1,12 @@
 """The coarse scale in the transformer, and cells without pixels: what reads what, and what must not notice."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from gptface import GPTFaceForGuidedGeneration, GPTFaceForPreTraining
-from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
+from gptface.modeling_gptface.image_tokenizer_gptface import and_beside, cells_below
 
 PLAN = {"image_size": 32, "plan_levels": [2, 3, 4]}
 DESIGN = {
@@ -240,3 +242,30 @@ def test_saliency_of_the_plan_is_that_of_its_tokens(tiny_model, plan):
 def test_the_cells_below_a_token_are_its_two_by_two():
     below = cells_below(torch.arange(4)[None]).unflatten(1, (4, 4))
     assert below.tolist() == [[[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]]
+
+
+def test_what_touches_a_token_is_beside_it():
+    """A corner counts, the other edge of the grid does not."""
+    tokens = torch.zeros(2, 16, dtype=torch.bool)
+    tokens[0, 3] = True  # top right
+    near = and_beside(tokens).unflatten(1, (4, 4))
+    assert near[0].nonzero().tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]] and not near[1].any()
+
+
+def test_cells_beside_a_changed_token_are_drawn_with_it(tiny_model, plan, monkeypatch):
+    """Else half of a mouth stays beside half of another; cells outside the mask stay whatever is beside them."""
+    model = tiny_model(GPTFaceForGuidedGeneration, **DESIGN, match_head="cross", match_trained=True)
+    caption = {name: plan[name] for name in ("input_ids", "attention_mask")}
+    own, codes = torch.zeros(2, 4, dtype=torch.long), torch.zeros(2, 16, dtype=torch.long)
+    mask = torch.ones(2, 16, dtype=torch.bool)
+    mask[:, 15] = False
+    drawn, generate = own.clone(), model.generate
+    drawn[0, 0] = 1  # of the first face one token came out another way, of the second none
+
+    def draws(*arguments, **options):
+        output = generate(*arguments, **options)
+        return replace(output, codes=drawn) if output.codes.shape[1] == 4 else output
+
+    monkeypatch.setattr(model, "generate", draws)
+    output = model.generate_plan_first(**caption, image_codes=codes, image_mask=mask, plan_codes=own, generator=None)
+    assert torch.equal(output.filled[0], mask[0]) and not output.filled[1].any()
