@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from transformers.utils import ModelOutput
 
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
-from .guidance import ITMGuidance, cell_saliency, classifier_free, guidance_divergence, guide_logits
+from .guidance import ITMGuidance, Judgement, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceCritic, GPTFaceForPreTraining
 from .image_tokenizer_gptface import and_beside, cells_below
 from .modeling_gptface import GPTFaceKeptStates, GPTFaceQueries
@@ -173,7 +173,10 @@ class _Guide:
         self._steps = torch.zeros(len(generators), device=table.device)
 
     def __call__(
-        self, logits: torch.Tensor, mask: torch.Tensor, score: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        logits: torch.Tensor,
+        mask: torch.Tensor,
+        score: Judgement,
     ) -> torch.Tensor:
         """Logits [M, K] of the cells that are masked in `mask` [B, N] → guided logits; see [`guide_logits`]."""
         guided = guide_logits(logits, mask, score, self.table, self.guidance, self.generators)
@@ -257,37 +260,42 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         Raises:
             ValueError: where there is no trained critic, or a grid of another size.
         """
-        critic = self._trained_critic()
-        if image_codes.shape[-1] != self.config.num_critic_tokens:
-            raise ValueError(
-                f"the critic reads grids of {self.config.num_critic_tokens} tokens, got {list(image_codes.shape)}"
-            )
+        critic = self._trained_critic(image_codes.shape[-1])
         outputs = self.gptface(input_ids, attention_mask, image_codes=image_codes, output_hidden_states=True)
         return critic(outputs.hidden_states, image_codes.shape[1]).float()
 
-    def _trained_critic(self) -> GPTFaceCritic:
+    def _trained_critic(self, cells: int) -> GPTFaceCritic:
+        """The critic of grids of so many cells; raises `ValueError` where there is none that is trained."""
         if self.critic is None or not self.config.critic_trained:
             raise ValueError(
                 "this checkpoint has no trained critic of drawn tokens (config: critic_channels, critic_trained): "
                 "train one by `gptface train-critic`"
             )
+        if cells != self.config.num_critic_tokens:
+            raise ValueError(
+                f"the critic reads grids of {self.config.num_critic_tokens} tokens, not of {cells}"
+                + (": draw the plan first (generate_plan_first, plan_first=True)" if self.config.has_plan else "")
+            )
         return self.critic
 
     def _match_score(
-        self, captions: Sequence[Captions], plan_codes: torch.Tensor | None = None
-    ) -> Callable[..., torch.Tensor]:
+        self,
+        captions: Sequence[Captions],
+        plan_codes: torch.Tensor | None = None,
+        critic: GPTFaceCritic | None = None,
+    ) -> Callable[..., Any]:
         """
         Vectors of a grid [B, N, H], and the states kept of it → its score [B] under the first caption, the prompt;
         with a second one, that of the source, the difference to that caption's. `plan_codes` [B, P] stand above the
-        grid.
+        grid. With a `critic` beside the score the logits [B, N] that the grid's cells are real.
         """
         if self.match_head.reads_pairs:
             together = self._stack(captions).arguments()
 
-            def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
+            def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[tuple[torch.Tensor, ...], Any]:
                 grids, plans = (_repeated(each, len(captions)) for each in (grid, plan_codes))
                 inputs = {"image_embeds": grids, "plan_codes": plans, "kept_states": kept}
-                return self.match_log_odds(**together, **inputs).chunk(len(captions))
+                return self.match_log_odds(**together, **inputs).chunk(len(captions)), None
 
         else:
             # Captions are read apart from the picture: once for all steps, and both on the same reading of the
@@ -296,17 +304,29 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
                 self.caption_states(len(caption.input_ids), **caption.arguments()).detach() for caption in captions
             ]
 
-            def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[torch.Tensor, ...]:
-                outputs = self.gptface(image_embeds=grid, plan_codes=plan_codes, kept_states=kept)
+            def odds(grid: torch.Tensor, kept: GPTFaceKeptStates | None) -> tuple[tuple[torch.Tensor, ...], Any]:
+                # the critic reads what the match reads, if that is all of the grid
+                shared = critic is not None and kept is None
+                outputs = self.gptface(
+                    image_embeds=grid, plan_codes=plan_codes, kept_states=kept, output_hidden_states=shared
+                )
                 states = self.split_states(outputs)[1]
-                return tuple(
+                found = tuple(
                     log_odds(self.match_head(states, text, caption.attention_mask))
                     for text, caption in zip(words, captions, strict=True)
                 )
+                return found, outputs.hidden_states if shared else None
 
-        def score(grid: torch.Tensor, kept: GPTFaceKeptStates | None = None) -> torch.Tensor:
-            target, *rest = odds(grid, kept)
-            return target - rest[0] if rest else target
+        def score(
+            grid: torch.Tensor, kept: GPTFaceKeptStates | None = None
+        ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+            (target, *rest), hidden = odds(grid, kept)
+            matched = target - rest[0] if rest else target
+            if critic is None:
+                return matched
+            if hidden is None:
+                hidden = self.gptface(image_embeds=grid, output_hidden_states=True).hidden_states
+            return matched, critic(hidden, grid.shape[1]).float()
 
         return score
 
@@ -376,7 +396,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             temperature, confidence_temperature, decoding, top_k, corrections: see [`DecodingSchedule`]; `decoding` is
                 its mode, of which `"critic"` needs a checkpoint with a trained critic.
             guidance_scale: of classifier-free guidance; 1 = off.
-            itm_guidance: step size, fields of [`ITMGuidance`], or None = off.
+            itm_guidance: step size, fields of [`ITMGuidance`], or None = off; its `critic_weight` needs a checkpoint
+                with a trained critic that reads such a grid.
             state_refresh: the states of words and given cells are computed anew in one of so many decoding steps and
                 kept in between, see [`GPTFaceKeptStates`]; 1 = exact. More is an approximation that saves time where a
                 part of the grid is filled.
@@ -411,7 +432,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             num_inference_steps, temperature, confidence_temperature, decoding, top_k, corrections
         )
         if decoding == "critic":
-            self._trained_critic()
+            self._trained_critic(cells)
         generators = per_sample_generators(generator, batch)
         self.gptface.check_codes(image_codes)
         prompt = Captions(input_ids, attention_mask)
@@ -425,7 +446,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
         # What is the same in every step is computed once.
         table = self.gptface.embeddings.code_table(cells)
         guide = _Guide(guidance, table, generators)
-        score = self._match_score(judged, plan_codes) if guidance.iterations else None
+        critic = self._trained_critic(cells) if guidance.iterations and guidance.critic_weight else None
+        score = self._match_score(judged, plan_codes, critic) if guidance.iterations else None
         image_logits = self._image_logits(read, table, plan_codes)
         # captions read apart from the picture share one reading of it
         joint = len(judged) if self.match_head.reads_pairs else 1
@@ -623,6 +645,8 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             shape = None if image_codes is None else list(image_codes.shape)
             raise ValueError(f"image_codes {shape} must be [{batch}, {cells}]: the face that the words are about")
         guidance = self._checked_guidance(itm_guidance)
+        if guidance.critic_weight:
+            raise ValueError("critic_weight is about faces that are drawn: the critic does not read what is written")
         schedule = DecodingSchedule(num_inference_steps, temperature, confidence_temperature, decoding, top_k)
         generators = per_sample_generators(generator, batch)
         allowed = self._words(suppress_tokens).to(input_ids.device)

@@ -5,6 +5,8 @@ import torch
 
 from gptface import GPTFaceForGuidedGeneration, GPTFaceModel
 from gptface.modeling_gptface.decoding import DecodingSchedule, fill_masked
+from gptface.modeling_gptface.generation_gptface import Captions
+from gptface.modeling_gptface.modeling_gptface import GPTFaceKeptStates
 
 PLAN = {"image_tokenizer_config": {"image_size": 32, "plan_levels": [2, 3, 4]}, "code_embedding": "levels"}
 CRITIC = {"critic_channels": 8, "critic_trained": True}
@@ -107,6 +109,63 @@ def test_a_sample_is_decoded_alone_as_in_a_batch(model, plan, tiny_inputs):
     torch.testing.assert_close(together.realness[1:], alone.realness)
     least = model.criticise(together.codes).min(1).values
     torch.testing.assert_close(together.realness, least)
+
+
+def guided(model, words, plan, weight, **options):
+    """Codes under guidance by matching in which the critic has so much weight."""
+    options.setdefault("generator", [torch.Generator().manual_seed(row) for row in range(len(words))])
+    guidance = {"step_size": 3.0, "critic_weight": weight}
+    return model.generate(words, image_codes=plan, num_inference_steps=4, itm_guidance=guidance, **options).codes
+
+
+@pytest.fixture(params=["cls", "cross"])
+def matching(request, tiny_model):
+    """Models that read caption and picture together for the match, and apart."""
+    return tiny_model(GPTFaceForGuidedGeneration, **PLAN, **CRITIC, match_head=request.param, match_trained=True)
+
+
+def test_guidance_reads_the_critic_as_criticise_does(matching, plan, tiny_inputs):
+    """Whether the match reads the grid alone, with its caption, or a part of it."""
+    words = tiny_inputs(matching.config)["input_ids"]
+    known = matching.gptface.embeddings.embed_codes(plan)
+    score = matching._match_score([Captions(words)], None, matching.critic)
+    kept = GPTFaceKeptStates(torch.ones_like(plan, dtype=torch.bool))
+    for states in (None, kept, kept):
+        match, real = score(known, states)
+        torch.testing.assert_close(real, matching.criticise(plan))
+        torch.testing.assert_close(match, matching.match_log_odds(words, image_codes=plan))
+
+
+def test_guidance_in_which_the_critic_has_a_say_draws_what_is_more_real(matching, plan, tiny_inputs):
+    words = tiny_inputs(matching.config)["input_ids"][:1].repeat(24, 1)
+    plans = plan[:1].repeat(24, 1)
+    without, little, much = (matching.criticise(guided(matching, words, plans, weight)) for weight in (0, 1, 1e4))
+    assert much.mean() > without.mean() and not torch.equal(little, without)
+
+
+def test_a_sample_is_guided_by_the_critic_alone_as_in_a_batch(matching, plan, tiny_inputs):
+    words = tiny_inputs(matching.config)["input_ids"]
+    together = guided(matching, words, plan, 1.0)
+    alone = guided(matching, words[1:], plan[1:], 1.0, generator=[torch.Generator().manual_seed(1)])
+    assert torch.equal(together[1:], alone)
+
+
+def test_kept_states_do_not_change_what_the_critic_reads(matching, plan, tiny_inputs):
+    """The states that the match keeps are those of few cells; the critic needs all of a grid."""
+    words = tiny_inputs(matching.config)["input_ids"]
+    assert guided(matching, words, plan, 1.0, state_refresh=2).shape == plan.shape
+
+
+def test_guidance_by_a_critic_needs_one_that_reads_the_grid(tiny_model, matching, plan, tiny_inputs):
+    words = tiny_inputs(matching.config)["input_ids"]
+    with pytest.raises(ValueError, match="plan_first=True"):
+        guided(matching, words, None, 1.0)
+    with pytest.raises(ValueError, match="faces that are drawn"):
+        codes = tiny_inputs(matching.config)["image_codes"]
+        matching.generate_text(words, image_codes=codes, itm_guidance={"critic_weight": 1.0})
+    model = tiny_model(GPTFaceForGuidedGeneration, **PLAN, match_trained=True)
+    with pytest.raises(ValueError, match="gptface train-critic"):
+        guided(model, words, plan, 1.0)
 
 
 def test_decoding_by_a_critic_needs_one(tiny_model, plan, tiny_inputs):

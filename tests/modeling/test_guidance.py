@@ -37,6 +37,23 @@ def guidance_divergence(guided, unguided, mask, *arguments, **options):
     return module.guidance_divergence(guided[mask], unguided[mask], mask, *arguments, **options)
 
 
+@pytest.fixture
+def critic():
+    """Logits of cells that their neighbours have a say in."""
+    direction = torch.randn(CELLS, WIDTH, generator=torch.Generator().manual_seed(7))
+
+    def realness(vectors):
+        own = (vectors * direction.to(vectors.dtype)).sum(-1)
+        return own + own.roll(1, -1).tanh() - 1
+
+    return realness
+
+
+def judged(match_score, critic):
+    """The match and what is real."""
+    return lambda vectors: (match_score(vectors), critic(vectors))
+
+
 def soft_score(logits, mask, match_score, table):
     vectors = logits.softmax(-1) @ table
     return match_score(torch.where(mask[..., None], vectors, 0.0))
@@ -78,7 +95,7 @@ def test_only_masked_cells_change(problem):
     assert ((guided - logits)[mask].abs().sum(-1) > 0).all()
 
 
-def slow_guidance(logits, mask, match_score, table, guidance):
+def slow_guidance(logits, mask, match_score, table, guidance, critic):
     """
     The equations, one sample and one number at a time, with the gradient from finite differences in double precision.
     """
@@ -97,7 +114,12 @@ def slow_guidance(logits, mask, match_score, table, guidance):
                 q = ((original[cell] + delta[row]) / guidance.temperature).softmax(-1)
                 vectors[sample, cell] = sum(q[code] * table[code].double() for code in range(len(q)))
                 divergence += (q * (q / p).log()).sum() / len(cells)
-            return -match_score(vectors)[sample].sigmoid().log() + guidance.kl_weight * divergence
+            unreal = -critic(vectors)[sample][cells].sigmoid().log().mean()
+            return (
+                -match_score(vectors)[sample].sigmoid().log()
+                + guidance.kl_weight * divergence
+                + guidance.critic_weight * unreal
+            )
 
         delta = torch.zeros(len(cells), original.shape[-1], dtype=torch.double)
         for _ in range(guidance.iterations):
@@ -125,14 +147,43 @@ def slow_guidance(logits, mask, match_score, table, guidance):
         ITMGuidance(),
         ITMGuidance(iterations=2, step_size=0.3, gradient_power=1.5, kl_weight=0.5, fusion=0.6),
         ITMGuidance(temperature=1.7, fusion=1.0),
+        ITMGuidance(critic_weight=0.8),
+        ITMGuidance(iterations=2, step_size=0.3, gradient_power=1.5, temperature=1.7, critic_weight=3.0),
     ],
 )
-def test_it_computes_the_equations(problem, guidance):
+def test_it_computes_the_equations(problem, critic, guidance):
     logits, mask, match_score, table = problem
-    guided = guide_logits(logits, mask, match_score, table, guidance)
-    expected = slow_guidance(logits, mask, match_score, table, guidance)
+    guided = guide_logits(logits, mask, judged(match_score, critic), table, guidance)
+    expected = slow_guidance(logits, mask, match_score, table, guidance, critic)
     # distributions, since logits are free up to a constant for each cell
     torch.testing.assert_close(guided.double().softmax(-1)[mask], expected.softmax(-1)[mask], atol=2e-5, rtol=1e-3)
+
+
+def test_a_critic_without_weight_changes_nothing(problem, critic):
+    """Pictures of guidance by matching alone stay as they were, bit for bit."""
+    logits, mask, match_score, table = problem
+    guided = guide_logits(logits, mask, judged(match_score, critic), table, ITMGuidance(iterations=2))
+    assert torch.equal(guided, guide_logits(logits, mask, match_score, table, ITMGuidance(iterations=2)))
+
+
+def test_what_matches_is_not_bought_with_what_is_unreal(problem, critic):
+    """The more weight the critic has, the more real what is drawn, at the cost of the match."""
+    logits, mask, match_score, table = problem
+    matches, real = [], []
+    for weight in (0.0, 1.0, 10.0):
+        guidance = ITMGuidance(step_size=0.5, critic_weight=weight)
+        guided = guide_logits(logits, mask, judged(match_score, critic), table, guidance)
+        matches.append(soft_score(guided, mask, match_score, table)[:2])
+        vectors = torch.where(mask[..., None], guided.softmax(-1) @ table, 0.0)
+        real.append(torch.stack([critic(vectors)[row][mask[row]].mean() for row in range(2)]))
+    for less, more in itertools.pairwise(range(3)):
+        assert (real[more] > real[less] + 0.01).all() and (matches[more] < matches[less]).all()
+
+
+def test_a_weight_without_a_critic_is_an_error(problem):
+    logits, mask, match_score, table = problem
+    with pytest.raises(ValueError, match="needs a critic"):
+        guide_logits(logits, mask, match_score, table, ITMGuidance(critic_weight=0.5))
 
 
 def test_the_step_does_not_depend_on_the_size_of_the_region(problem):
@@ -212,7 +263,16 @@ def test_logits_of_low_precision_are_guided_in_float32(problem):
 
 
 @pytest.mark.parametrize(
-    "field", [{"iterations": -1}, {"step_size": -0.1}, {"temperature": 0.0}, {"fusion": 1.5}, {"estimator": "hard"}]
+    "field",
+    [
+        {"iterations": -1},
+        {"step_size": -0.1},
+        {"temperature": 0.0},
+        {"fusion": 1.5},
+        {"estimator": "hard"},
+        {"critic_weight": -0.5},
+        {"critic_weight": float("nan")},
+    ],
 )
 def test_impossible_constants_are_refused(field):
     with pytest.raises(ValueError):
@@ -228,6 +288,7 @@ def test_the_constants_of_the_original():
         "fusion": 0.9,
         "temperature": 1.0,
         "estimator": "soft",
+        "critic_weight": 0.0,
     }
     assert ITMGuidance.original("straight_through").estimator == "straight_through"
 
