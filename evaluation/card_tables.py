@@ -91,12 +91,31 @@ def _arms(figures: Mapping[str, Any]) -> list[list[str]]:
         [
             edit,
             names.get(name, name),
+            figure(look_up(figures, "lacking")),
             figure(look_up(arm, "success")),
             _interval(arm.get("gain_over_none")),
             *(figure(look_up(arm, column)) for column in ("side_effect", "lpips", "seconds")),
         ]
         for name, arm in look_up(figures, "arms").items()
     ]
+
+
+def _by_critic(figures: Mapping[str, Any]) -> list[list[str]]:
+    names = {
+        "confidence": "by confidence alone",
+        "critic": "tokens drawn again by the critic",
+        "real": "the critic in the guidance",
+        "three": "best of three, the critic among the judges",
+    }
+    columns = ("success", "side_effect", "match_score", "realness", "frechet", "seconds")
+    edit = figures["edit"].replace("_", " ")
+    photos = ["–"] * len(columns)
+    photos[columns.index("frechet")] = figure(look_up(figures, "photo_frechet"))
+    drawn = [
+        [edit, names.get(name, name), *(figure(look_up(arm, column)) for column in columns)]
+        for name, arm in look_up(figures, "arms").items()
+    ]
+    return [[edit, "the photos, not edited", *photos], *drawn]
 
 
 def _interval(gain: Mapping[str, float] | None) -> str:
@@ -187,8 +206,24 @@ SECTIONS = (
     Section(
         "Editing, judged by another network",
         "editing",
-        ("edit", "guidance", "success", "gain over none (95 %)", "side effect", "LPIPS", "seconds"),
+        (
+            "edit",
+            "guidance",
+            "lacking it",
+            "success of these",
+            "gain over none (95 %)",
+            "side effect",
+            "LPIPS",
+            "seconds",
+        ),
         _arms,
+    ),
+    Section(
+        "Edits that are drawn, with and without the critic",
+        "realism",
+        ("edit", "drawn", "success", "side effect", "match", "realness", "Fréchet distance to real faces", "seconds"),
+        _by_critic,
+        optional=True,
     ),
     Section(
         "Sharpness of edited areas, of the photo's own",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .arms import ARMS
+from .arms import ARMS, CRITIC_ARMS
 
 #: What `sharpness`, `seam` and `area` measure unless told otherwise.
 DEFAULT_EDITS = ("smiling", "not_smiling", "eyeglasses", "beard", "blond_hair")
@@ -98,7 +98,8 @@ def _editing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arms",
         default=",".join(ARMS),
-        help=f"comma-separated, out of {', '.join(ARMS)}; `itm=0.5` or `both=0.5` is the arm with that step size",
+        help=f"comma-separated, out of {', '.join((*ARMS, *CRITIC_ARMS))}; `itm=0.5` or `both=0.5` is the arm with "
+        "that step size, `real=0.5` the one with that weight of the critic in the guidance",
     )
     parser.add_argument(
         "--state-refresh", type=int, default=1, help="of the pipeline: 1 = exact, more is faster and approximate"

@@ -2,7 +2,9 @@
 
 The first faces in file order that lack the attribute are edited with the pipeline's default parameters, one candidate,
 seed 0, in four arms: without guidance, with classifier-free guidance (CFG), with guidance by image-text matching
-(ITM), with both.
+(ITM), with both. Other arms tell what the critic of drawn tokens is good for. How near the edited faces come to real
+ones is told by the Fréchet distance between the judge's features of them and of the file's faces that have the
+attribute.
 """
 
 import argparse
@@ -18,8 +20,8 @@ from PIL import Image
 from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.image_saving import check_output
 
-from .arms import ARMS
-from .crops import LabelledCrop, PerceptualDistance, first_crops
+from .arms import ARMS, CRITIC_ARMS
+from .crops import LabelledCrop, PerceptualDistance, first_crops, labelled_crops
 from .judge import DEFAULT_JUDGE, AttributeJudge
 from .judged_edits import EDITS, Edit
 from .progress import progress
@@ -52,24 +54,32 @@ def run_editing(options: argparse.Namespace) -> dict[str, Any]:
     if options.sheet is not None:
         rows = {"photo": [face.image for face in faces], "decoded": protocol.decoded}
         save_sheet({**rows, **{name: arm.images for name, arm in results.items()}}, options.sheet)
-    return {"edit": options.edit, **common, **protocol.report(results, distance)}
+    having = labelled_crops(options.data, pipeline.face_size, {edit.label: edit.wanted}, options.layout)
+    real = judge.features([face.image for face in having])
+    return {"edit": options.edit, **common, **protocol.report(results, distance, real)}
 
 
 def arm_parameters(name: str) -> dict[str, Any]:
     """
-    Parameters of the pipeline for an arm: a name out of [`ARMS`], or `"itm=0.5"` for another step size than the
-    default.
+    Parameters of the pipeline for an arm: a name out of [`ARMS`] and [`CRITIC_ARMS`], `"itm=0.5"` for another step
+    size than the default, or `"real=0.5"` for another weight of the critic.
 
     Raises:
-        ValueError: an unknown arm, or a step size for one that has none.
+        ValueError: an unknown arm, or a number for one that takes none.
     """
     base, equals, value = name.partition("=")
-    if base not in ARMS or (equals and base not in ("itm", "both")):
-        raise ValueError(f"--arms knows {', '.join(ARMS)}, itm=NUMBER and both=NUMBER, not {name!r}")
+    arms = ARMS | CRITIC_ARMS
+    if base not in arms or (equals and base not in ("itm", "both", "real")):
+        raise ValueError(f"--arms knows {', '.join(arms)}, itm=NUMBER, both=NUMBER and real=NUMBER, not {name!r}")
+    parameters = arms[base]
+    if not equals:
+        return parameters
     try:
-        return {**ARMS[base], "itm_guidance": float(value)} if equals else ARMS[base]
+        number = float(value)
     except ValueError:
         raise ValueError(f"--arms {name}: {value!r} is no number") from None
+    weighted = parameters["itm_guidance"] | {"critic_weight": number} if base == "real" else number
+    return {**parameters, "itm_guidance": weighted}
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ class ArmResult:
         changed_outside: pixels that differ from the photo although the mask is 0 there, all faces together.
         guidance_kl: nats a cell by which ITM guidance moved the distributions [faces].
         match_scores: log-odds [faces] that prompt and result match, by the model.
+        realness: logits [faces], how real its critic finds what was drawn; NaN where it has no word.
         forward_passes, seconds: of one edit, on average.
     """
 
@@ -91,6 +102,7 @@ class ArmResult:
     changed_outside: int
     guidance_kl: np.ndarray
     match_scores: np.ndarray
+    realness: np.ndarray
     forward_passes: float
     seconds: float
 
@@ -127,7 +139,7 @@ class EditingProtocol:
             nonlocal passes
             passes += 1
 
-        images, outside, divergences, scores = [], 0, [], []
+        images, outside, divergences, scores, realness = [], 0, [], [], []
         hook = self.pipeline.model.gptface.register_forward_hook(count)
         start = time.perf_counter()
         try:
@@ -139,6 +151,7 @@ class EditingProtocol:
                 outside += changed_where_masked_out(face.image, result["image"], result["mask"])
                 divergences.append(result["guidance_kl"])
                 scores.append(result["match_score"])
+                realness.append(np.nan if result["realness"] is None else result["realness"])
         finally:
             hook.remove()
         count_faces = len(self.faces)
@@ -149,17 +162,19 @@ class EditingProtocol:
             outside,
             np.array(divergences),
             np.array(scores),
+            np.array(realness),
             passes / count_faces,
             seconds,
         )
 
+    @property
+    def lacking(self) -> np.ndarray:
+        """Which faces [faces] bool lack the attribute for the judge, too (p < 0.5 of the wanted value, decoded)."""
+        return self._wanted(self.before) < 0.5
+
     def successes(self, probabilities: np.ndarray) -> np.ndarray:
-        """
-        Which faces [faces] bool lacked the attribute before (p < 0.5 of the wanted value, decoded) and have it now (>
-        0.5).
-        """
-        before, after = self._wanted(self.before), self._wanted(probabilities)
-        return (before < 0.5) & (after > 0.5)
+        """Which of the faces that lack the attribute have it now [lacking] bool (p > 0.5); others cannot succeed."""
+        return self._wanted(probabilities)[self.lacking] > 0.5
 
     def side_effect(self, probabilities: np.ndarray) -> float:
         """Mean |Δp| against the encoded-decoded faces over all labels that the edit does not entail."""
@@ -169,26 +184,43 @@ class EditingProtocol:
         values = probabilities[:, self.label]
         return values if self.edit.wanted else 1 - values
 
-    def report(self, arms: dict[str, ArmResult], distance: PerceptualDistance) -> dict[str, Any]:
+    def report(
+        self, arms: dict[str, ArmResult], distance: PerceptualDistance, real: np.ndarray | None = None
+    ) -> dict[str, Any]:
         """
-        `images`; `lacking`: faces that the judge, too, finds to lack the attribute (the others cannot succeed);
-        `photo_difference`: the side effect that the photos themselves would have (what encoding and decoding changes);
-        `arms`: name → `success` (share of all faces), `probability` (mean of the wanted value), `side_effect`, `lpips`
-        to the photo, `changed_outside`, `match_score`, `guidance_kl`, `forward_passes` and `seconds` of an edit; and,
-        for each arm but "none", `differs_from_none`: share of the faces whose picture is another one (0: the guidance
-        ran and moved nothing), and `gain_over_none`: difference in success with its 95 % interval (paired bootstrap
-        over faces).
+        Args:
+            real: the judge's features [R, F] of faces that have the attribute.
+
+        Returns:
+            `images`; `lacking`: faces that the judge, too, finds to lack the attribute; `photo_difference`: the side
+            effect that the photos themselves would have (what encoding and decoding changes); `real_images` R, and
+            `photo_frechet`, how far the photos are from these (see [`frechet_distance`]); `arms`: name → `success`
+            (share of the lacking ones, None where there is none), `probability` (mean of the wanted value, all faces),
+            `side_effect`, `lpips` to the photo, `frechet` as of the photos, `changed_outside`, `match_score`,
+            `realness` (None where the critic has no word), `guidance_kl`, `forward_passes` and `seconds` of an edit;
+            and, for each arm but "none", `differs_from_none`: share of the faces whose picture is another one (0: the
+            guidance ran and moved nothing), and `gain_over_none`: difference in success with its 95 % interval (paired
+            bootstrap over the lacking faces, None without).
         """
+        # needs scikit-learn
+        from gptface.metrics.frechet_distance import frechet_distance
+
         photos = [face.image for face in self.faces]
+
+        def to_real(images: Sequence[Image.Image]) -> float | None:
+            return None if real is None else frechet_distance(self.judge.features(images), real)
+
         figures: dict[str, Any] = {}
         for name, arm in arms.items():
             figures[name] = {
-                "success": float(self.successes(arm.probabilities).mean()),
+                "success": mean_or_none(self.successes(arm.probabilities)),
                 "probability": float(self._wanted(arm.probabilities).mean()),
                 "side_effect": self.side_effect(arm.probabilities),
                 "lpips": distance.mean(arm.images, photos),
+                "frechet": to_real(arm.images),
                 "changed_outside": arm.changed_outside,
                 "match_score": float(arm.match_scores.mean()),
+                "realness": mean_or_none(arm.realness[~np.isnan(arm.realness)]),
                 "guidance_kl": float(arm.guidance_kl.mean()),
                 "forward_passes": arm.forward_passes,
                 "seconds": arm.seconds,
@@ -201,9 +233,11 @@ class EditingProtocol:
         return {
             "prompt": self.edit.prompt,
             "images": len(self.faces),
-            "lacking": int((self._wanted(self.before) < 0.5).sum()),
+            "lacking": int(self.lacking.sum()),
             "probability_before": float(self._wanted(self.before).mean()),
             "photo_difference": self.side_effect(self.judge.probabilities(photos)),
+            "real_images": 0 if real is None else len(real),
+            "photo_frechet": to_real(photos),
             "arms": figures,
         }
 
@@ -219,13 +253,20 @@ def share_that_differs(images: Sequence[Image.Image], others: Sequence[Image.Ima
     return float(np.mean([image.tobytes() != other.tobytes() for image, other in zip(images, others, strict=True)]))
 
 
-def paired_bootstrap(treated: np.ndarray, control: np.ndarray, seed: int = 0) -> dict[str, float]:
+def mean_or_none(values: np.ndarray) -> float | None:
+    """Mean of values [n]; None of none."""
+    return float(values.mean()) if len(values) else None
+
+
+def paired_bootstrap(treated: np.ndarray, control: np.ndarray, seed: int = 0) -> dict[str, float] | None:
     """
     Mean difference of paired outcomes [faces] and its 95 % interval by resampling the faces.
 
     Returns:
-        `difference`, `low`, `high`.
+        `difference`, `low`, `high`; None without faces.
     """
+    if not len(treated):
+        return None
     differences = treated.astype(np.float64) - control.astype(np.float64)
     rows = np.random.default_rng(seed).integers(len(differences), size=(RESAMPLES, len(differences)))
     low, high = np.percentile(differences[rows].mean(1), [2.5, 97.5])

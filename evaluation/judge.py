@@ -87,8 +87,12 @@ class AttributeJudge(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels [B, 3, 64, 64] in [-1, 1] → logits [B, labels]."""
+        return self.head(self.pooled(pixels))
+
+    def pooled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, 64, 64] in [-1, 1] → what the head reads [B, 2·widths[-1]]."""
         states = self.blocks(self.stem(pixels))
-        return self.head(torch.cat([states.mean((2, 3)), states.amax((2, 3))], 1))
+        return torch.cat([states.mean((2, 3)), states.amax((2, 3))], 1)
 
     def index(self, label: str) -> int:
         """
@@ -102,13 +106,16 @@ class AttributeJudge(nn.Module):
         return self.labels.index(label)
 
     @torch.no_grad()
+    def features(self, faces: Sequence[Image.Image], batch_size: int = 64) -> np.ndarray:
+        """Aligned crops of any size → what its head reads of them, float32 [faces, features]."""
+        starts = range(0, len(faces), batch_size)
+        parts = [self.pooled(judge_pixels(faces[start : start + batch_size])) for start in starts]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.head[1].in_features), np.float32)
+
+    @torch.no_grad()
     def probabilities(self, faces: Sequence[Image.Image], batch_size: int = 64) -> np.ndarray:
         """Aligned crops of any size → probability of each label, float32 [faces, labels]."""
-        parts = [
-            self(judge_pixels(faces[start : start + batch_size])).sigmoid()
-            for start in range(0, len(faces), batch_size)
-        ]
-        return torch.cat(parts).numpy() if parts else np.zeros((0, len(self.labels)), np.float32)
+        return self.head(torch.from_numpy(self.features(faces, batch_size))).sigmoid().numpy()
 
 
 def judge_pixels(faces: Sequence[Image.Image]) -> torch.Tensor:

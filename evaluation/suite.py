@@ -16,6 +16,7 @@ from gptface.modeling_gptface.heads_gptface import GPTFaceForPreTraining
 from gptface.pipelines.pipeline_loading import DEFAULT_CHECKPOINT
 from gptface.processing.provenance import weights_hash
 
+from .arms import CRITIC_ARMS
 from .cli import KINDS, evaluate
 from .reports import FURTHER_HEAD, write_report
 
@@ -37,6 +38,10 @@ RUNS: dict[str, dict[str, dict[str, str | None]]] = {
             f"editing_{edit}{suffix}": {"--edit": edit, **further}
             for edit in ("eyeglasses", "blond_hair", "gray_hair", "beard", "young")
             for suffix, further in (("", {"--arms": "both"}), ("_drawn", {"--arms": "none,both", "--draw": None}))
+        },
+        **{
+            f"realism_{edit}": {"--edit": edit, "--arms": ",".join(CRITIC_ARMS), "--draw": None}
+            for edit in ("eyeglasses", "beard", "no_beard", "hat", "lipstick", "smiling")
         },
     },
 }

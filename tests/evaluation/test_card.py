@@ -39,6 +39,7 @@ ARM = {"success": 0.25, "side_effect": 0.04, "lpips": 0.0812, "seconds": 1.5}
 EDITING = {
     "edit": "not_smiling",
     "images": 100,
+    "lacking": 80,
     "arms": {
         "none": ARM,
         "both": {**ARM, "success": 0.5, "gain_over_none": {"difference": 0.25, "low": 0.1111, "high": 0.3}},
@@ -83,7 +84,17 @@ def test_figures_stand_under_the_command_that_gave_them(card):
 
 def test_edits_show_their_gain_with_its_interval(card):
     row = next(line for line in card.splitlines() if line.startswith("| not smiling | both"))
-    assert row == "| not smiling | both (default) | 0.500 | +0.250 (+0.111 to +0.300) | 0.040 | 0.081 | 1.500 |"
+    assert row == "| not smiling | both (default) | 80 | 0.500 | +0.250 (+0.111 to +0.300) | 0.040 | 0.081 | 1.500 |"
+
+
+def test_what_the_critic_is_good_for_has_its_table(tmp_path, tiny_checkpoint):
+    arm = {**ARM, "match_score": 3.0, "realness": -1.25, "frechet": 12.5}
+    nobody = {**arm, "success": None, "realness": None, "frechet": None}
+    figures = {"edit": "no_beard", "images": 15, "photo_frechet": 14.0, "arms": {"confidence": arm, "real=2": nobody}}
+    card = model_card(write(tmp_path, {"realism_no_beard": figures}), tiny_checkpoint)
+    assert "| no beard | the photos, not edited | – | – | – | – | 14.000 | – |" in card
+    assert "| no beard | by confidence alone | 0.250 | 0.040 | 3.000 | -1.250 | 12.500 | 1.500 |" in card
+    assert "| no beard | real=2 | – | 0.040 | 3.000 | – | – | 1.500 |" in card
 
 
 def test_what_the_eye_sees_of_edits_has_its_tables(tmp_path, tiny_checkpoint):

@@ -20,6 +20,7 @@ from gptface.evaluation.captioning import attribute_f1
 from gptface.evaluation.crops import LabelledCrop, PerceptualDistance, first_crops, psnr
 from gptface.evaluation.editing import (
     ARMS,
+    ArmResult,
     EditingProtocol,
     arm_parameters,
     changed_where_masked_out,
@@ -90,7 +91,9 @@ def test_the_command_reports_every_arm(data, tiny_checkpoint, judge_file, tmp_pa
     assert report["images"] == 1 and report["edit"] == report["prompt"] == "smiling"
     assert list(report["arms"]) == ["none", "cfg", "itm", "both"]
     for name, arm in report["arms"].items():
-        assert 0 <= arm["success"] <= 1 and 0 <= arm["side_effect"] <= 1 and arm["lpips"] is None
+        # whether the one face lacks it is a matter of the judge's random weights
+        assert arm["success"] is None if not report["lacking"] else 0 <= arm["success"] <= 1
+        assert 0 <= arm["side_effect"] <= 1 and arm["lpips"] is None and arm["frechet"] is None
         assert arm["changed_outside"] == 0
         assert arm["seconds"] > 0 and (arm["guidance_kl"] > 0) == (name in ("itm", "both"))
     passes = {name: arm["forward_passes"] for name, arm in report["arms"].items()}
@@ -98,7 +101,9 @@ def test_the_command_reports_every_arm(data, tiny_checkpoint, judge_file, tmp_pa
     # step, CFG reads both captions in one pass
     assert passes == {"none": 15, "cfg": 15, "itm": 27, "both": 27}
     assert all(0 <= report["arms"][name]["differs_from_none"] <= 1 for name in ("cfg", "itm", "both"))
-    assert set(report["arms"]["itm"]["gain_over_none"]) == {"difference", "low", "high"}
+    assert all(report["arms"][name]["gain_over_none"] is None for name in ("cfg", "itm", "both")) == (
+        not report["lacking"]
+    )
     assert Image.open(sheet).size == (128, 6 * 142)
 
 
@@ -118,6 +123,7 @@ def test_faces_are_the_first_that_lack_the_attribute(data, caplog):
         (["--limit", "0"], "--limit"),
         (["--arms", "none,magic"], "magic"),
         (["--arms", "none=2"], "none=2"),
+        (["--arms", "critic=2"], "critic=2"),
         (["--arms", "itm=much"], "no number"),
         (["--judge", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--data", "nowhere.parquet"], "nowhere.parquet"),
@@ -143,6 +149,9 @@ class MarkJudge:
         pixels = np.stack([np.asarray(image)[0, 0] / 255 for image in images])
         return np.concatenate([pixels[:, :2], np.zeros((len(images), len(LABELS) - 2))], 1).astype(np.float32)
 
+    def features(self, images):
+        return self.probabilities(images)[:, :2]
+
 
 def marked(red, green):
     return Image.new("RGB", (8, 8), (round(255 * red), round(255 * green), 0))
@@ -162,10 +171,51 @@ def protocol(edit_name, before):
 def test_success_needs_the_attribute_to_be_missing_before_and_there_after():
     smiling = protocol("smiling", [marked(0.2, 0), marked(0.2, 0), marked(0.8, 0)])
     after = MarkJudge().probabilities([marked(0.9, 0), marked(0.4, 0), marked(0.9, 0)])
-    assert smiling.successes(after).tolist() == [True, False, False]
+    assert smiling.successes(after).tolist() == [True, False]
     serious = protocol("not_smiling", [marked(0.8, 0), marked(0.8, 0), marked(0.2, 0)])
     after = MarkJudge().probabilities([marked(0.1, 0), marked(0.6, 0), marked(0.1, 0)])
-    assert serious.successes(after).tolist() == [True, False, False]
+    assert serious.successes(after).tolist() == [True, False]
+
+
+def reported(before, **arms):
+    """The report of arms (name → edited pictures) of "smiling"."""
+    instance = protocol("smiling", before)
+    instance.faces = [LabelledCrop(face, {}) for face in before]
+    zeros = np.zeros(len(before))
+    results = {
+        name: ArmResult(images, MarkJudge().probabilities(images), 0, zeros, zeros, zeros * np.nan, 1.0, 1.0)
+        for name, images in arms.items()
+    }
+    real = MarkJudge().features([marked(0.9, row / 20) for row in range(20)])
+    return instance.report(results, PerceptualDistance(None), real)
+
+
+def test_faces_that_have_the_attribute_already_do_not_count_against_an_edit():
+    """Five of fifteen faces have a beard in the judge's eyes: all five shaved is a success of 1 and not of a third."""
+    before = [marked(0.2, 0)] * 5 + [marked(0.8, 0)] * 10
+    report = reported(before, none=before, both=[marked(0.9, 0)] * 15)
+    assert (report["images"], report["lacking"]) == (15, 5)
+    assert report["arms"]["both"]["success"] == 1 and report["arms"]["none"]["success"] == 0
+    assert report["arms"]["both"]["gain_over_none"] == {"difference": 1.0, "low": 1.0, "high": 1.0}
+    # nothing was drawn that a critic could read
+    assert report["arms"]["both"]["realness"] is None
+
+
+def test_where_nobody_lacks_the_attribute_there_is_no_success():
+    before = [marked(0.8, 0)] * 3
+    report = json.loads(json.dumps(reported(before, none=before, both=before)))
+    assert report["lacking"] == 0 and report["arms"]["both"]["success"] is None
+    assert report["arms"]["both"]["gain_over_none"] is None
+
+
+def test_edits_that_look_like_faces_with_the_attribute_are_near_to_these():
+    before = [marked(0.2, row / 20) for row in range(20)]
+    near, far = [marked(0.85, row / 20) for row in range(20)], [marked(0.3, 1 - row / 200) for row in range(20)]
+    report = reported(before, near=near, far=far)
+    distances = [report["arms"][name]["frechet"] for name in ("near", "far")]
+    assert distances[0] < 0.01 < report["photo_frechet"] < distances[1] and report["real_images"] == 20
+    # of a few faces nothing is said
+    assert reported(before[:7], near=near[:7])["arms"]["near"]["frechet"] is None
 
 
 def test_side_effects_leave_out_what_the_edit_entails():
@@ -221,6 +271,9 @@ def test_the_bootstrap_is_paired_and_repeatable():
 def test_arms_with_a_strength():
     assert arm_parameters("itm=0.5") == {"guidance_scale": 1.0, "itm_guidance": 0.5}
     assert arm_parameters("both") == {}
+    weighted = arm_parameters("real=2")
+    assert weighted["itm_guidance"] == {"step_size": 4.0, "critic_weight": 2.0} and weighted["plan_first"]
+    assert arm_parameters("real")["itm_guidance"]["critic_weight"] not in (0, 2)
 
 
 def test_the_table_of_edits_speaks_of_attributes_that_exist():
@@ -243,6 +296,9 @@ def test_the_judge_that_comes_along_opens_and_is_small():
     probabilities = judge.probabilities([picture(0), picture(1, 128)])
     assert probabilities.shape == (2, 40) and (probabilities >= 0).all() and (probabilities <= 1).all()
     assert judge.probabilities([]).shape == (0, 40)
+    features = judge.features([picture(0), picture(1, 128)])
+    logits = judge.head(torch.from_numpy(features))
+    assert np.allclose(logits.sigmoid().detach().numpy(), probabilities, atol=1e-6)
 
 
 def test_a_portrait_of_a_clean_shaven_man_is_judged_so():
