@@ -139,7 +139,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             correction.
         guidance_scale: classifier-free guidance, 1 = off; by default 2; where the plan is drawn first 1.5, or 1 for an
             expression.
-        itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields).
+        itm_guidance: step size of the guidance by image-text matching, 0 = off (or a dict of `ITMGuidance` fields;
+            where the plan is drawn first and the checkpoint has a critic, its word counts with `critic_weight`).
         state_refresh: of [`GPTFaceForGuidedGeneration.generate`]: 1 = exact, more is faster and approximate.
         num_images_per_prompt: candidates, ranked by `match_score`, `verified` and `realness` together, see [`trust`];
             candidate j uses seed + j.

@@ -615,6 +615,26 @@ def test_the_critic_says_how_real_candidates_are_and_has_a_say_in_their_order(ti
     assert edit(face, prompt="lipstick", aligned=True, seed=0)[0].keys() == edited.keys()
 
 
+def test_the_critic_has_a_say_in_the_guidance_where_the_plan_is_drawn_first(planned_checkpoint, face, tmp_path):
+    model = GPTFaceForGuidedGeneration.from_pretrained(planned_checkpoint, critic_channels=8)
+    model.config.critic_trained = True
+    model.save_pretrained(tmp_path)
+    GPTFaceProcessor.from_pretrained(planned_checkpoint).save_pretrained(tmp_path)
+    edit = pipeline("guided-face-editing", model=str(tmp_path), num_inference_steps=STEPS, force=True)
+
+    def drawn(prompt="smiling", **options):
+        return edit(face, prompt=prompt, draw=True, aligned=True, seed=0, **options)[0]
+
+    weights = [0.0, 1.0, 1e6]
+    results = [drawn(itm_guidance={"step_size": 4.0, "critic_weight": weight}) for weight in weights]
+    without = drawn(itm_guidance=4.0)
+    assert np.array_equal(results[0]["image"], without["image"]) and results[0]["realness"] == without["realness"]
+    assert results[2]["guidance_kl"] not in (without["guidance_kl"], results[1]["guidance_kl"])
+    with pytest.raises(ValueError, match="plan_first=True"):
+        drawn("a beard", itm_guidance={"step_size": 4.0, "critic_weight": 1.0})
+    assert drawn("a beard", itm_guidance={"step_size": 4.0, "critic_weight": 1.0}, plan_first=True)["realness"]
+
+
 def test_without_a_critic_nothing_is_said_of_realness(edit, face):
     assert edit(face, prompt="smiling", aligned=True, seed=0)[0]["realness"] is None
 
