@@ -56,8 +56,9 @@ class AttributeJudge(nn.Module):
         self.blocks = nn.Sequential(
             *(ResidualBlock(before, after, 1 + (index > 0)) for index, (before, after) in enumerate(stages))
         )
+        self.num_features = 2 * widths[-1]
         # Average and maximum: an attribute fills the whole face (age) or a small part of it (glasses).
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * widths[-1], len(self.labels)))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(self.num_features, len(self.labels)))
 
     @classmethod
     def from_file(cls, path: str | Path = DEFAULT_JUDGE) -> "AttributeJudge":
@@ -90,7 +91,7 @@ class AttributeJudge(nn.Module):
         return self.head(self.pooled(pixels))
 
     def pooled(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels [B, 3, 64, 64] in [-1, 1] → what the head reads [B, 2·widths[-1]]."""
+        """Pixels [B, 3, 64, 64] in [-1, 1] → what the head reads [B, num_features]."""
         states = self.blocks(self.stem(pixels))
         return torch.cat([states.mean((2, 3)), states.amax((2, 3))], 1)
 
@@ -110,7 +111,7 @@ class AttributeJudge(nn.Module):
         """Aligned crops of any size → what its head reads of them, float32 [faces, features]."""
         starts = range(0, len(faces), batch_size)
         parts = [self.pooled(judge_pixels(faces[start : start + batch_size])) for start in starts]
-        return torch.cat(parts).numpy() if parts else np.zeros((0, self.head[1].in_features), np.float32)
+        return torch.cat(parts).numpy() if parts else np.zeros((0, self.num_features), np.float32)
 
     @torch.no_grad()
     def probabilities(self, faces: Sequence[Image.Image], batch_size: int = 64) -> np.ndarray:
