@@ -21,16 +21,19 @@ from .strands import HAIR, hair_colour
 SKIN_SPREAD, FRAME_SPREAD, ANY_SPREAD = 0.03, 0.05, 0.25
 #: How far colours may speak for skin or for a frame, in nats.
 FOR_SKIN, FOR_FRAME = 3.0, 3.0
-#: Half axes of an eye and its lids, and of the middle of the nose where a bridge is, in pixels of the 128-pixel crop.
-EYE, NOSE = (11.0, 6.5), 11.0
+#: Half axes of an eye and its lids, and of the middle of the nose where a bridge is, and how far from eyes glasses reach, in pixels of the 128-pixel crop.
+EYE, NOSE, REACH = (11.0, 6.5), 11.0, 32.0
 #: How thick a rim is at most, in pixels of the 128-pixel crop, where nothing tells it; and thickest and thinnest.
 THICK, THICKEST, THINNEST = 5.0, 8.0, 2.5
 #: What goes beside a frame, its shine and its edge, and how soft that is.
 BESIDE, SOFT = 1.2, 0.5
 #: What there may be behind a frame, by classes of the parser: each is filled from what is seen of it.
-BEHIND = (("facial_skin", "ears", "neck", "eyeglasses"), ("hair", "hat"), ("background", "cloth"))
-#: How decidedly what is behind is one of these.
-DECIDED = 4
+BEHIND = (("facial_skin", "ears", "neck"), ("hair", "hat"), ("background", "cloth"))
+#: How wide the shade is that a frame casts, in pixels of the 128-pixel crop; how much skin behind a lens counts, beside
+#: skin that is bare, and of the texture of bare skin there is.
+SHADE, BEHIND_LENS, LENS_EDGE, TEXTURE = 1.0, 0.15, 1.5, 0.7
+#: How sure the parser must be of what is seen there, and how decidedly what is behind is one of these.
+SURE, DECIDED = 0.7, 4
 #: Hairs on a square pixel of the 128-pixel crop in a brow that is drawn anew, and their length; how much of the skin
 #: below them it hides.
 BROW_DENSITY, BROW_LENGTH, BROW_COVER = 2.2, 4.0, 0.45
@@ -55,12 +58,12 @@ class Unframe:
         coarse, canvas = Canvas.of(parsing, COARSEST), Canvas.of(parsing)
         gone = find_frame(coarse, photo, parsing)
         gone = np.asarray(Image.fromarray(gone).resize((canvas.size, canvas.size), Image.Resampling.BILINEAR))
-        pixels, bare = canvas.pixels(photo), gone < 1 / 255
+        pixels, bare = canvas.pixels(photo), canvas.blur(gone, SHADE) < 0.04
         filled, skin = _behind(canvas, parsing, pixels, bare)
         known = canvas.mask(parsing, "facial_skin") * (canvas.blur(gone, BESIDE) < 0.02)
         texture = skin_texture(canvas, pixels, known, generator)
         if texture is not None:
-            filled = filled + (texture * skin)[:, :, None]
+            filled = filled + (TEXTURE * texture * skin)[:, :, None]
         filled = _with_brows(canvas, photo, parsing, filled, gone, generator)
         detail = np.zeros(gone.shape, np.float32)
         return [Layer(filled.astype(np.float32), detail, (share * gone).astype(np.float32), canvas.matrix)]
@@ -72,19 +75,22 @@ def _behind(
     """
     What is behind a frame, from what is `bare` of it [S, S]: pixels [S, S, 3], and how far each is skin [S, S].
     """
-    away = canvas.mask(parsing, ("eye", "brow"))
-    weights = np.stack([canvas.mask(parsing, names) for names in BEHIND], 2) * (bare * (1 - away))[:, :, None]
-    shares = fill_smoothly(weights / np.maximum(weights.sum(2, keepdims=True), 1e-4), weights.sum(2).clip(0, 1))
-    shares = shares.clip(1e-4) ** DECIDED
-    shares /= shares.sum(2, keepdims=True)
-    filled = np.zeros_like(pixels)
-    for index in range(len(BEHIND)):
-        if weights[:, :, index].max() > SURELY:
-            known = weights[:, :, index] * (weights[:, :, index] > SURELY)
-            filled += shares[:, :, index, None] * fill_smoothly(pixels, known)
-        else:
-            shares[:, :, index] = 0
-    return filled / np.maximum(shares.sum(2, keepdims=True), 1e-4), shares[:, :, 0]
+    bare = bare * (1 - canvas.mask(parsing, ("eye", "brow")))
+    weights = np.stack([canvas.mask(parsing, names) for names in BEHIND], 2) * bare[:, :, None]
+    # of a pixel that shows two things the colour is neither's
+    weights *= weights > SURE
+    lens = canvas.mask(parsing, "eyeglasses") * (canvas.blur(1 - bare, LENS_EDGE) < 0.05)
+    weights[:, :, 0] = np.maximum(weights[:, :, 0], BEHIND_LENS * lens)
+    total = weights.sum(2, keepdims=True)
+    shares = fill_smoothly(weights / np.maximum(total, 1e-4), total[:, :, 0].clip(0, 1))
+    shares = np.where(weights.max((0, 1)) > SURE, shares.clip(1e-4) ** DECIDED, 0)
+    shares /= np.maximum(shares.sum(2, keepdims=True), 1e-8)
+    filled = sum(
+        share[:, :, None] * fill_smoothly(pixels, known)
+        for share, known in zip(np.moveaxis(shares, 2, 0), np.moveaxis(weights, 2, 0), strict=True)
+        if share.any()
+    )
+    return filled, shares[:, :, 0]
 
 
 def _with_brows(
@@ -127,20 +133,23 @@ def find_frame(canvas: Canvas, photo: Image.Image, parsing: FaceParsing) -> np.n
     """
     x, y = canvas.places()
     glasses, skin, eye = (canvas.mask(parsing, name) for name in ("eyeglasses", "facial_skin", "eye"))
+    glasses = glasses * (np.abs(y - _EYES[:, 1].mean()) < REACH)  # what is elsewhere are none
     kept = _eyes(canvas, eye)
     colours = to_oklab(canvas.pixels(photo)).astype(np.float32)
     bare = skin * ((skin > 0.8) & (glasses < 0.1))
     # relative to the skin around, so that light and shadow on a face are none of the frame's
-    near = fill_smoothly(weighted_blur(colours, bare, 4.0 * canvas.scale), (canvas.blur(bare, 4.0) > 0.1).astype(np.float32))
-    # a dark rim may look like a brow to the parser, and a brow beside it like a rim
-    worn_there = glasses * (1 - canvas.mask(parsing, "brow"))
+    far = (canvas.blur(bare, 4.0) > 0.1).astype(np.float32)
+    near = fill_smoothly(weighted_blur(colours, bare, 4.0 * canvas.scale), far)
+    # brows and hair are as dark as frames
+    worn_there = glasses * (1 - canvas.mask(parsing, ("brow", "hair")))
     found = _likely(colours - near, worn_there, bare * (canvas.blur(glasses, 6.0) > 0.03), (eye < 0.2) & (kept < 0.5))
     worn = (glasses + kept * (canvas.blur(glasses, 3.0) > 0.1)) > 0.4
-    depth = distance_inside(_lenses(canvas, worn), round(12 * canvas.scale)) / canvas.scale
+    lenses = _lenses(canvas, worn)
+    depth = distance_inside(lenses, round(12 * canvas.scale)) / canvas.scale
     beside = np.abs(x - CROP_SIZE / 2)
     thick = _thickness(found, depth, (y > _EYES[:, 1].mean() + EYE[1]) & (beside > NOSE + 2) & (beside < 46))
     rim = 1 - rise(depth, thick, thick + 1.5) * (beside > NOSE)
-    frame = found * rim * (1 - kept) > 0.4
+    frame = found * rim * (1 - kept) * (canvas.blur(lenses, 1.5) > 0.05) > 0.4
     side = 2 * round(BESIDE * canvas.scale) + 1
     wide = np.asarray(Image.fromarray(frame).convert("L").filter(ImageFilter.MaxFilter(side)), np.float32) / 255
     return canvas.blur(wide * (1 - kept), SOFT)
