@@ -21,7 +21,8 @@ from .strands import HAIR, hair_colour
 SKIN_SPREAD, FRAME_SPREAD, ANY_SPREAD = 0.03, 0.05, 0.25
 #: How far colours may speak for skin or for a frame, in nats.
 FOR_SKIN, FOR_FRAME = 3.0, 3.0
-#: Half axes of an eye and its lids, and of the middle of the nose where a bridge is, and how far from eyes glasses reach, in pixels of the 128-pixel crop.
+#: In pixels of the 128-pixel crop: half axes of an eye and its lids, of the middle of the nose where a bridge is, and
+#: how far from eyes glasses reach.
 EYE, NOSE, REACH = (11.0, 6.5), 11.0, 32.0
 #: How thick a rim is at most, in pixels of the 128-pixel crop, where nothing tells it; and thickest and thinnest.
 THICK, THICKEST, THINNEST = 5.0, 8.0, 2.5
@@ -29,8 +30,8 @@ THICK, THICKEST, THINNEST = 5.0, 8.0, 2.5
 BESIDE, SOFT = 1.2, 0.5
 #: What there may be behind a frame, by classes of the parser: each is filled from what is seen of it.
 BEHIND = (("facial_skin", "ears", "neck"), ("hair", "hat"), ("background", "cloth"))
-#: How wide the shade is that a frame casts, in pixels of the 128-pixel crop; how much skin behind a lens counts, beside
-#: skin that is bare, and of the texture of bare skin there is.
+#: How wide the shade of a frame is, in pixels of the 128-pixel crop; how much skin behind a lens counts beside bare
+#: skin, and how wide the edge of a lens is; how much of the texture of bare skin there is.
 SHADE, BEHIND_LENS, LENS_EDGE, TEXTURE = 1.0, 0.15, 1.5, 0.7
 #: How sure the parser must be of what is seen there, and how decidedly what is behind is one of these.
 SURE, DECIDED = 0.7, 4

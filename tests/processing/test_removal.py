@@ -5,14 +5,13 @@ the outline of the head is left where they were.
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from test_transfers import ALL, COLOURS, LABELS, draw_face
 
 from gptface.processing.blending import paste
 from gptface.processing.canvas import Canvas
 from gptface.processing.eyewear_removal import UNFRAME
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.skin import fill_smoothly, skin_texture
-
-from test_transfers import ALL, COLOURS, LABELS, draw_face
 
 #: Lenses of the 128-pixel crop, and how thick their rims are.
 LENSES, RIM = ((28, 44, 60, 70), (68, 44, 100, 70)), 3
@@ -89,6 +88,6 @@ def test_texture_is_as_strong_and_as_fine_as_that_of_the_skin(grain):
     pixels = (0.6 + rng.normal(0, grain / 255, (canvas.size, canvas.size, 1))).repeat(3, 2)
     texture = skin_texture(canvas, pixels, canvas.mask(parsing, "skin"), np.random.default_rng(1))
     assert texture.std() * 255 == pytest.approx(grain, rel=0.2) and abs(texture.mean()) < 1e-3
-    assert (np.diff(texture).std() > 1.2 * texture.std()), "white noise has no neighbours"
+    assert np.diff(texture).std() > 1.2 * texture.std(), "white noise has no neighbours"
     assert skin_texture(canvas, pixels, np.zeros(pixels.shape[:2]), np.random.default_rng(1)) is None
     assert photo.size == (ALL, ALL)
