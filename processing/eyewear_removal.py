@@ -32,7 +32,7 @@ BESIDE, SOFT = 1.2, 0.5
 BEHIND = (("facial_skin", "ears", "neck"), ("hair", "hat"), ("background", "cloth"))
 #: How wide the shade of a frame is, in pixels of the 128-pixel crop; how much skin behind a lens counts beside bare
 #: skin, and how wide the edge of a lens is; how much of the texture of bare skin there is.
-SHADE, BEHIND_LENS, LENS_EDGE, TEXTURE = 1.0, 0.15, 1.5, 0.7
+SHADE, BEHIND_LENS, LENS_EDGE, TEXTURE = 1.0, 0.4, 1.5, 0.6
 #: How sure the parser must be of what is seen there, and how decidedly what is behind is one of these.
 SURE, DECIDED = 0.7, 4
 #: Hairs on a square pixel of the 128-pixel crop in a brow that is drawn anew, and their length; how much of the skin
@@ -214,7 +214,7 @@ def _thickness(found: np.ndarray, depth: np.ndarray, below: np.ndarray) -> float
     peak = int(profile.argmax())
     thin = np.flatnonzero(profile[peak:] < 0.5 * profile[peak])
     thick = steps[peak + thin[0]] if len(thin) and profile[peak] > 0.2 else THICK
-    return float(np.clip(1.4 * thick + 0.8, THINNEST, THICKEST))
+    return float(np.clip(1.3 * thick + 0.7, THINNEST, THICKEST))
 
 
 UNFRAME = Unframe()
