@@ -129,12 +129,16 @@ def _require_parts(pipeline: GuidedFaceEditingPipeline, source: str | Path) -> N
 
 
 def _edits() -> list[Edit]:
-    """Those that come out well: drawn by the plan, all of their area, or another colour of a part."""
+    """
+    Those that come out well: another colour of a part, or drawn by the plan, all of their area; what is taken off is
+    drawn here, too.
+    """
     good = [edit for edit in EDITS.values() if edit.quality != "experimental"]
     return [
         edit
         for edit in good
-        if isinstance(edit.transfer, PartColour) or (edit.transfer is None and edit.defaults.get("plan_first"))
+        if isinstance(edit.transfer, PartColour)
+        or ((edit.transfer is None or edit.kind == "remove") and edit.defaults.get("plan_first"))
     ]
 
 

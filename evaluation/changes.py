@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 
 #: Pixels of the ring in which an edit meets the photo.
 RING = 8
-#: Of [0, 255], the mean of the channels: what differs by more has changed; what a codec or an interpolation leaves is
-#: below.
-VISIBLE = 4
+#: Probability from which on a pixel shows a class. A parser's doubt is no share of a pixel: the middle of hair that is
+#: background by a twentieth is hair.
+SHOWN = 0.5
 #: What no edit of a face is about: its name in the report → classes of the parser.
 ELSEWHERE = {"ears": ("ears", "jewellery"), "background": ("background",), "clothes": ("cloth",)}
 
@@ -203,9 +203,8 @@ def area_figures(changes: Sequence[Change], hair_colour: bool = False) -> dict[s
         hair_colour: whether hair, and all of it, is what the edit is about.
 
     Returns:
-        the keys of `ELSEWHERE`: mean share of all change that lies there; `hair_iou`: of what changed visibly with the
-            hair, mean
-        intersection over union, None unless `hair_colour`.
+        the keys of `ELSEWHERE`: mean share of all change that lies where they are what is shown; `hair_iou`: of what
+        is mostly the edit's with the hair, mean intersection over union, None unless `hair_colour`.
     """
     shares: dict[str, list[float | None]] = {name: [] for name in ELSEWHERE}
     overlaps = []
@@ -214,10 +213,9 @@ def area_figures(changes: Sequence[Change], hair_colour: bool = False) -> dict[s
         if parsing is None:
             raise ValueError("the photos must be parsed: first_photos(…, parse=True)")
         for name, classes in ELSEWHERE.items():
-            shares[name].append(change_share(each.before, each.edited, parsing.photo_mask(classes, size)))
+            shares[name].append(change_share(each.before, each.edited, parsing.photo_mask(classes, size) > SHOWN))
         if hair_colour:
-            visible = np.abs(each.edited.astype(int) - each.before).mean(2) > VISIBLE
-            overlaps.append(overlap(visible, parsing.photo_mask("hair", size) > 0.5))
+            overlaps.append(overlap(each.area, parsing.photo_mask("hair", size) > SHOWN))
     return {**{name: _mean(values) for name, values in shares.items()}, "hair_iou": _mean(overlaps)}
 
 

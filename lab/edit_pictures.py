@@ -30,6 +30,7 @@ SHOWN = {
     "gray_hair": "B001296",
     "lipstick": "B001318",
     "eyeglasses": "C001118",
+    "no_eyeglasses": "F000454",
     "sunglasses": "B001318",
     "beard": "C001118",
     "stubble": "M001198",

@@ -32,12 +32,12 @@ class Canvas:
     matrix: np.ndarray
 
     @classmethod
-    def of(cls, parsing: FaceParsing) -> "Canvas":
-        """That of a face, as fine as its photo."""
+    def of(cls, parsing: FaceParsing, finest: float = FINEST) -> "Canvas":
+        """That of a face, as fine as its photo, and no finer than asked for."""
         total = parsing.probabilities.shape[1]
         side = total / SURROUNDINGS
         unit = side / CROP_SIZE
-        scale = float(np.clip(unit / scale_of(parsing.matrix), COARSEST, FINEST))
+        scale = float(np.clip(unit / scale_of(parsing.matrix), COARSEST, finest))
         corner = (total - side) / 2 - BEYOND * unit
         factor = scale / unit
         to_corner = compose(parsing.matrix, translation(-corner, -corner))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from .ageing import OLDER, YOUNGER
 from .blending import Transfer
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
+from .eyewear_removal import UNFRAME
 from .part_colour import Colour, PartColour
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
 
@@ -284,8 +285,9 @@ _ROWS = (
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
     _edit(
-        "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses", "Glasses are taken off.",
-        group="glasses", quality="fair", entailed=_EYES, defaults=_BY_PLAN,
+        "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses",
+        "Glasses are taken off; the eyes behind clear ones stay, behind dark ones they are made up.",
+        group="glasses", quality="good", entailed=_EYES, transfer=UNFRAME, defaults=_BY_PLAN,
     ),
     _edit(
         "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
@@ -296,7 +298,7 @@ _ROWS = (
     _edit(
         "no_sunglasses", "no sunglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "sunglasses",
         "Dark glasses are taken off; the eyes are made up.",
-        group="glasses", entailed=_EYES, defaults=_BY_PLAN,
+        group="glasses", entailed=_EYES, transfer=UNFRAME, defaults=_BY_PLAN,
     ),
     _edit(
         "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A full beard in the colour of the hair.",

@@ -94,14 +94,14 @@ def feather(mask: ArrayLike, radius: float) -> np.ndarray:
         return mask.copy()
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     window = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
-    depth = _depth(mask[window] > 0, int(np.ceil(radius)) + 1)
+    depth = distance_inside(mask[window] > 0, int(np.ceil(radius)) + 1)
     weight = np.clip(depth / min(radius + 1.0, float(depth.max())), 0.0, 1.0)
     result = np.zeros_like(mask)
     result[window] = mask[window] * (weight * weight * (3.0 - 2.0 * weight))  # Smoothstep: a ramp without creases.
     return result
 
 
-def _depth(inside: np.ndarray, limit: int) -> np.ndarray:
+def distance_inside(inside: np.ndarray, limit: int) -> np.ndarray:
     """Euclidean distance of every pixel to the nearest one outside, at most `limit`; float32 `[H, W]`."""
     # First along columns, then the lower envelope of parabolas along rows (Felzenszwalb & Huttenlocher 2012).
     position = np.arange(inside.shape[0], dtype=np.int64)[:, None]

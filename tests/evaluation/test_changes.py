@@ -92,13 +92,23 @@ def test_change_besides_what_the_edit_is_about_is_found(parsing):
     def all_over(photo):
         return photo + 40
 
-    hair = area_figures([change(left, middle(), parsing)], hair_colour=True)
+    left_half = np.where(np.arange(SIDE) < SIDE // 2, np.uint8(255), np.uint8(0))[None].repeat(SIDE, 0)
+    hair = area_figures([change(left, left_half, parsing)], hair_colour=True)
     assert hair["hair_iou"] == pytest.approx(1, abs=0.02) and hair["ears"] < 0.02 and hair["clothes"] < 0.02
     everywhere = area_figures([change(all_over, middle(), parsing)])
     assert everywhere["ears"] == pytest.approx(0.25, abs=0.02) == everywhere["clothes"]
     assert everywhere["background"] == pytest.approx(0, abs=0.02) and everywhere["hair_iou"] is None
+    assert area_figures([change(left, middle(), parsing)], hair_colour=True)["hair_iou"] < 0.6, "half of it is not"
     with pytest.raises(ValueError, match="parse=True"):
         area_figures([change(left, middle())])
+
+
+def test_doubt_of_the_parser_is_no_change_of_the_background(parsing):
+    doubtful = 0.8 * parsing.probabilities
+    doubtful[FACE_CLASSES.index("background")] += 0.2
+    unsure = FaceParsing(doubtful, parsing.labels, parsing.matrix)
+    figures = area_figures([change(lambda photo: photo + 40, middle(), unsure)])
+    assert figures["background"] == 0 and figures["ears"] == pytest.approx(0.25, abs=0.02)
 
 
 def test_photos_are_the_first_that_can_be_read_and_are_edited_where_the_edit_is_news(edit, folder, caplog):

@@ -1,0 +1,91 @@
+"""Skin that is made up where something was before it: the tone of the skin around, with its texture."""
+
+import numpy as np
+import torch
+
+from gptface.modeling_gptface.refiner_gptface import push_pull_fill
+
+from .canvas import Canvas, blur
+
+#: Standard deviation below which detail is texture, and side of the sample of it, in pixels of the 128-pixel crop.
+TEXTURE, SAMPLE = 1.6, 16.0
+#: Deviations of a sample's detail that count: what is beyond is no texture but a hair, a mole, an edge.
+OUTLIERS = 2.5
+#: Pixels of a tile of texture along a side.
+TILE = 512
+
+
+def fill_smoothly(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """
+    Colours of what is known, spread to where nothing is.
+
+    Args:
+        pixels: float [S, S, C].
+        known: how far each pixel counts, [S, S] in [0, 1].
+
+    Returns:
+        float32 [S, S, C].
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from gptface.processing.skin import fill_smoothly
+    >>> known = np.ones((8, 8))
+    >>> known[3:5, 3:5] = 0
+    >>> fill_smoothly(np.where(known[:, :, None] > 0, 0.5, 0.0), known).round(3).min()
+    np.float32(0.5)
+
+    ```
+    """
+    size = len(pixels)
+    padding = (1 << (size - 1).bit_length()) - size
+    values = np.concatenate([pixels, known[:, :, None]], 2).astype(np.float32)
+    planes = torch.from_numpy(np.pad(values, ((0, padding), (0, padding), (0, 0)))).permute(2, 0, 1)[None]
+    filled = push_pull_fill(planes[:, :-1], planes[:, -1:])
+    return filled[0, :, :size, :size].permute(1, 2, 0).numpy()
+
+
+def weighted_blur(values: np.ndarray, weights: np.ndarray, deviation: float) -> np.ndarray:
+    """Means of neighbours [H, W, C] by a normal distribution, of those that count by their weights [H, W]."""
+    total = blur(np.concatenate([values * weights[:, :, None], weights[:, :, None]], 2), deviation)
+    return total[:, :, :-1] / np.maximum(total[:, :, -1:], 1e-4)
+
+
+def skin_texture(
+    canvas: Canvas, pixels: np.ndarray, skin: np.ndarray, generator: np.random.Generator
+) -> np.ndarray | None:
+    """
+    Noise with the spectrum of skin's detail: pores and the grain of the photo, wherever they are wanted (a random
+    phase texture, Galerne, Gousseau and Morel 2011).
+
+    Args:
+        pixels: sRGB [S, S, 3] of the canvas.
+        skin: how surely each is skin [S, S].
+        generator: of the phases.
+
+    Returns:
+        Grey values [S, S] around 0; None where no square of skin is large enough to tell.
+    """
+    side = round(SAMPLE * canvas.scale)
+    sure = (skin > 0.9).astype(np.float32)
+    sums = np.pad(sure, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    filled = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    top, left = np.unravel_index(filled.argmax(), filled.shape)
+    if filled[top, left] < 0.75 * side**2:
+        return None
+    window = np.s_[top : top + side, left : left + side]
+    grey, inside = pixels[window].mean(2), sure[window]
+    detail = grey - weighted_blur(grey[:, :, None], inside, TEXTURE * canvas.scale)[:, :, 0]
+    # the median tells the texture from the few lines and spots in it
+    deviation = 1.4826 * float(np.median(np.abs(detail[inside > 0])))
+    taper = np.hanning(side + 2)[1:-1]
+    detail = detail.clip(-OUTLIERS * deviation, OUTLIERS * deviation) * inside * np.sqrt(np.outer(taper, taper))
+    tile = max(TILE, side)
+    noise = np.fft.irfft2(
+        np.fft.rfft2(detail, (tile, tile)) * np.fft.rfft2(generator.standard_normal((tile, tile))), (tile, tile)
+    )
+    repeats = -(-canvas.size // tile)
+    spread = float(noise.std())
+    found = np.tile(noise * (deviation / spread if spread > 0 else 0.0), (repeats, repeats))
+    return found[: canvas.size, : canvas.size].astype(np.float32)
