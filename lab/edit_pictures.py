@@ -28,6 +28,8 @@ SHOWN = {
     "black_hair": "H001093",
     "brown_hair": "B001318",
     "gray_hair": "B001296",
+    "hat": "M001198",
+    "earrings": "P000605",
     "lipstick": "B001318",
     "eyeglasses": "C001118",
     "no_eyeglasses": "F000454",

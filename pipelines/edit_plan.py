@@ -60,6 +60,11 @@ class EditRequest:
         found = tuple(edit.transfer for edit in self.edits)
         return tuple(each for each in found if each is not None) if None not in found else ()
 
+    @property
+    def needs(self) -> str:
+        """What faces must show for them, see [`Edit`]."""
+        return " or ".join(edit.needs for edit in self.edits if edit.needs)
+
     def is_settled(self, scores: HeadScores) -> bool:
         """Whether all faces have all that is asked for, and more of it was not asked for."""
         return bool(self.intents) and all(
@@ -218,7 +223,7 @@ class FaceTransfers:
     Changes of one face that are not drawn.
 
     Args:
-        transfers: all fit the face.
+        transfers: all fit the face; none where it does not show what they need.
         parsing: what it and its surroundings show.
         share: of the way, in (0, 1].
     """
@@ -284,6 +289,12 @@ class EditPlan:
     names: tuple[str, ...] | None = None
     transfers: tuple[Transfer, ...] = ()
     share: float = 1.0
+
+    @property
+    def lacks(self) -> str:
+        """What none of the faces shows, though the edit needs it; empty where one does."""
+        lacking = all(face.transfers is not None and not face.transfers.transfers for face in self.faces)
+        return self.request.needs if lacking else ""
 
     @property
     def draws(self) -> bool:

@@ -364,7 +364,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         laid_over = not draw and not hole and (region is None or set(names or ()) <= set(request.regions))
         transfers = request.transfers if laid_over else ()
         plans = [
-            self._plan_face(photo, face, names, photo_mask, hole, transfers, share)
+            self._plan_face(photo, face, names, photo_mask, hole, transfers, share, bool(request.needs))
             for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
@@ -467,10 +467,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         hole: bool,
         transfers: Sequence[Transfer],
         share: float,
+        or_nothing: bool = False,
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say; and a `share` of the `transfers`, where all of these fit it.
+        will say; and a `share` of the `transfers`, where all of these fit it; where they do not and `or_nothing`,
+        nothing.
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
@@ -492,8 +494,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
         laid = None
-        if transfers and parsing is not None and all(each.fits(parsing) for each in transfers):
-            laid = FaceTransfers(tuple(transfers), parsing, share)
+        if transfers and parsing is not None:
+            fitting = all(each.fits(parsing) for each in transfers)
+            if fitting or or_nothing:
+                laid = FaceTransfers(tuple(transfers) if fitting else (), parsing, share)
         return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
 
     def _draw(
@@ -510,12 +514,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """
         watching = self.watching(**{name: options.pop(name) for name in WATCHING if name in options})
         before = self._scores_before(plans, edits)
-        notes = [
-            f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
-            if not forced and not plan.hole and plan.request.is_settled(seen)
-            else None
-            for plan, forced, seen in zip(plans, force, before, strict=True)
-        ]
+        notes = [self._no_need(plan, forced, seen) for plan, forced, seen in zip(plans, force, before, strict=True)]
         faces: list[list[EditedFace]] = [[] for _ in plans]
         # One face of each photo at a time: a photo with many is not a larger batch than was asked for.
         for number in range(max(len(plan.faces) for plan in plans)):
@@ -533,6 +532,15 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             EditedPhoto(plan, tuple(each), tuple(drawn), seen, note)
             for plan, each, drawn, seen, note in zip(plans, seeds, faces, before, notes, strict=True)
         ]
+
+    @staticmethod
+    def _no_need(plan: EditPlan, forced: bool, seen: HeadScores) -> str | None:
+        """Why nothing is to be painted; None where it is."""
+        if not forced and not plan.hole and plan.request.is_settled(seen):
+            return f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
+        if plan.lacks:
+            return f"no {plan.lacks} is seen: nothing was painted; draw=True draws it all the same"
+        return None
 
     def _scores_before(self, plans: Sequence[EditPlan], edits: Sequence[Edit]) -> list[HeadScores]:
         """What the model's own heads see in the faces of each plan, as they are."""

@@ -16,32 +16,39 @@ BEYOND = 16
 COARSEST, FINEST = 3.0, 8.0
 #: Pixels that are drawn along one of a canvas, so that edges are smooth.
 OVERSAMPLING = 2
+#: Where sharp edges are looked for (left, top, right, bottom), the least step that counts, and the standard deviation
+#: of the blur of such an edge in a sharp photo, in pixels of the 128-pixel crop.
+AROUND_THE_EYES, LEAST_STEP, SHARP = (28, 38, 100, 68), 0.12, 0.6
+#: Half the width of an edge, in pixels of the 128-pixel crop.
+SMOOTH = 0.4
 
 
 @dataclass(frozen=True)
 class Canvas:
     """
-    A square that covers the face crop and a little more. Places are told in pixels of the 128-pixel crop.
+    A square as large as the face crop and a little more. Places are told in pixels of the 128-pixel crop.
 
     Args:
         scale: its pixels along one of the 128-pixel crop.
         matrix: [2, 3] from the photo to it.
+        corner: (x, y) of its upper left corner.
     """
 
     scale: float
     matrix: np.ndarray
+    corner: tuple[float, float] = (-BEYOND, -BEYOND)
 
     @classmethod
-    def of(cls, parsing: FaceParsing, finest: float = FINEST) -> "Canvas":
-        """That of a face, as fine as its photo, and no finer than asked for."""
+    def of(cls, parsing: FaceParsing, finest: float = FINEST, top: float = -BEYOND) -> "Canvas":
+        """That of a face, as fine as its photo and no finer than asked for, from the row `top` on."""
         total = parsing.probabilities.shape[1]
         side = total / SURROUNDINGS
         unit = side / CROP_SIZE
         scale = float(np.clip(unit / scale_of(parsing.matrix), COARSEST, finest))
-        corner = (total - side) / 2 - BEYOND * unit
+        middle = (total - side) / 2
         factor = scale / unit
-        to_corner = compose(parsing.matrix, translation(-corner, -corner))
-        return cls(scale, compose(to_corner, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]])))
+        to_corner = compose(parsing.matrix, translation(BEYOND * unit - middle, -top * unit - middle))
+        return cls(scale, compose(to_corner, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]])), (-BEYOND, top))
 
     @property
     def size(self) -> int:
@@ -49,15 +56,17 @@ class Canvas:
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """x [S] and y [S, 1] of its pixels."""
-        centres = ((np.arange(self.size) + 0.5) / self.scale - BEYOND).astype(np.float32)
-        return centres, centres[:, None]
+        centres = ((np.arange(self.size) + 0.5) / self.scale).astype(np.float32)
+        return centres + self.corner[0], (centres + self.corner[1])[:, None]
 
     def mask(self, parsing: FaceParsing, names: str | tuple[str, ...]) -> np.ndarray:
         """How much of each pixel [S, S] shows one of the classes."""
         whole = parsing.mask(names)
         side = len(whole) / SURROUNDINGS
-        low = (len(whole) - side) / 2 - BEYOND * side / CROP_SIZE
-        box = (low, low, len(whole) - low, len(whole) - low)
+        unit = side / CROP_SIZE
+        left, top = ((len(whole) - side) / 2 + place * unit for place in self.corner)
+        extent = (CROP_SIZE + 2 * BEYOND) * unit
+        box = (left, top, left + extent, top + extent)
         resized = Image.fromarray(whole).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         return np.asarray(resized)
 
@@ -65,9 +74,63 @@ class Canvas:
         """The photo there, sRGB float32 [S, S, 3] in [0, 1]."""
         return np.asarray(align(photo, self.matrix, self.size), np.float32) / 255
 
+    def softness(self, photo: Image.Image) -> float:
+        """
+        By how much a photo is softer than a sharp one where eyes and brows are, where edges are sharpest: the standard
+        deviation of a blur, in pixels of the 128-pixel crop.
+        """
+        left, top, right, bottom = (
+            round((place - corner) * self.scale)
+            for place, corner in zip(AROUND_THE_EYES, self.corner * 2, strict=True)
+        )
+        grey = self.pixels(photo)[max(top, 0) : bottom, max(left, 0) : right].mean(2)
+        reach = round(4 * self.scale)
+        step = -smallest(-grey, reach) - smallest(grey, reach)
+        edges = step > LEAST_STEP
+        if not edges.any():
+            return 0.0
+        slopes = np.hypot(*np.gradient(grey))[edges] * self.scale
+        # a blurred step is as steep in its middle as the density of the normal distribution is high
+        deviation = 1 / np.sqrt(2 * np.pi) / float(np.quantile(slopes / step[edges], 0.98))
+        return float(np.sqrt(max(0.0, deviation**2 - SHARP**2)))
+
     def blur(self, values: np.ndarray, deviation: float) -> np.ndarray:
         """See [`blur`], with a deviation in pixels of the 128-pixel crop."""
         return blur(values, deviation * self.scale)
+
+    def at(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Those of values [S, S, …] that lie at places [N, 2], the nearest ones beyond the edge."""
+        columns, rows = ((places - self.corner) * self.scale).astype(int).clip(0, self.size - 1).T
+        return values[rows, columns]
+
+    def sown(
+        self, generator: np.random.Generator, density: float, chances: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Places by chance, which stay the same on the face where the chances differ a little, as from frame to frame of
+        a film.
+
+        Args:
+            density: places on a square pixel of the 128-pixel crop.
+            chances: how many of them are kept, [S, S] in [0, 1].
+
+        Returns:
+            all places [N, 2], also those that are not kept: what else chance says of each is to be drawn for all; and
+            which are kept, bool [N].
+        """
+        side = self.size / self.scale
+        places = generator.random((round(density * (CROP_SIZE + 2 * BEYOND) ** 2), 2)) * side + self.corner
+        return places, generator.random(len(places)) < self.at(chances, places)
+
+    def noise(self, generator: np.random.Generator, size: float) -> np.ndarray:
+        """Chance [S, S] of mean 0 and deviation 1, alike over so many pixels of the 128-pixel crop."""
+        side = (CROP_SIZE + 2 * BEYOND) / size
+        coarse = Image.fromarray(generator.normal(size=(int(side) + 4,) * 2).astype(np.float32))
+        return np.asarray(coarse.resize((self.size,) * 2, Image.Resampling.BICUBIC, box=(1, 1, 1 + side, 1 + side)))
+
+    def covered(self, inside: np.ndarray) -> np.ndarray:
+        """How much of each pixel [S, S] something covers whose outline is so far away, positive inside."""
+        return rise(inside, -SMOOTH, SMOOTH)
 
     def polygons(self, outlines: Sequence[np.ndarray]) -> np.ndarray:
         """How much of each pixel [S, S] lies in one of the polygons, each [N, 2]."""
@@ -106,7 +169,7 @@ class Canvas:
 
     def _drawn(self, points: np.ndarray) -> np.ndarray:
         """Places [..., 2] → where they are drawn; whole numbers are the middles of pixels."""
-        return (points + BEYOND) * (self.scale * OVERSAMPLING) - 0.5
+        return (points - self.corner) * (self.scale * OVERSAMPLING) - 0.5
 
 
 def blur(values: np.ndarray, deviation: float) -> np.ndarray:

@@ -13,6 +13,8 @@ from .ageing import OLDER, YOUNGER
 from .blending import Transfer
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .eyewear_removal import UNFRAME
+from .headwear import KNITTED_HAT
+from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
 
@@ -53,6 +55,8 @@ class Edit:
         group: edits of one group exclude each other; empty where there is none but the opposite.
         transfer: how the face changes where nothing is drawn; colours are measured by `lab/measure_part_colours.py`
             on CelebA's training faces. None where the model draws the edit.
+        needs: what a face must show for its transfer, where it is no use to draw anything else; empty where the model
+            draws faces that the transfer does not fit.
         entailed: attributes that may change along with it by its meaning: no side effects.
         quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
             `"fair"` from 1.8 on, else `"experimental"`, which those are, too, that nobody has marked yet.
@@ -81,6 +85,7 @@ class Edit:
     opposite: str | None = None
     group: str = ""
     transfer: Transfer | None = None
+    needs: str = ""
     entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -153,6 +158,7 @@ def _edit(
     *,
     group: str = "",
     transfer: Transfer | None = None,
+    needs: str = "",
     entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
@@ -171,6 +177,7 @@ def _edit(
         opposite,
         group,
         transfer,
+        needs,
         tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
@@ -336,8 +343,8 @@ _ROWS = (
         "no_goatee", "no goatee", "remove", "worn_beard", _has("Goatee", 0), "goatee", "The chin is shaved.", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
-        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A hat, as far as the crop of the face shows it.", group="hat",
-        entailed=_UNDER_A_HAT, defaults=_BY_CODES_FREELY,
+        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff; hair comes out from below it.", group="hat",
+        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, needs="bare head", defaults=_BY_CODES_FREELY,
         en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
     ),
     _edit(
@@ -345,7 +352,8 @@ _ROWS = (
         en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
     ),
     _edit(
-        "earrings", "earrings", "add", "ears", _has("Wearing_Earrings"), "no_earrings", "Earrings, where the ears are seen.",
+        "earrings", "earrings", "add", "ears", _has("Wearing_Earrings"), "no_earrings", "Hoops or studs, where the ears are seen.",
+        quality="good", transfer=EARRINGS, needs="ear without an earring",
         en="earring, ear rings, ear ring", de="ohrringe, ohrring", fr="boucles d oreilles, boucles oreilles", es="pendientes, aretes", zh="耳环",
     ),
     _edit("no_earrings", "no earrings", "remove", "ears", _has("Wearing_Earrings", 0), "earrings", "Earrings are taken off."),
@@ -385,7 +393,7 @@ _ROWS = (
     ),
     _edit(
         "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead, where there is hair above it.",
-        entailed=_FRINGE, quality="fair", transfer=FRINGE, defaults=_BY_PLAN, group="bangs",
+        entailed=_FRINGE, quality="fair", transfer=FRINGE, needs="hair above a forehead", defaults=_BY_PLAN, group="bangs",
         en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
     ),
     _edit(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE, align
 from .blending import Layer
-from .canvas import BEYOND, Canvas, rise, smallest
+from .canvas import Canvas, rise, smallest
 from .face_parsing import SURROUNDINGS, FaceParsing
 from .part_colour import SURELY, Colour, from_oklab, measure_colour, to_oklab
 
@@ -17,9 +17,17 @@ from .part_colour import SURELY, Colour, from_oklab, measure_colour, to_oklab
 LEAST_KNOWN, SURE, EDGE = 1 / 400, 0.8, {"hair": 1.2, "brow": 0.5}
 #: Width of a hair that can be told from others, and how soft it is, in pixels of the 128-pixel crop.
 HAIR, SOFT = 0.16, 0.16
-#: Most deviation of lightness of hairs that lie side by side, how bright light on their bow is, and how dark the skin
-#: below them.
-MOST_CONTRAST, GLOSS, FRINGE_SHADOW = 0.09, 0.12, 0.3
+#: Most deviation of lightness of hairs side by side, how bright light is on their bow and on all of them, which
+#: face it more than those on the head, and how dark the skin below them.
+MOST_CONTRAST, GLOSS, LIT, FRINGE_SHADOW = 0.09, 0.2, 1.1, 0.35
+#: How many places of hair on a square pixel are looked at for colours of a fringe, how far away those are that count e
+#: times less, and how many colours there are in a lock.
+SAMPLED, NEAR, STRANDS = 0.15, 6.0, 5
+#: Share of the rows beside the lower face and below, from one row to another, in which hair is seen that is not long,
+#: and that is.
+LOW, NOT_LONG, LONG = (74.0, 118.0), 0.02, 0.08
+#: How long a fringe of short hair is: as that is high, and at least and at most so long.
+SHORTEST, LONGEST = 12.0, 26.0
 #: Rows of hair that there must be above a forehead, and over which share of it; its least width, in pixels of the
 #: 128-pixel crop.
 LEAST_ABOVE, LEAST_COVERED, LEAST_WIDTH = 5, 0.7, 26
@@ -96,30 +104,29 @@ class Beard:
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[Layer]:
-        """See [`Transfer.layers`]; what is left to chance is every hair."""
+        """See [`Transfer.layers`]; what is left to chance is its cut and every hair."""
         canvas, colour = Canvas.of(parsing), hair_colour(photo, parsing)
-        grown = self.grown(canvas, parsing)
-        rows, columns = np.nonzero(grown > 0.02)
-        if colour is None or not len(rows):
+        cut = Cut.by_chance(generator)
+        grown = self.grown(canvas, parsing, cut) * (1 - cut.thin * rise(canvas.noise(generator, 5.0), 0.2, 1.6))
+        places, kept = canvas.sown(generator, self.density, grown)
+        jitter = generator.normal(size=(len(places), 3))
+        lines = self._hairs(places, canvas.at(grown, places), cut.length * self.length, generator)[kept]
+        if colour is None or not len(lines):
             return []
         # beards are a little darker than the hair of the head
         colour = Colour((0.82 * colour.mean[0] + 0.02, *colour.mean[1:]), colour.deviation)
-        chances = grown[rows, columns]
-        count = max(1, round(self.density * float(chances.sum()) / canvas.scale**2))
-        chosen = generator.choice(len(rows), size=count, p=chances / chances.sum())
-        jitter = generator.normal(size=(count, 3)) * np.array(colour.deviation) * 0.5
         light = _light(canvas, canvas.pixels(photo), canvas.mask(parsing, "facial_skin"))
-        tones = from_oklab(np.array(colour.mean) + jitter) * light[rows[chosen], columns[chosen], None]
-        roots = (np.stack([columns, rows], 1)[chosen] + generator.random((count, 2))) / canvas.scale - BEYOND
+        tones = from_oklab(np.array(colour.mean) + 0.5 * jitter[kept] * colour.deviation)
+        tones *= canvas.at(light, places[kept])[:, None]
         ground = from_oklab(np.array(colour.mean))
-        picture, covered = canvas.hairs(self._hairs(roots, chances[chosen], generator), tones, ground, HAIR)
+        picture, covered = canvas.hairs(lines, tones, ground, HAIR)
         picture, covered = canvas.blur(picture, SOFT), 0.8 * canvas.blur(covered, SOFT)
         below = self.cover * canvas.blur(grown, 1.5)
         alpha = share * (1 - canvas.blur(canvas.mask(parsing, "whole_mouth"), 0.5))
         return [_laid(canvas, picture, covered, alpha, (ground * light[..., None], below))]
 
-    def grown(self, canvas: Canvas, parsing: FaceParsing) -> np.ndarray:
-        """How densely hair grows at each place [S, S], in [0, 1]."""
+    def grown(self, canvas: Canvas, parsing: FaceParsing, cut: "Cut") -> np.ndarray:
+        """How densely hair grows at each place [S, S], in [0, 1]; on cheeks up to a line that suits their width."""
         x, y = canvas.places()
         lips = canvas.mask(parsing, "whole_mouth")
         sure = lips > SURELY
@@ -127,29 +134,33 @@ class Beard:
         middle, height = float((sure.sum(0) @ x) / sure.sum()), float((sure.sum(1) @ y[:, 0]) / sure.sum())
         half, top, bottom = float(np.ptp(columns)) / 2, float(rows[0]), float(rows[-1])
         aside = np.abs(x - middle)[None, :]
-        moustache = rise(y - (top - 7.5 + 0.012 * aside**2), -1, 2.5) * (1 - rise(aside, half + 1, half + 5))
+        moustache = rise(y - (top - 7.5 + 0.012 * cut.arch * aside**2), -1, 2.5)
+        moustache *= 1 - rise(aside, half + 1 + cut.wide, half + 5 + cut.wide)
         moustache = moustache * (y < height + 3)
         # beside the tuft below the lip little grows
         bare = np.exp(-(((aside - 0.55 * half) / (0.28 * half)) ** 2) - ((y - bottom - 2.5) / 2.2) ** 2)
-        chin = rise(y - bottom, 0.5, 4) * (1 - rise(aside, half, half + 8)) * (1 - 0.7 * bare)
+        chin = rise(y - bottom, 0.5, 4) * (1 - rise(aside, half, half + 8)) * (1 - cut.bare * bare)
+        skin = canvas.mask(parsing, "skin")
         if self.style == "full":
             # the line on the cheek falls from the ear to the corner of the mouth
-            line = height - 2 - 20 * ((aside - half - 1) / 24).clip(0, 1) ** 1.4
+            beside = (skin > SURELY)[np.abs(y[:, 0] - height) < 6].mean(0) > 0.5
+            cheek = float(np.clip(aside[0, beside].max(initial=half + 24) - half, 16, 26))
+            line = height - 2 - cut.high - cut.steep * ((aside - half - 1) / cheek).clip(0, 1) ** 1.4
             grown = np.maximum(moustache, chin)
             grown = np.maximum(grown, rise(y - line, -4, 9) * rise(aside, half - 3, half + 3))
         elif self.style == "goatee":
             ring = rise(aside, half - 1.5, half + 0.5) * (1 - rise(aside, half + 1, half + 4)) * (y > height - 3)
-            grown = np.maximum(moustache, chin * (1 - rise(aside, 0.8 * half, 0.8 * half + 5)))
+            grown = np.maximum(moustache, chin * (1 - rise(aside - cut.wide, 0.8 * half, 0.8 * half + 5)))
             grown = np.maximum(grown, ring)
         else:
             grown = moustache
-        skin = canvas.mask(parsing, "skin")
         below_the_jaw = canvas.mask(parsing, "neck") * rise(canvas.blur(skin, 3.0), 0.12, 0.45)
         ground = canvas.blur(np.maximum(skin, below_the_jaw), 0.7)
         other = canvas.blur(np.maximum(lips, canvas.mask(parsing, "nose")), 0.6)
         return grown * ground * (1 - rise(other, 0.25, 0.6))
 
-    def _hairs(self, roots: np.ndarray, dense: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    @staticmethod
+    def _hairs(roots: np.ndarray, dense: np.ndarray, longest: float, generator: np.random.Generator) -> np.ndarray:
         """
         Lines [N, 4, 2] of hairs from their roots [N, 2]: downwards, on the lip to the sides; short where few grow,
         `dense` [N] in [0, 1].
@@ -158,13 +169,44 @@ class Beard:
         on_lip = roots[:, 1] < _MOUTH_Y - 1
         sideways = np.sign(aside) * (0.35 + 0.035 * np.abs(aside))
         angle = np.where(on_lip & (np.abs(aside) < 20), sideways, -0.006 * aside) + generator.normal(0, 0.28, count)
-        length = self.length * generator.lognormal(0, 0.3, count) * np.where(on_lip, 0.75, 1.0) * (0.3 + 0.7 * dense)
+        length = longest * generator.lognormal(0, 0.3, count) * np.where(on_lip, 0.75, 1.0) * (0.3 + 0.7 * dense)
         bend = generator.normal(0, 0.25, count)
         points = [roots]
         for step in range(3):
             direction = angle + bend * step
             points.append(points[-1] + np.stack([np.sin(direction), np.cos(direction)], 1) * length[:, None] / 3)
         return np.stack(points, 1)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """
+    How one beard differs from others, in pixels of the 128-pixel crop or as factors.
+
+    Args:
+        length: of its hairs, a factor.
+        thin: share of the hairs that are missing where it is patchy.
+        high: how far its line on the cheeks is higher at the mouth.
+        steep: how far that line rises from the mouth to the ears.
+        bare: how bare the skin beside the tuft below the lip is, in [0, 1].
+        arch: of the moustache, a factor.
+        wide: how far moustache and goatee reach further to the sides.
+    """
+
+    length: float
+    thin: float
+    high: float
+    steep: float
+    bare: float
+    arch: float
+    wide: float
+
+    @classmethod
+    def by_chance(cls, generator: np.random.Generator) -> "Cut":
+        """One of many."""
+        low = (0.75, 0.0, -3.5, 14.0, 0.3, 0.7, -1.5)
+        high = (1.3, 0.6, 3.5, 24.0, 0.9, 1.7, 1.5)
+        return cls(*generator.uniform(low, high).tolist())
 
 
 def _light(canvas: Canvas, pixels: np.ndarray, skin: np.ndarray) -> np.ndarray:
@@ -200,17 +242,17 @@ class Fringe:
         if forehead is None or colour is None:
             return []
         lines, shades = self._hairs(forehead, generator)
-        near = self._colours_near(canvas, photo, parsing, colour)
-        roots = ((lines[:, 0] + BEYOND) * canvas.scale).astype(int).clip(0, canvas.size - 1)
-        jitter = generator.normal(size=(len(lines), 3)) * [0.5, 0.3, 0.3]
+        tones = self._tones(canvas, photo, parsing, colour, lines[:, 0], generator)
+        jitter = generator.normal(size=(len(lines), 3)) * [0.3, 0.2, 0.2]
         jitter[:, 0] += shades
         spread = np.minimum(colour.deviation, (MOST_CONTRAST, 1.0, 1.0))
-        tones = from_oklab(to_oklab(near[roots[:, 1], roots[:, 0]]) + jitter * spread)
+        tones = from_oklab(tones + jitter * spread)
         ground = from_oklab(np.array(colour.mean) * [0.85, 1, 1])
         picture, covered = canvas.hairs(lines, tones, ground, HAIR)
         picture, covered = canvas.blur(picture, SOFT), canvas.blur(covered, SOFT)
         x, y = canvas.places()
-        gloss = 1 + GLOSS * np.exp(-(((y - 0.45 * forehead.line.min() - 0.55 * forehead.brows) / 6) ** 2))
+        bow = 0.55 * forehead.line.min() + 0.45 * min(forehead.brows, forehead.line.min() + forehead.length)
+        gloss = LIT + GLOSS * np.exp(-(((y - bow + 2 * canvas.noise(generator, 4.0)) / 5) ** 2))
         shadow = FRINGE_SHADOW * canvas.blur(np.roll(covered, round(1.5 * canvas.scale), axis=0), 1.3)
         shadow = shadow * canvas.mask(parsing, "skin")
         top = np.interp(x, np.arange(CROP_SIZE) + 0.5, forehead.line)[None, :]
@@ -221,37 +263,60 @@ class Fringe:
         return [_laid(canvas, picture, covered, alpha, (np.zeros(3), shadow))]
 
     def _hairs(self, forehead: "Forehead", generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Lines [N, 8, 2] of hairs, and how light each is [N], in deviations."""
+        """Lines [N, 8, 2] of hairs, and how light each is [N], in deviations; those of a lock beside each other."""
         left, right, line, brows = forehead.left, forehead.right, forehead.line, forehead.brows
+        long = forehead.long
         starts = np.linspace(left - 3, right + 3, self.locks) + generator.normal(0, 1.2, self.locks)
-        sweep = float(generator.choice([-1, 1])) * generator.uniform(2, 6)
+        sweep = float(generator.choice([-1, 1])) * generator.uniform(3, 8)
+        parted = generator.uniform(-0.5, 0.5)
+        waves = generator.uniform(0, 2 * np.pi, 3)
         steps = np.linspace(0, 1, 8)[None, :, None]
         lines, shades = [], []
         for start in generator.permutation(starts):
             top = float(np.interp(start, np.arange(CROP_SIZE) + 0.5, line))
             side = (2 * start - left - right) / (right - left)
-            end = brows - 3.5 + 3.0 * side**2 + generator.normal(0, 2.2) - 9 * generator.random() * (abs(side) > 0.85)
-            end = max(end, top + 4)
-            tip = start + sweep * (1 - side**2) + side + generator.normal(0, 1.5)
-            width, spread = generator.uniform(2.0, 3.6), generator.normal(0, 0.5, self.hairs).clip(-1, 1)
-            short = np.abs(generator.normal(0, 4.0, self.hairs)) + 2.0 * np.abs(spread)
+            full = brows - 3.5 + 3.0 * side**2 - 9 * generator.random() * (abs(side) > 0.85)
+            cut = top + forehead.length * (1 - 0.25 * (side - parted) ** 2)
+            uneven = 1.6 * float(np.sin(start / np.array([3.1, 5.3, 9.7]) + waves).sum()) + generator.normal(0, 0.7)
+            end = max(min(full, cut) + min(uneven, 2.5), top + 3)
+            tip = start + sweep * (1 - side**2) * (0.5 + 0.5 * long) + side + generator.normal(0, 1.8)
+            width, together = generator.uniform(1.6, 3.6), generator.uniform(0.2, 0.8)
+            spread = np.sort(generator.normal(0, 0.5, self.hairs).clip(-1, 1))
+            short = 0.55 * (end - top) * generator.random(self.hairs) ** 2 + generator.normal(0, 1.1, self.hairs)
             roots = np.stack([start + 1.3 * spread * width, top - generator.uniform(1, 8, self.hairs)], 1)
-            tips = np.stack([tip + 0.4 * spread * width, np.maximum(end - short, top + 2)], 1)
+            tips = np.stack([tip + together * spread * width, np.maximum(end - short, top + 2)], 1)
             path = roots[:, None] * (1 - steps) + tips[:, None] * steps
             bow = (2 * side + 0.4 * sweep * (1 - side**2)) * generator.uniform(0.6, 1.4)
             path[..., 0] += bow * np.sin(np.pi * steps[..., 0])
-            path[..., 0] += generator.normal(0, 0.25, (self.hairs, 1)) * steps[..., 0]
+            path[..., 0] += generator.normal(0, 0.35, (self.hairs, 1)) * steps[..., 0]
             lines.append(path)
-            shades.append(np.full(self.hairs, generator.normal(0, 0.35)))
+            shades.append(np.full(self.hairs, generator.normal(0, 0.3)))
         return np.concatenate(lines), np.concatenate(shades)
 
-    @staticmethod
-    def _colours_near(canvas: Canvas, photo: Image.Image, parsing: FaceParsing, colour: Colour) -> np.ndarray:
-        """The colour of the hair that is nearest to each place, sRGB [S, S, 3]."""
+    def _tones(
+        self,
+        canvas: Canvas,
+        photo: Image.Image,
+        parsing: FaceParsing,
+        colour: Colour,
+        roots: np.ndarray,
+        generator: np.random.Generator,
+    ) -> np.ndarray:
+        """Colours in Oklab [N, 3] of hairs with these roots [N, 2]: as varied as hair that is seen near by."""
         sure = (canvas.mask(parsing, "hair") > SURE).astype(np.float32)
-        inner, little = smallest(sure, round(EDGE["hair"] * canvas.scale)), 0.02
-        total = canvas.blur(canvas.pixels(photo) * inner[..., None], 5.0) + little * from_oklab(np.array(colour.mean))
-        return total / (canvas.blur(inner, 5.0) + little)[..., None]
+        places, kept = canvas.sown(generator, SAMPLED, smallest(sure, round(EDGE["hair"] * canvas.scale)))
+        chances = generator.gumbel(size=(self.locks * STRANDS, len(places)))
+        if not kept.any():
+            return np.tile(np.array(colour.mean), (len(roots), 1))
+        places = places[kept]
+        seen = to_oklab(canvas.at(canvas.blur(canvas.pixels(photo), SOFT), places))
+        # hair is as light and dark as it is seen, but of one hue: another one is that of what is behind
+        hue = np.median(seen[:, 1:], axis=0)
+        seen[:, 1:] = hue + 0.25 * (seen[:, 1:] - hue)
+        locks = roots.reshape(self.locks, self.hairs, 2).mean(1)
+        away = np.linalg.norm(locks[:, None] - places, axis=2)
+        nearest = (chances[:, kept] - np.repeat(away, STRANDS, 0) / NEAR).argmax(1).reshape(self.locks, STRANDS)
+        return seen[nearest[:, np.arange(self.hairs) * STRANDS // self.hairs].ravel()]
 
 
 @dataclass(frozen=True)
@@ -263,12 +328,16 @@ class Forehead:
         left, right: where it ends.
         line: the row [128] in each column at which the hair above it ends.
         brows: the row of the brows.
+        long: how far hair is long, in [0, 1].
+        length: by which a fringe of that hair can fall below the line.
     """
 
     left: float
     right: float
     line: np.ndarray
     brows: float
+    long: float
+    length: float
 
     @classmethod
     def of(cls, parsing: FaceParsing) -> "Forehead | None":
@@ -287,7 +356,27 @@ class Forehead:
         ends = len(above) - above[::-1, known].argmax(0)
         line = np.interp(np.arange(CROP_SIZE), known, ends)
         line = np.convolve(np.pad(line, 4, mode="edge"), np.ones(9) / 9, mode="valid")
-        return cls(left, right, line, level)
+        whole = parsing.mask("hair") > SURELY
+        unit = len(whole) / SURROUNDINGS / CROP_SIZE
+        low = whole[slice(*(round((row + CROP_SIZE / 2) * unit) for row in LOW))]
+        long = float(rise(np.array(low.mean()), NOT_LONG, LONG))
+        high = (
+            np.median(
+                [
+                    _height(whole, (each + CROP_SIZE / 2) * unit, (line[each] + CROP_SIZE / 2) * unit)
+                    for each in range(int(left), int(right))
+                ]
+            )
+            / unit
+        )
+        length = float(np.clip(high, SHORTEST, LONGEST)) + long * CROP_SIZE
+        return cls(left, right, line, level, long, length)
+
+
+def _height(hair: np.ndarray, column: float, line: float) -> int:
+    """Rows of hair [T, T] in a column right above a line."""
+    above = hair[: max(1, round(line) - 2), round(column)][::-1]
+    return len(above) if above.all() else int(above.argmin())
 
 
 FULL_BEARD = Beard("full", 3.6, 2.7, 0.6)

@@ -551,6 +551,17 @@ def test_what_is_there_already_is_not_painted_again(edit, face, monkeypatch):
     assert edit(face, prompt="smiling", **ask)[0]["note"] is None, "in doubt it is painted"
 
 
+def test_where_a_face_lacks_what_an_edit_needs_it_stays_unless_the_model_is_to_draw(edit, face, sees):
+    """Earrings that were drawn into hair were spots, and bangs on bald heads."""
+    sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
+    for prompt, missing in (("earrings", "ear"), ("bangs", "hair")):
+        ask = {"prompt": prompt, "aligned": True, "seed": 0}
+        result = edit(face, **ask)[0]
+        assert np.array_equal(pixels(result), np.asarray(face)) and not np.asarray(result["mask"]).any()
+        assert f"no {missing}" in result["note"] and "draw=True" in result["note"]
+        assert edit(face, **ask, draw=True)[0]["note"] is None
+
+
 def test_a_result_tells_what_the_models_own_heads_see_in_it(edit, face):
     result = edit(face, prompt="smiling", aligned=True, seed=0)[0]
     verified, kept = result["verified"], result["kept"]
@@ -650,8 +661,8 @@ def test_a_row_may_redraw_a_part_of_its_regions_where_the_user_chose_none(edit, 
 
 
 def test_experimental_edits_say_so_and_others_do_not(edit, face):
-    with pytest.warns(UserWarning, match='"a hat" and "bald" may come out badly'):
-        edit(face, prompt="a hat, bald, smiling", aligned=True, seed=0)
+    with pytest.warns(UserWarning, match='"pale skin" and "bald" may come out badly'):
+        edit(face, prompt="pale skin, bald, smiling", aligned=True, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         edit(face, prompt="smiling", aligned=True, seed=0)
