@@ -1,155 +1,161 @@
-"""Where the parts of a face are: points by which it is moved, and the lips, by the masks of the face parser."""
+"""Where the parts of a face are: points by which it is moved, and its lips, by the masks of the face parser."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from .alignment import CROP_SIZE
+from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .canvas import rise
 from .face_parsing import FaceParsing
 from .part_colour import SURELY
 
-#: Share of the crop that each brow, each eye and the lips must fill to be known.
-LEAST_BROW, LEAST_EYE, LEAST_LIPS = 1 / 1000, 1 / 2000, 1 / 300
+#: Pixels of the parser's masks that are looked at, along one of the 128-pixel crop.
+FINENESS = 2
+#: Share of the crop that a part must fill to be seen, each of two.
+LEAST = {"brow": 1 / 1000, "eye": 1 / 2000, "whole_mouth": 1 / 300, "nose": 1 / 300}
+#: Columns of the lips, in the masks' pixels, with which they are known.
+LEAST_COLUMNS = 12
+#: Place between the corners, in [-1, 1], up to which lips count in their thickness.
+MIDDLE = 0.4
 
-#: The points of either side of a face, see [`FacePoints`].
+#: Points of either side of a face, and those of its middle.
 POINTS = (
-    "brow_inner", "brow_middle", "brow_outer", "brow_upper", "brow_lower", "eye_inner", "eye_outer", "lid_upper", "lid_lower", "pupil",
-    "nose_root", "nose_side", "nose_base", "corner", "lip_upper", "lip_line", "lip_lower", "lip_side_upper",
-    "lip_side_lower", "cheek", "chin", "forehead",
+    "brow_inner", "brow_middle", "brow_outer", "brow_upper", "brow_lower",
+    "eye_inner", "eye_outer", "lid_upper", "lid_lower", "pupil",
+    "nose_root", "nose_side", "nose_base", "cheek",
+    "corner", "lip_upper", "lip_middle", "lip_lower", "lip_side_upper", "lip_side_lower", "chin", "forehead",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class FacePoints:
     """
-    Where the parts of a face are, by its parser.
+    Points of a face; (x, y) in pixels of the 128-pixel crop.
 
     Args:
-        places: name → [2, 2], (x, y) in pixels of the 128-pixel crop, of the left side of the picture and the right;
-            points in the middle are the same on both.
+        places: of `POINTS` those of the parts that are seen → [2, 2], that of the left side of the picture and that of
+            the right; points in the middle are the same on both.
         along, across: unit vectors along the line of the eyes, and down from it.
-        unit: distance between the eyes in these pixels.
-        parted: share of the mouth that lies between the lips.
+        unit: distance between the eyes.
     """
 
     places: Mapping[str, np.ndarray]
     along: np.ndarray
     across: np.ndarray
     unit: float
-    parted: float
 
     @classmethod
-    def of(cls, parsing: FaceParsing) -> "FacePoints | None":
-        """Those of a face; None where it does not show both brows, both eyes and the mouth."""
-        size = 2 * CROP_SIZE
-        brows, eyes, lips, noses, between = (
-            parsing.crop_mask(name, size) for name in ("brow", "eye", "whole_mouth", "nose", "mouth")
-        )
-        half = size // 2
-        sides = [(np.s_[:, :half], 0), (np.s_[:, half:], half)]
-        found = [[_Part.of(mask[window], left) for window, left in sides] for mask in (brows, eyes)]
-        mouth, nose = _Part.of(lips, 0), _Part.of(noses, 0)
-        if mouth is None or nose is None or mouth.share < LEAST_LIPS:
-            return None
-        for pair, least in zip(found, (LEAST_BROW, LEAST_EYE), strict=True):
-            if any(part is None or part.share * 0.5 < least for part in pair):
-                return None
-        (brow_pair, eye_pair) = found
-        pupils = np.array([part.middle for part in eye_pair if part is not None])
-        apart = float(np.linalg.norm(pupils[1] - pupils[0]))
-        along = (pupils[1] - pupils[0]) / apart
+    def of(cls, parsing: FaceParsing) -> "FacePoints":
+        """Those of a face; eyes that are not seen are where the crop has them."""
+        brows, eyes = (_pair(parsing, name) for name in ("brow", "eye"))
+        mouth, nose = (_Part.of(parsing, name) for name in ("whole_mouth", "nose"))
+        pupils = CROP_LANDMARKS[:2] if eyes is None else np.array([eye.middle for eye in eyes])
+        unit = float(np.linalg.norm(pupils[1] - pupils[0]))
+        along = (pupils[1] - pupils[0]) / unit
         across = np.array([-along[1], along[0]])
-        centre = pupils.mean(0)
-        places: dict[str, list[np.ndarray]] = {name: [] for name in POINTS}
-        for side, (brow, eye) in enumerate(zip(brow_pair, eye_pair, strict=True)):
-            assert brow is not None and eye is not None
-            outwards = 1.0 if side else -1.0
-            for name, share in (("brow_inner", 0.06), ("brow_middle", 0.55), ("brow_outer", 0.94)):
-                places[name].append(brow.spine(share if side else 1 - share))
-            places["eye_inner"].append(eye.spine(0.02 if side else 0.98))
-            places["eye_outer"].append(eye.spine(0.98 if side else 0.02))
-            places["brow_upper"].append(brow.edge(0.5, 0))
-            places["brow_lower"].append(brow.edge(0.5, 1))
-            places["lid_upper"].append(eye.edge(0.5, 0))
-            places["lid_lower"].append(eye.edge(0.5, 1))
-            places["pupil"].append(eye.middle)
-            corner = mouth.spine(0.99 if side else 0.01)
-            places["corner"].append(corner)
+        places = {
+            "pupil": pupils,
+            "nose_root": np.tile(pupils.mean(0) + 0.08 * unit * across, (2, 1)),
+            "cheek": pupils + unit * (0.1 * np.outer([-1, 1], along) + 0.62 * across),
+        }
+
+        def beside(part: tuple[_Part, ...], share: float) -> np.ndarray:
+            """Points of the spine, of the left part so far from its right end and of the right one from its left."""
+            return np.array([part[0].spine(1 - share), part[-1].spine(share)])
+
+        if brows is not None:
+            for name, share in (("inner", 0.06), ("middle", 0.55), ("outer", 0.94)):
+                places[f"brow_{name}"] = beside(brows, share)
             for name, end in (("upper", 0), ("lower", 1)):
-                places[f"lip_{name}"].append(mouth.edge(0.5, end))
-                places[f"lip_side_{name}"].append(mouth.edge(0.75 if side else 0.25, end))
-            places["lip_line"].append((mouth.edge(0.5, 0) + mouth.edge(0.5, 1)) / 2)
-            places["nose_root"].append(centre + 0.08 * apart * across)
-            places["nose_side"].append(nose.spine(0.97 if side else 0.03))
-            places["nose_base"].append(nose.edge(0.5, 1))
-            places["cheek"].append(pupils[side] + apart * (0.1 * outwards * along + 0.62 * across))
-            places["chin"].append(mouth.edge(0.5, 1) + 0.42 * apart * across)
-            places["forehead"].append(brow.middle - 0.5 * apart * across)
-        parted = float((between > SURELY).sum() / max(1, (lips > SURELY).sum()))
-        arrays = {name: np.array(pair) for name, pair in places.items()}
-        return cls(arrays, along, across, apart, parted)
+                places[f"brow_{name}"] = np.array([brow.edge(0.5, end) for brow in brows])
+            places["forehead"] = np.array([brow.middle for brow in brows]) - 0.5 * unit * across
+        if eyes is not None:
+            for name, share in (("inner", 0.02), ("outer", 0.98)):
+                places[f"eye_{name}"] = beside(eyes, share)
+            for name, end in (("upper", 0), ("lower", 1)):
+                places[f"lid_{name}"] = np.array([eye.edge(0.5, end) for eye in eyes])
+        if nose is not None:
+            places["nose_side"] = beside((nose,), 0.97)
+            places["nose_base"] = np.tile(nose.edge(0.5, 1), (2, 1))
+        if mouth is not None:
+            places["corner"] = beside((mouth,), 0.99)
+            for name, end in (("upper", 0), ("lower", 1)):
+                places[f"lip_{name}"] = np.tile(mouth.edge(0.5, end), (2, 1))
+                places[f"lip_side_{name}"] = np.array([mouth.edge(0.25, end), mouth.edge(0.75, end)])
+            places["lip_middle"] = (places["lip_upper"] + places["lip_lower"]) / 2
+            places["chin"] = places["lip_lower"] + 0.42 * unit * across
+        return cls({name: places[name] for name in POINTS if name in places}, along, across, unit)
+
+    @property
+    def mouth(self) -> tuple[float, float]:
+        """How far its corners are from its middle, and how far below that, in distances of the eyes."""
+        corners, middle = self.places["corner"], self.places["lip_middle"]
+        width = float((corners[1] - corners[0]) @ self.along) / 2
+        return width / self.unit, float((corners - middle).mean(0) @ self.across) / self.unit
+
+
+def _pair(parsing: FaceParsing, name: str) -> "tuple[_Part, _Part] | None":
+    """What is seen of a part in both halves of the crop; None where it is not in both."""
+    left, right = (_Part.of(parsing, name, half) for half in (0, 1))
+    return None if left is None or right is None else (left, right)
 
 
 @dataclass(frozen=True)
 class _Part:
     """
-    A part of a face by its mask.
+    A part of a face by its mask, in pixels of the 128-pixel crop.
 
     Args:
-        columns: [N] those that show it, in pixels of the 128-pixel crop.
-        upper, lower: [N] where it begins and ends in each.
+        columns: [N], those that show it.
+        upper, lower: [N], where it begins and ends in each.
         middle: (x, y).
-        share: of the picture that it fills.
     """
 
     columns: np.ndarray
     upper: np.ndarray
     lower: np.ndarray
     middle: np.ndarray
-    share: float
 
     @classmethod
-    def of(cls, mask: np.ndarray, left: int) -> "_Part | None":
-        """That in a mask [S, s] whose first column is `left` of a crop of S pixels; None where there is none."""
-        sure = mask > SURELY
-        columns = np.flatnonzero(sure.any(0))
-        if not len(columns):
+    def of(cls, parsing: FaceParsing, name: str, half: int | None = None) -> "_Part | None":
+        """That in the crop, or its left (0) or right half (1); None where it is hardly seen."""
+        size = FINENESS * CROP_SIZE
+        sure = parsing.crop_mask(name, size) > SURELY
+        if half is not None:
+            sure[:, slice(size // 2, None) if half == 0 else slice(size // 2)] = False
+        if sure.mean() < LEAST[name]:
             return None
-        factor = CROP_SIZE / len(mask)
-        upper = sure.argmax(0)[columns].astype(float)
-        lower = len(mask) - sure[::-1].argmax(0)[columns].astype(float)
+        columns = np.flatnonzero(sure.any(0))
+        upper, lower = sure.argmax(0)[columns], size - sure[::-1].argmax(0)[columns]
         y, x = np.nonzero(sure)
-        middle = np.array([x.mean() + left + 0.5, y.mean() + 0.5]) * factor
-        return cls((columns + left + 0.5) * factor, upper * factor, lower * factor, middle, float(sure.mean()))
+        middle = np.array([x.mean() + 0.5, y.mean() + 0.5])
+        return cls(*(each / FINENESS for each in (columns + 0.5, upper, lower, middle)))
 
-    def _near(self, share: float) -> tuple[float, np.ndarray]:
-        """The column at so much of the width, and weights of those beside it."""
-        column = float(self.columns[0] + share * (self.columns[-1] - self.columns[0]))
-        weights = np.exp(-(((self.columns - column) / 1.0) ** 2) / 2)
-        return column, weights / weights.sum()
+    def _at(self, rows: np.ndarray, share: float) -> np.ndarray:
+        """What rows [N] are at so much of its width from the left, of some columns the mean."""
+        column = self.columns[0] + share * (self.columns[-1] - self.columns[0])
+        weights = np.exp(-((self.columns - column) ** 2) / 2)
+        return np.array([column, float(rows @ weights / weights.sum())])
 
     def spine(self, share: float) -> np.ndarray:
         """Its middle at so much of its width from the left."""
-        column, weights = self._near(share)
-        return np.array([column, float(((self.upper + self.lower) / 2) @ weights)])
+        return self._at((self.upper + self.lower) / 2, share)
 
     def edge(self, share: float, end: int) -> np.ndarray:
         """Its upper (0) or lower (1) edge at so much of its width from the left."""
-        column, weights = self._near(share)
-        return np.array([column, float((self.lower if end else self.upper) @ weights)])
+        return self._at(self.lower if end else self.upper, share)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lips:
     """
     The line at which lips meet, or both lines where they are parted, in pixels of the 128-pixel crop.
 
     Args:
         ends: columns of both corners.
-        upper, lower: [5] polynomials (the highest power first) of the place in [-1, 1] between the corners: lower edge
-            of the upper lip, and upper edge of the lower one.
+        upper, lower: [5] polynomials (the highest power first) of the place in [-1, 1] between the corners: the lower
+            edge of the upper lip, and the upper edge of the lower one.
         thickness: of the upper lip and of the lower one, in their middle.
     """
 
@@ -161,38 +167,33 @@ class Lips:
     @classmethod
     def of(cls, parsing: FaceParsing) -> "Lips | None":
         """Those of a face; None where it does not show both."""
-        size = 2 * CROP_SIZE
-        unit = CROP_SIZE / size
-        up, low, between = (parsing.crop_mask(name, size) for name in ("upper_lip", "lower_lip", "mouth"))
-        whole = up + low + between
-        seen = whole > SURELY
+        above, below, between = (
+            parsing.crop_mask(name, FINENESS * CROP_SIZE) for name in ("upper_lip", "lower_lip", "mouth")
+        )
+        seen = above + below + between > SURELY
         columns = np.flatnonzero(seen.any(0))
-        if len(columns) < 8 or not (up > SURELY).any() or not (low > SURELY).any():
+        if len(columns) < LEAST_COLUMNS or any((each > SURELY).mean() < LEAST["whole_mouth"] / 8 for each in (above, below)):
             return None
-        rows = (np.arange(size) + 0.5)[:, None]
-        top = seen.argmax(0)[columns].astype(float)
-        bottom = size - seen[::-1].argmax(0)[columns].astype(float)
-        # what of a column each class fills, from above: its own edges may be ragged
-        total = np.maximum(whole[:, columns].sum(0), 1e-6)
-        heights = (bottom - top) / total
-        upper = top + up[:, columns].sum(0) * heights
-        lower = bottom - low[:, columns].sum(0) * heights
-        del rows
-        ends = (float(columns[0]), float(columns[-1] + 1))
-        places = 2 * (columns + 0.5 - ends[0]) / (ends[1] - ends[0]) - 1
-        weights = np.sqrt(np.maximum(total, 1))
-        fitted = [np.polyfit(places, edge * unit, 4, w=weights) for edge in (upper, lower)]
-        middle = np.abs(places) < 0.4
-        thick = [float((each[:, columns].sum(0) * heights)[middle].mean() * unit) for each in (up, low)]
-        return cls((ends[0] * unit, ends[1] * unit), *fitted, (thick[0], thick[1]))
+        top, bottom = seen.argmax(0)[columns], len(seen) - seen[::-1].argmax(0)[columns]
+        # by how much of a column each fills: edges of the classes are ragged
+        total = (above + below + between)[:, columns].sum(0)
+        thick = [each[:, columns].sum(0) / total * (bottom - top) / FINENESS for each in (above, below)]
+        ends = columns[0] / FINENESS, (columns[-1] + 1) / FINENESS
+        places = 2 * ((columns + 0.5) / FINENESS - ends[0]) / (ends[1] - ends[0]) - 1
+        edges = (top / FINENESS + thick[0], bottom / FINENESS - thick[1])
+        upper, lower = (np.polyfit(places, edge, 4, w=np.sqrt(total)) for edge in edges)
+        in_the_middle = np.abs(places) < MIDDLE
+        return cls(ends, upper, lower, (float(thick[0][in_the_middle].mean()), float(thick[1][in_the_middle].mean())))
 
     def edges(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows of both edges at columns `x`, and how far between the corners these are: 0 at and beyond them, 1 between."""
+        """
+        Rows of the lower edge of the upper lip and of the upper edge of the lower one at columns `x`, and how far from
+        the corners these are: 0 at them and beyond, 1 in the middle.
+        """
         left, right = self.ends
-        place = (2 * (x - left) / (right - left) - 1)
-        inside = (1 - place.clip(-1, 1) ** 2)
-        place = place.clip(-1, 1)
+        place = (2 * (x - left) / (right - left) - 1).clip(-1, 1)
+        inside = 1 - place**2
         upper, lower = np.polyval(self.upper, place), np.polyval(self.lower, place)
-        gap = np.maximum(lower - upper, 0) * rise(inside, 0, 0.25)
         middle = (upper + lower) / 2
-        return middle - gap / 2, middle + gap / 2, inside
+        half = np.maximum(lower - upper, 0) / 2 * rise(inside, 0.0, 0.25)
+        return middle - half, middle + half, inside

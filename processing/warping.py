@@ -1,8 +1,9 @@
 """
-Expressions and shapes that move what a photo shows: brows that rise, corners of the mouth that sink.
+Expressions and shapes that move what a photo shows: brows that rise, corners of the mouth that sink, lips that meet.
 
 Points of the face move by what a shape says, all between them follows smoothly (radial basis functions), and what is
 no face stays. The movement is the flow of a steady field (Arsigny et al. 2006): however far it goes, nothing folds.
+Lips part along the line between them, and meet by what is between them being hidden.
 """
 
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .alignment import CROP_SIZE, apply, compose, inverse, scale_of, translation
+from .alignment import CROP_SIZE, align, apply, compose, inverse, scale_of, translation
 from .blending import Box, PhotoLayer, warp_channels
-from .canvas import BEYOND, Canvas, blur, rise
+from .canvas import BEYOND, Canvas, rise
 from .face_parsing import FaceParsing
 from .face_points import POINTS, FacePoints, Lips
+from .part_colour import SURELY
 
 #: Pixels of the grid that movement is computed on, along one of the 128-pixel crop, and steps of its flow.
 FINENESS, STEPS = 2.0, 12
@@ -24,105 +26,121 @@ FINENESS, STEPS = 2.0, 12
 REACH = 0.2
 #: What of the points' own movement may be missed, so that near ones do not push each other.
 SLACK = 0.02
-#: What does not move, and over how many pixels of the 128-pixel crop movement fades beside it and to the crop's edge.
+#: What does not move, over how many pixels of the 128-pixel crop movement fades beside it and beside glasses, whose
+#: frames would bend, and to the edge of the crop.
 STILL = ("background", "ear", "earring", "hair", "hat", "eyeglasses", "neck", "necklace", "cloth")
-FADE, EDGE_FADE = 2.5, 14.0
+FADE, FRAMES_FADE, EDGE_FADE = 2.5, 3.0, 14.0
 #: Movements, in pixels of the 128-pixel crop, below which nothing is changed and from which on all is.
 LEAST, SEEN = 0.02, 0.08
+#: How much a point must be free to move to count, and which share of those that shall move.
+FREE, MOST_FREE = 0.5, 0.5
+#: Share of the way to each other that the upper lip goes, and what is hidden of each lip's edge, in pixels of the
+#: 128-pixel crop: teeth shine through it.
+MEET, HEM = 0.45, 0.35
+#: Over how many times its movement what is beside a lip stretches, at least: from 1.5 on nothing folds.
+STRETCH = 2.0
 #: How far below the lower lip a chin goes with it, in distances of the eyes.
 CHIN = 0.45
-#: Share of the mouth that may lie between the lips of one that is closed.
-CLOSED = 0.12
+#: How bright the inside of a mouth is beside the lips, at its upper and at its lower end.
+DARKEST, TONGUE = 0.14, 0.42
+
 
 @dataclass(frozen=True)
 class Warp:
     """
-    A shape or expression that a face takes, a [`Transfer`].
+    An expression or shape that a face takes, a [`Transfer`]. Lengths are in distances of the eyes.
 
     Args:
-        moves: point → how far it moves (outwards, down), in distances of the eyes; all other points stay.
-        closed: whether it is one of a closed mouth: parted lips are no face for it.
+        moves: of `POINTS`, how far they move (outwards, down); all others stay.
+        corners: how far from the middle of the mouth its corners are at most, and how far below the middle of the
+            lips at least; None where they stay.
+        close: share of the way to lips that meet.
+        part: by how much the lower lip sinks.
+
+    Raises:
+        ValueError: a point that there is not, or lips that both close and part.
     """
 
     moves: Mapping[str, tuple[float, float]]
-    mouth: tuple[float, float] | None = None
+    corners: tuple[float, float] | None = None
     close: float = 0.0
     part: float = 0.0
-    closed: bool = False
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.moves) - set(POINTS)):
+            raise ValueError(f"a face has no {', '.join(unknown)}; it has {', '.join(POINTS)}")
+        if self.close and self.part:
+            raise ValueError("lips close or part, not both")
+
+    @property
+    def speaks_of_the_mouth(self) -> bool:
+        return bool(self.corners or self.close or self.part)
 
     def fits(self, parsing: FaceParsing) -> bool:
-        """Whether brows, eyes and the mouth are seen, and the mouth is closed where it has to be."""
+        """Whether all that moves is seen, and not behind glasses or hair."""
         points = FacePoints.of(parsing)
-        return points is not None and not (self.closed and points.parted > CLOSED)
+        if not all(name in points.places for name in self.moves):
+            return False
+        if self.speaks_of_the_mouth:
+            return "corner" in points.places and Lips.of(parsing) is not None
+        grid = _grid(Canvas.of(parsing))
+        freedom = _freedom(grid, parsing)
+        places = np.concatenate([points.places[name] for name in self.moves])
+        column, row = ((places + BEYOND) * FINENESS).astype(int).clip(0, grid.size - 1).T
+        return bool((freedom[row, column] > FREE).mean() >= MOST_FREE)
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[PhotoLayer]:
         """The face, moved, see [`Transfer.layers`]; nothing is left to chance."""
-        points = FacePoints.of(parsing)
-        if points is None:
-            return []
-        canvas = Canvas.of(parsing)
-        grid = Canvas(FINENESS, _rescaled(canvas.matrix, FINENESS / canvas.scale))
-        movement = flow(share * _envelope(grid, parsing)[..., None] * self._field(points, grid), FINENESS)
-        alpha = rise(np.hypot(*np.moveaxis(movement, 2, 0)), LEAST, SEEN)
+        points, grid = FacePoints.of(parsing), _grid(Canvas.of(parsing))
+        speed = _freedom(grid, parsing)[..., None] * self._field(points, grid)
+        movement = flow(np.float32(share) * speed, FINENESS)
+        moving = np.hypot(*np.moveaxis(movement, 2, 0))
+        lips = Lips.of(parsing) if self.close or self.part else None
         cut = None
-        lips = Lips.of(parsing)
-        if lips is not None and (self.close or self.part):
-            nose = float(points.places["nose_base"].mean(0)[1])
-            cut = MouthCut(lips, share * self.close, share * self.part * points.unit, nose, CHIN * points.unit)
+        if lips is not None:
+            cut = MouthCut.of(lips, share * self.close, share * self.part * points.unit, points, parsing, photo)
             x, y = grid.places()
-            column, row = np.broadcast_arrays(x + movement[..., 0], y + movement[..., 1])
-            above, below, past, before = cut.sources(column, row)
-            most = np.where(past < 0, np.abs(above - row), np.where(before < 0, np.abs(below - row), 1.0))
-            alpha = np.maximum(alpha, rise(most, LEAST, SEEN)).astype(np.float32)
-        return [MovedLayer(movement, alpha, grid.matrix, cut)]
+            moving = np.maximum(moving, cut.movement(x + movement[..., 0], y + movement[..., 1]))
+        return [MovedLayer(movement, rise(moving, LEAST, SEEN).astype(np.float32), grid.matrix, cut)]
 
     def _field(self, points: FacePoints, grid: Canvas) -> np.ndarray:
-        """How all of the grid moves, [S, S, 2] in pixels of the 128-pixel crop, so that the points do."""
-        places, shifts = [], []
+        """How all of the grid moves, float32 [S, S, 2] in pixels of the 128-pixel crop, so that the points do."""
         moves = dict(self.moves)
-        if self.mouth is not None:
-            corners, line = points.places["corner"], points.places["lip_line"]
-            width = float((corners[1] - corners[0]) @ points.along) / 2 / points.unit
-            height = float((corners - line).mean(0) @ points.across) / points.unit
-            out, down = min(0, self.mouth[0] - width), max(0, self.mouth[1] - height)
-            moves["corner"] = (out, down)
-            for n in ("lip_side_upper", "lip_side_lower"):
-                a,b = moves.get(n,(0,0)); moves[n]= (a+out/2, b+down/3)
-        for name in POINTS:
+        if self.corners is not None:
+            width, height = points.mouth
+            moves["corner"] = out, down = min(0.0, self.corners[0] - width), max(0.0, self.corners[1] - height)
+            for name in ("lip_side_upper", "lip_side_lower"):
+                own = moves.get(name, (0.0, 0.0))
+                moves[name] = (own[0] + out / 2, own[1] + down / 3)
+        places, shifts = [], []
+        for name, pair in points.places.items():
             out, down = moves.get(name, (0.0, 0.0))
-            pair = points.places[name]
-            same = bool(np.allclose(*pair))
-            for side, place in enumerate(pair[:1] if same else pair):
-                outwards = 0.0 if same else out if side else -out
+            in_the_middle = np.allclose(*pair)
+            for outwards, place in zip((0.0,) if in_the_middle else (-out, out), pair, strict=False):
                 places.append(place)
                 shifts.append(points.unit * (outwards * points.along + down * points.across))
         at, reach = np.array(places), REACH * points.unit
         distances = np.linalg.norm(at[:, None] - at[None], axis=-1)
-        kernel = np.exp(-((distances / reach) ** 2) / 2) + SLACK * np.eye(len(at))
-        heights = np.linalg.solve(kernel, np.array(shifts))
-        x, y = grid.places()
-        total = np.zeros((grid.size, grid.size, 2), np.float32)
-        for place, height in zip(at, heights, strict=True):
-            bell_x, bell_y = (np.exp(-(((axis - middle) / reach) ** 2) / 2) for axis, middle in zip((x, y), place))
-            total += (bell_x * bell_y)[..., None] * height.astype(np.float32)
-        return total
+        heights = np.linalg.solve(np.exp(-((distances / reach) ** 2) / 2) + SLACK * np.eye(len(at)), np.array(shifts))
+        bells = [np.exp(-(((axis.ravel() - middle[:, None]) / reach) ** 2) / 2) for axis, middle in zip(grid.places(), at.T, strict=True)]
+        return np.einsum("px,py,pc->yxc", *bells, heights).astype(np.float32)
 
 
-def _rescaled(matrix: np.ndarray, factor: float) -> np.ndarray:
-    return compose(matrix, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]]))
+def _grid(canvas: Canvas) -> Canvas:
+    """The canvas as coarse as movement is computed."""
+    factor = FINENESS / canvas.scale
+    return Canvas(FINENESS, compose(canvas.matrix, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]])))
 
 
-def _envelope(grid: Canvas, parsing: FaceParsing) -> np.ndarray:
-    """How freely each place of the grid [S, S] moves: 0 beside what is no face and at the edge of the crop."""
-    still = grid.mask(parsing, tuple(name for name in STILL if name in parsing.labels))
-    frames = grid.blur(grid.mask(parsing, "eyeglasses"), 3.0)
-    still = np.maximum(still, rise(frames, 0.02, 0.2))
-    free = rise(1 - grid.blur(still, FADE), 0.3, 1.0)
+def _freedom(grid: Canvas, parsing: FaceParsing) -> np.ndarray:
+    """How freely each place of the grid [S, S] moves: not beside what is no face, nor at the edge of the crop."""
+    still = grid.blur(grid.mask(parsing, tuple(name for name in STILL if name in parsing.labels)), FADE)
+    frames = grid.blur(grid.mask(parsing, "eyeglasses"), FRAMES_FADE)
     x, y = grid.places()
     inside = np.minimum(np.minimum(x, CROP_SIZE - x), np.minimum(y, CROP_SIZE - y))
-    return free * rise(inside, 0.0, EDGE_FADE)
+    return rise(1 - still, 0.3, 1.0) * (1 - rise(frames, 0.02, 0.2)) * rise(inside, 0.0, EDGE_FADE)
 
 
 def flow(field: np.ndarray, fineness: float) -> np.ndarray:
@@ -130,69 +148,108 @@ def flow(field: np.ndarray, fineness: float) -> np.ndarray:
     Where what is seen after a movement comes from.
 
     Args:
-        field: [S, S, 2], how fast each place of a grid moves, (x, y) in units of `fineness` pixels of the grid.
+        field: float32 [S, S, 2], how fast each place of a grid moves, (x, y) in units of `fineness` pixels of it.
         fineness: pixels of the grid in one of these units.
 
     Returns:
         [S, S, 2], by how much the origin of each place lies beside it; a map without folds.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from gptface.processing.warping import flow
+    >>> field = np.zeros((32, 32, 2), np.float32)
+    >>> field[12:20, 12:20, 0] = 1  # to the right
+    >>> flow(field, 2.0)[16, 16].round(1)
+    array([-1.,  0.], dtype=float32)
+
+    ```
     """
     size = len(field)
     speed = torch.from_numpy(np.ascontiguousarray(np.moveaxis(field, 2, 0)))[None]
     axis = (torch.arange(size, dtype=torch.float32) * 2 + 1) / size - 1
     start = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)[None]
-    units = 2 * fineness / size
+    unit = 2 * fineness / size
     places = start
     for _ in range(STEPS):
         there = torch.nn.functional.grid_sample(speed, places, padding_mode="zeros", align_corners=False)
-        places = places - there.permute(0, 2, 3, 1) * (units / STEPS)
-    return ((places - start)[0] / units).numpy()
+        places = places - there.permute(0, 2, 3, 1) * (unit / STEPS)
+    moved: np.ndarray = ((places - start)[0] / unit).numpy()
+    return moved
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MouthCut:
     """
-    Lips that close or part: a mouth is cut open, and what is between the lips hides or comes to light.
+    Lips that meet or part. Lengths are in pixels of the 128-pixel crop.
 
     Args:
         lips: as the photo has them.
         close: share of the way to lips that meet.
-        part: by how many pixels of the 128-pixel crop the lower lip sinks in its middle.
-        nose: row in the 128-pixel crop, above which nothing moves.
-        chin: how far below the lower lip nothing moves any more.
+        part: how far the lower lip sinks in its middle.
+        philtrum, chin: over how much of what is above the lips and below them movement fades.
+        colour: sRGB [3] in [0, 1] of the lips.
     """
 
     lips: Lips
     close: float
     part: float
-    nose: float
+    philtrum: float
     chin: float
+    colour: np.ndarray
 
-    def sources(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    @classmethod
+    def of(
+        cls, lips: Lips, close: float, part: float, points: FacePoints, parsing: FaceParsing, photo: Image.Image
+    ) -> "MouthCut":
+        """That of a face in a photo."""
+        middle = sum(lips.ends) / 2
+        upper, lower, _ = (float(each) for each in lips.edges(np.array(middle)))
+        philtrum = upper - lips.thickness[0] - float(points.places["nose_base"][0, 1]) if "nose_base" in points.places else 0.0
+        # to the jaw at most, in the column of the mouth
+        skin = parsing.crop_mask("facial_skin", CROP_SIZE)[:, int(np.clip(middle, 0, CROP_SIZE - 1))] > SURELY
+        start = int(np.clip(np.ceil(lower + lips.thickness[1]) + 1, 0, CROP_SIZE - 1))
+        jaw = start + int(np.argmin(np.append(skin[start:], False)))
+        chin = float(np.clip(jaw - lower - lips.thickness[1], 4.0, CHIN * points.unit))
+        shown = parsing.mask("lips")
+        frame = np.asarray(align(photo, parsing.matrix, len(shown)), np.float32) / 255
+        colour = (frame * shown[..., None]).sum((0, 1)) / max(float(shown.sum()), 1e-6)
+        return cls(lips, close, min(part, chin / STRETCH), philtrum, chin, colour)
+
+    def rows(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """
-        Rows that the pixels at (x, y) are taken from where the upper part of the face shows, and where the lower one
-        does; how far `y` lies below the end of the upper part, and above the beginning of the lower one.
+        Of pixels at `x` and `y`: the rows that they show where they are of the upper part of the face, and of the
+        lower one; the rows at which the upper part ends there, and the lower one begins.
         """
         upper, lower, inside = self.lips.edges(x)
-        span = rise(inside, 0, 0.3)
-        up, low = upper - HEM * span * (self.close > 0), lower + HEM * span * (self.close > 0)
+        if self.part:
+            up = low = lower  # teeth stay where they are
+        else:
+            hem = HEM * rise(inside, 0.0, 0.3)
+            up, low = upper - hem, lower + hem
         seam = up + MEET * (low - up)
         down = self.close * (seam - up)
         sink = self.close * (seam - low) + self.part * np.sqrt(inside)
-        end_up, end_low = up + down, low + sink
-        if self.part > 0:
-            end_up = low
-        lip_up, lip_low = self.lips.thickness
-        reach_up = np.maximum(up - lip_up - self.nose, 3.0)
-        near_up = 1 - rise(end_up - lip_up - y, 0.0, 1.0 * reach_up)
-        near_low = 1 - rise(y - (end_low + lip_low), 0.0, self.chin)
-        return y - down * near_up, y - sink * near_low, y - end_up, end_low - y
+        above, below = self.lips.thickness
+        fade_up = np.maximum(self.philtrum, STRETCH * down.max(initial=1.0))
+        fade_down = np.maximum(self.chin, STRETCH * np.abs(sink).max(initial=1.0))
+        near_up = 1 - rise(up + down - above - y, 0.0, fade_up)
+        near_low = 1 - rise(y - low - sink - below, 0.0, fade_down)
+        return y - down * near_up, y - sink * near_low, up + down, low + sink
 
+    def movement(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """How far what pixels show has moved; between lips that part it is new."""
+        above, below, end, start = self.rows(x, y)
+        moved: np.ndarray = np.where(y <= end, np.abs(above - y), np.where(y >= start, np.abs(below - y), 1.0))
+        return moved
 
-#: Share of the way to each other that the upper lip goes, and what is hidden of each lip's edge, in pixels of the
-#: 128-pixel crop.
-MEET, HEM = 0.45, 0.35
-#: What is seen between lips that part.
-INSIDE = (0.13, 0.055, 0.05)
+    def inside(self, row: np.ndarray, end: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """What is seen [..., 3] between lips that part: dark, and further down the tongue."""
+        depth = ((row - end) / np.maximum(start - end, 1e-3)).clip(0, 1)
+        brightness = DARKEST + (TONGUE - DARKEST) * rise(depth, 0.3, 1.1)
+        pixels: np.ndarray = brightness[..., None] * self.colour
+        return pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +261,7 @@ class MovedLayer:
         movement: [S, S, 2], where each pixel of a square frame is taken from, less its own place: (x, y) in pixels of
             the 128-pixel crop.
         alpha: [S, S] in [0, 1], 0 where nothing moves.
-        matrix: [2, 3] from the photo to the frame.
+        matrix: [2, 3] from the photo to the frame, a [`Canvas`].
         cut: what the lips do before that.
     """
 
@@ -217,36 +274,35 @@ class MovedLayer:
         """See [`PhotoLayer.change`]."""
         scale = len(self.movement) / (CROP_SIZE + 2 * BEYOND)
         to_crop = compose(self.matrix, np.array([[1 / scale, 0.0, -BEYOND], [0.0, 1 / scale, -BEYOND]]))
-        moved = warp_channels(np.asarray(self.movement, np.float32), self.matrix, box)
-        height, width = base.shape[:2]
-        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-        places = apply(to_crop, np.stack([x + box[0], y + box[1]], -1)) + moved
-        pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(base, 2, 0)))[None]
-        back = compose(inverse(to_crop), translation(-box[0], -box[1]))
+        to_base = compose(inverse(to_crop), translation(-box[0], -box[1]))
+        y, x = np.mgrid[box[1] : box[3], box[0] : box[2]] + 0.5
+        places = apply(to_crop, np.stack([x, y], -1)) + warp_channels(self.movement, self.matrix, box)
 
-        def taken(column: np.ndarray, row: np.ndarray) -> np.ndarray:
-            """The photo [h, w, 3] at places of the 128-pixel crop."""
-            at = apply(back, np.stack([column, row], -1)) * (2 / np.array([width, height])) - 1
-            found = torch.nn.functional.grid_sample(
-                pixels,
-                torch.from_numpy(at.astype(np.float32))[None],
-                mode="bicubic",
-                padding_mode="border",
-                align_corners=False,
-            )
-            return found[0].permute(1, 2, 0).clamp(0, 1).numpy()
+        def shown(column: np.ndarray, row: np.ndarray) -> np.ndarray:
+            """What the photo shows [h, w, 3] at places of the 128-pixel crop."""
+            return sample(base, apply(to_base, np.stack([column, row], -1)))
 
         column, row = np.moveaxis(places, 2, 0)
         if self.cut is None:
-            return taken(column, row) - base
-        above, below, past, before = self.cut.sources(column, row)
-        # edges as soft as a pixel of the photo
-        soft = scale_of(to_crop)
-        show_above, show_below = (0.5 - past / soft).clip(0, 1), (0.5 - before / soft).clip(0, 1)
-        show_below = np.minimum(show_below, 1 - show_above)
-        hidden = 1 - show_above - show_below
-        if self.cut.part == 0:
-            show_below = show_below + hidden
-            hidden = 0 * hidden
-        shown = show_above[..., None] * taken(column, above) + show_below[..., None] * taken(column, below)
-        return shown + hidden[..., None] * np.array(INSIDE, np.float32) - base
+            return shown(column, row) - base
+        above, below, end, start = self.cut.rows(column, row)
+        pixel = scale_of(to_crop)  # edges are as soft as one
+        upper, lower = ((0.5 + past / pixel).clip(0, 1)[..., None] for past in (end - row, row - start))
+        between = (1 - upper - lower).clip(0) if self.cut.part else np.zeros_like(upper)
+        after = upper * shown(column, above) + (1 - upper - between) * shown(column, below)
+        return (after + between * self.cut.inside(row, end, start) - base).astype(np.float32)
+
+
+def sample(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A picture float32 [H, W, C] in [0, 1] at places [..., 2] of it (bicubic): [..., C]. Its edge is repeated."""
+    height, width = pixels.shape[:2]
+    at = (places * (2 / np.array([width, height])) - 1).astype(np.float32)
+    found = torch.nn.functional.grid_sample(
+        torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)))[None],
+        torch.from_numpy(at)[None],
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=False,
+    )
+    sampled: np.ndarray = found[0].permute(1, 2, 0).clamp(0, 1).numpy()
+    return sampled

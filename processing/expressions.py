@@ -1,0 +1,63 @@
+"""
+Expressions and shapes of brows and lips that move what a photo shows. Which way points move was measured on faces with
+and without a label (`lab/measure_shapes.py`); how far, was set by eye, since a mean over weak labels shows little.
+"""
+
+from .warping import Warp
+
+_Move = tuple[float, float]
+
+
+def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
+    return {
+        "brow_inner": inner,
+        "brow_middle": middle,
+        "brow_upper": middle,
+        "brow_lower": middle,
+        "brow_outer": outer,
+    }
+
+
+NEUTRAL = Warp({}, corners=(0.43, -0.02), close=1.0)
+SAD = Warp(
+    _brows((-0.03, -0.11), (0.0, -0.02), (0.0, 0.05)) | {"lid_upper": (0.0, 0.03), "lip_lower": (0.0, -0.02)},
+    corners=(0.42, 0.05),
+    close=1.0,
+)
+ANGRY = Warp(
+    _brows((-0.05, 0.11), (-0.02, 0.05), (0.0, -0.02))
+    | {"lid_upper": (0.0, 0.02), "lid_lower": (0.0, -0.02)}
+    | {"lip_upper": (0.0, 0.02), "lip_side_upper": (0.0, 0.02)}
+    | {"lip_lower": (0.0, -0.02), "lip_side_lower": (0.0, -0.02)},
+    corners=(0.43, 0.02),
+    close=1.0,
+)
+SURPRISED = Warp(
+    _brows((0.0, -0.09), (0.0, -0.11), (0.0, -0.08)) | {"lid_upper": (0.0, -0.015), "lid_lower": (0.0, 0.005)},
+    corners=(0.41, -0.03),
+    part=0.18,
+)
+AFRAID = Warp(
+    _brows((-0.04, -0.11), (-0.01, -0.06), (0.0, -0.01)) | {"lid_upper": (0.0, -0.015), "lid_lower": (0.0, 0.005)},
+    corners=(0.46, 0.02),
+    part=0.08,
+)
+DISGUSTED = Warp(
+    _brows((-0.02, 0.06), (0.0, 0.05), (0.0, 0.03))
+    | {"lid_upper": (0.0, 0.01), "lid_lower": (0.0, -0.03)}
+    | {"nose_side": (0.01, -0.04), "nose_base": (0.0, -0.02)}
+    | {"lip_upper": (0.0, -0.05), "lip_side_upper": (0.0, -0.04)},
+    corners=(0.44, 0.03),
+    close=1.0,
+)
+MOUTH_OPEN = Warp({}, part=0.1)
+MOUTH_CLOSED = Warp({}, close=1.0)
+ARCHED_BROWS = Warp(_brows((0.0, 0.015), (0.0, -0.075), (0.0, -0.005)))
+BUSHY_BROWS = Warp(
+    {
+        "brow_upper": (0.0, -0.05),
+        "brow_lower": (0.0, 0.03),
+        "brow_middle": (0.0, -0.01),
+        "brow_outer": (0.03, 0.0),
+    }
+)
