@@ -32,11 +32,11 @@ RUNS: dict[str, dict[str, dict[str, str | None]]] = {
         f"expression_{name}": {"--data": f"validation/{name}.parquet"} for name in ("rafdb100", "ferplus48")
     },
     "editing": {
-        **{f"editing_{edit}": {"--edit": edit} for edit in ("smiling", "not_smiling", "no_beard", "no_eyeglasses")},
+        **{f"editing_{edit}": {"--edit": edit} for edit in ("smiling", "no_beard", "no_eyeglasses")},
         # laid over the photo, whatever the guidance, and drawn by the model
         **{
             f"editing_{edit}{suffix}": {"--edit": edit, **further}
-            for edit in ("eyeglasses", "blond_hair", "gray_hair", "beard", "young")
+            for edit in ("not_smiling", "eyeglasses", "blond_hair", "gray_hair", "beard", "young")
             for suffix, further in (("", {"--arms": "both"}), ("_drawn", {"--arms": "none,both", "--draw": None}))
         },
         **{

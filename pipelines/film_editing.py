@@ -15,6 +15,7 @@ from gptface.processing.detection import FaceNotFoundError, default_detector
 from gptface.processing.film_files import Film, FilmFrame, check_film_output, open_film
 from gptface.processing.part_colour import Colour, ColourLayer
 from gptface.processing.provenance import EDITED, describe
+from gptface.processing.warping import MovedLayer
 
 from .edit_blending import layers_of
 from .edit_plan import EditedPhoto, EditRequest, read_requests
@@ -297,6 +298,9 @@ def _mixed(last: PhotoLayer, now: PhotoLayer) -> PhotoLayer:
     if isinstance(last, ColourLayer) and isinstance(now, ColourLayer):
         was, becomes = _mixed_colour(last.now, now.now), _mixed_colour(last.becomes, now.becomes)
         return replace(now, now=was, becomes=becomes, alpha=alpha)
+    if isinstance(last, MovedLayer) and isinstance(now, MovedLayer):
+        cut = None if now.cut is None else now.cut.mixed(last.cut, KEPT)
+        return replace(now, movement=_between(last.movement, now.movement, KEPT), alpha=alpha, cut=cut)
     return now
 
 

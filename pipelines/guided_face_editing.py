@@ -124,7 +124,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside
             the hair: for hair that is to grow beyond it draw a mask. Colours of hair, lipstick, glasses, beards,
             bangs and ages are not drawn but laid over what the face parser sees, around the crop, too, see
-            [`Transfer`]; where a face does not show what that takes (eyes for glasses, hair for bangs) they are drawn.
+            [`Transfer`], and for expressions other than smiles and for brows the photo's own pixels are moved; where a
+            face does not show what that takes (eyes for glasses, hair for bangs), or other regions are named than
+            those of the edit, they are drawn.
             `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by
@@ -361,7 +363,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
-        laid_over = not draw and not hole and (region is None or set(names or ()) <= set(request.regions))
+        laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
         transfers = request.transfers if laid_over else ()
         plans = [
             self._plan_face(photo, face, names, photo_mask, hole, transfers, share, bool(request.needs))

@@ -11,6 +11,18 @@ from typing import Any, Literal
 
 from .ageing import OLDER, YOUNGER
 from .blending import Transfer
+from .expressions import (
+    AFRAID,
+    ANGRY,
+    ARCHED_BROWS,
+    BUSHY_BROWS,
+    DISGUSTED,
+    MOUTH_CLOSED,
+    MOUTH_OPEN,
+    NEUTRAL,
+    SAD,
+    SURPRISED,
+)
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .eyewear_removal import UNFRAME
 from .headwear import KNITTED_HAT
@@ -216,13 +228,13 @@ _ROWS = (
     _edit(
         "not_smiling", "not smiling", "expression", "resting_mouth", _has("Smiling", 0), "smiling",
         "A serious face with the mouth at rest.",
-        group="expression", quality="fair", entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=NEUTRAL, entailed=_SMILE, defaults=_EXPRESSION,
         en="serious, unsmiling, serious looking, serious face, serious expression, straight face, stern",
         de="ernst, ernste, ernster, ernsthaft", fr="sérieux, sérieuse", es="serio, seria", zh="严肃, 严肃的",
     ),
     _edit(
         "neutral", "neutral expression", "expression", "resting_mouth", _shows("neutral"), None, "A calm face without any expression.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=NEUTRAL,
         en="neutral, expressionless, calm, calm face, neutral face, blank look, blank expression, looking neutral, bored",
         de="neutral, neutraler, neutrale, ausdruckslos, ruhig", fr="neutre, inexpressif, inexpressive, calme",
         es="inexpresivo, inexpresiva, tranquilo, tranquila", zh="面无表情, 平静, 中性表情",
@@ -235,43 +247,43 @@ _ROWS = (
         es="feliz, alegre, contento, contenta", zh="开心, 高兴, 快乐",
     ),
     _edit(
-        "sad", "sad", "expression", "mouth, cheeks, brows", _shows("sad"), "neutral", "A sad face.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
+        "sad", "sad", "expression", "mouth, cheeks, brows", _shows("sad"), "neutral", "A sad face: brows that rise in the middle, corners of the mouth that sink.",
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=SAD,
         en="sadness, sadder, unhappy, sorrowful, gloomy, crying, cries, cry, upset, depressed",
         de="traurig, trauriger, unglücklich, weinen, weinend", fr="triste, malheureux, malheureuse, pleurer",
         es="infeliz, llorando", zh="悲伤, 难过, 伤心",
     ),
     _edit(
-        "angry", "angry", "expression", "mouth, cheeks, brows", _shows("angry"), "neutral", "An angry face.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
+        "angry", "angry", "expression", "mouth, cheeks, brows", _shows("angry"), "neutral", "An angry face: brows that sink and meet, lips that are pressed together.",
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=ANGRY,
         en="anger, angrier, furious, mad, annoyed, frown, frowning, frowns, frowning in anger, rage",
         de="wütend, zornig, böse, verärgert", fr="en colère, fâché, fâchée, furieux, furieuse",
         es="enfadado, enfadada, enojado, enojada, furioso, furiosa", zh="生气, 愤怒",
     ),
     _edit(
-        "surprised", "surprised", "expression", "mouth, chin, brows", _shows("surprise"), "neutral", "A surprised face with an open mouth.",
-        group="expression", quality="fair", entailed=_SMILE, defaults=_EXPRESSION,
+        "surprised", "surprised", "expression", "mouth, chin, brows", _shows("surprise"), "neutral", "A surprised face with raised brows and an open mouth.",
+        group="expression", quality="good", transfer=SURPRISED, entailed=_SMILE, defaults=_EXPRESSION,
         en="surprise, astonished, amazed, shocked, looking surprised, startled, stunned",
         de="überrascht, erstaunt, schockiert", fr="surpris, surprise, étonné, étonnée",
         es="sorprendido, sorprendida, asombrado, asombrada", zh="惊讶, 吃惊",
     ),
     _edit(
         "afraid", "afraid", "expression", "mouth, chin, brows", _shows("fear"), "neutral", "A frightened face.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=AFRAID,
         en="fear, scared, frightened, fearful, terrified, looking afraid, worried, anxious",
         de="ängstlich, verängstigt, erschrocken", fr="effrayé, effrayée, apeuré, apeurée, peur",
         es="asustado, asustada, miedo", zh="害怕, 恐惧",
     ),
     _edit(
         "disgusted", "disgusted", "expression", "mouth, nose, brows", _shows("disgust"), "neutral", "A face that shows disgust.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=DISGUSTED,
         en="disgust, revolted, grimacing in disgust, looking disgusted, grossed out",
         de="angeekelt, angewidert, ekel", fr="dégoûté, dégoûtée, dégoût", es="asqueado, asqueada, asco", zh="厌恶, 恶心",
     ),
     _edit(
         "mouth_open", "mouth slightly open", "expression", "mouth, chin", _has("Mouth_Slightly_Open"), "mouth_closed",
-        "The lips part and the teeth may show.",
-        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION,
+        "The lips part.",
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_OPEN,
         en="mouth open, open mouth, opens mouth, opening mouth, mouth wide open, wide open mouth, open mouthed, lips parted, parted lips, "
         "visible teeth, show teeth, showing teeth, mouth opened, yawn, yawning",
         de="mund offen, offener mund, offenem mund, mund öffnen, öffne mund, mund auf",
@@ -279,7 +291,7 @@ _ROWS = (
     ),
     _edit(
         "mouth_closed", "mouth closed", "expression", "mouth", _has("Mouth_Slightly_Open", 0), "mouth_open", "The lips meet.",
-        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION,
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_CLOSED,
         en="closed mouth, close mouth, closes mouth, closing mouth, mouth shut, shut mouth, lips closed, closed lips, close lips",
         de="mund geschlossen, geschlossener mund, geschlossenem mund, mund schließen, schließe mund, mund zu",
         fr="bouche fermée, ferme bouche, fermer bouche", es="boca cerrada, cierra boca, cerrar boca", zh="闭嘴, 闭上嘴, 嘴巴闭合",
@@ -446,11 +458,13 @@ _ROWS = (
     ),
     _edit(
         "bushy_eyebrows", "bushy eyebrows", "shape", "brows", _has("Bushy_Eyebrows"), None, "Thick eyebrows.",
+        quality="good", transfer=BUSHY_BROWS,
         en="thick eyebrows, heavy brows, bushy brows, eyebrows bushy, thick brows, thicker eyebrows, thicker brows, bushier eyebrows, heavy eyebrows",
         de="buschige augenbrauen, dicke augenbrauen", fr="sourcils épais, sourcils broussailleux", es="cejas pobladas, cejas gruesas", zh="浓眉",
     ),
     _edit(
         "arched_eyebrows", "arched eyebrows", "shape", "brows", _has("Arched_Eyebrows"), None, "Eyebrows in a high arch.",
+        quality="good", transfer=ARCHED_BROWS,
         en="arched brows, curved eyebrows, eyebrows arched, curved brows, raised eyebrows", de="geschwungene augenbrauen", fr="sourcils arqués", es="cejas arqueadas", zh="弯眉",
     ),
     _edit(

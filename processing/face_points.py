@@ -185,6 +185,12 @@ class Lips:
         in_the_middle = np.abs(places) < MIDDLE
         return cls(ends, upper, lower, (float(thick[0][in_the_middle].mean()), float(thick[1][in_the_middle].mean())))
 
+    def mixed(self, last: "Lips", kept: float) -> "Lips":
+        """These with a share of others in them."""
+        pairs = zip(vars(last).values(), vars(self).values(), strict=True)
+        ends, upper, lower, thickness = (np.add(now, kept * np.subtract(was, now)) for was, now in pairs)
+        return Lips((float(ends[0]), float(ends[1])), upper, lower, (float(thickness[0]), float(thickness[1])))
+
     def edges(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
         Rows of the lower edge of the upper lip and of the upper edge of the lower one at columns `x`, and how far from

@@ -7,7 +7,7 @@ Lips part along the line between them, and meet by what is between them being hi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from PIL import Image
 
 from .alignment import CROP_SIZE, align, apply, compose, inverse, scale_of, translation
 from .blending import Box, PhotoLayer, warp_channels
-from .canvas import BEYOND, Canvas, rise
+from .canvas import BEYOND, Canvas, blur, rise, smallest
 from .face_parsing import FaceParsing
 from .face_points import POINTS, FacePoints, Lips
 from .part_colour import SURELY
@@ -39,8 +39,9 @@ FREE, MOST_FREE = 0.5, 0.5
 MEET, HEM = 0.45, 0.35
 #: Over how many times its movement what is beside a lip stretches, at least: from 1.5 on nothing folds.
 STRETCH = 2.0
-#: How far below the lower lip a chin goes with it, in distances of the eyes.
-CHIN = 0.45
+#: How far below the lower lip a chin goes with it at most, in widths of the mouth; and how near to the jaw, in pixels of
+#: the 128-pixel crop.
+CHIN, JAW = 0.45, 1.5
 #: How bright the inside of a mouth is beside the lips, at its upper and at its lower end.
 DARKEST, TONGUE = 0.14, 0.42
 
@@ -188,15 +189,16 @@ class MouthCut:
         lips: as the photo has them.
         close: share of the way to lips that meet.
         part: how far the lower lip sinks in its middle.
-        philtrum, chin: over how much of what is above the lips and below them movement fades.
+        nose: row of its lower end.
+        jaw: [128], row at which the face ends in each column of the crop.
         colour: sRGB [3] in [0, 1] of the lips.
     """
 
     lips: Lips
     close: float
     part: float
-    philtrum: float
-    chin: float
+    nose: float
+    jaw: np.ndarray
     colour: np.ndarray
 
     @classmethod
@@ -204,18 +206,18 @@ class MouthCut:
         cls, lips: Lips, close: float, part: float, points: FacePoints, parsing: FaceParsing, photo: Image.Image
     ) -> "MouthCut":
         """That of a face in a photo."""
-        middle = sum(lips.ends) / 2
-        upper, lower, _ = (float(each) for each in lips.edges(np.array(middle)))
-        philtrum = upper - lips.thickness[0] - float(points.places["nose_base"][0, 1]) if "nose_base" in points.places else 0.0
-        # to the jaw at most, in the column of the mouth
-        skin = parsing.crop_mask("facial_skin", CROP_SIZE)[:, int(np.clip(middle, 0, CROP_SIZE - 1))] > SURELY
-        start = int(np.clip(np.ceil(lower + lips.thickness[1]) + 1, 0, CROP_SIZE - 1))
-        jaw = start + int(np.argmin(np.append(skin[start:], False)))
-        chin = float(np.clip(jaw - lower - lips.thickness[1], 4.0, CHIN * points.unit))
+        middle = np.array(sum(lips.ends) / 2)
+        _, lower, _ = (float(each) for each in lips.edges(middle))
+        nose = points.places.get("nose_base")
+        # the first row below the lips in which a column of the crop shows no face
+        face = parsing.crop_mask(("facial_skin", "whole_mouth"), CROP_SIZE) > SURELY
+        start = int(np.clip(lower, 0, CROP_SIZE - 1))
+        jaw = start + np.argmin(np.pad(face[start:], ((0, 1), (0, 0))), axis=0)
+        jaw = blur(smallest(np.minimum(jaw, CROP_SIZE - JAW)[None].astype(np.float32), 1), JAW)[0] - JAW
         shown = parsing.mask("lips")
         frame = np.asarray(align(photo, parsing.matrix, len(shown)), np.float32) / 255
         colour = (frame * shown[..., None]).sum((0, 1)) / max(float(shown.sum()), 1e-6)
-        return cls(lips, close, min(part, chin / STRETCH), philtrum, chin, colour)
+        return cls(lips, close, part, 0.0 if nose is None else float(nose[0, 1]), jaw, colour)
 
     def rows(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """
@@ -228,15 +230,24 @@ class MouthCut:
         else:
             hem = HEM * rise(inside, 0.0, 0.3)
             up, low = upper - hem, lower + hem
+        above, below = self.lips.thickness
+        chin = np.interp(x, np.arange(len(self.jaw)) + 0.5, self.jaw) - low - below
+        chin = np.minimum(chin, CHIN * (self.lips.ends[1] - self.lips.ends[0])).clip(1e-3)
         seam = up + MEET * (low - up)
         down = self.close * (seam - up)
-        sink = self.close * (seam - low) + self.part * np.sqrt(inside)
-        above, below = self.lips.thickness
-        fade_up = np.maximum(self.philtrum, STRETCH * down.max(initial=1.0))
-        fade_down = np.maximum(self.chin, STRETCH * np.abs(sink).max(initial=1.0))
+        sink = self.close * (seam - low) + self.part * inside**0.75
+        sink = np.clip(sink, -chin / STRETCH, chin / STRETCH)
+        fade_up = np.maximum(up - above - self.nose, STRETCH * down).clip(1.0, CROP_SIZE)
         near_up = 1 - rise(up + down - above - y, 0.0, fade_up)
-        near_low = 1 - rise(y - low - sink - below, 0.0, fade_down)
+        # it ends where it began, however far the lip goes
+        near_low = 1 - rise(y - low - sink - below, 0.0, chin - sink)
         return y - down * near_up, y - sink * near_low, up + down, low + sink
+
+    def mixed(self, last: "MouthCut | None", kept: float) -> "MouthCut":
+        """That of a film's next frame, with a share of the last one's lips in it."""
+        if last is None:
+            return self
+        return replace(self, lips=self.lips.mixed(last.lips, kept), colour=self.colour + kept * (last.colour - self.colour))
 
     def movement(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """How far what pixels show has moved; between lips that part it is new."""

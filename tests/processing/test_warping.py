@@ -1,0 +1,236 @@
+"""Expressions that move the photo's pixels: who makes a portrait sad gets no torn face, no bent glasses and no moved
+wall, brows that move the right way by as much as was asked for, and no teeth between lips that meet.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from test_transfers import ALL, COLOURS, LABELS, draw_face
+
+from gptface.processing import expressions
+from gptface.processing.alignment import inverse
+from gptface.processing.blending import paste
+from gptface.processing.canvas import blur
+from gptface.processing.expressions import ANGRY, ARCHED_BROWS, MOUTH_CLOSED, MOUTH_OPEN, NEUTRAL, SAD, SURPRISED
+from gptface.processing.face_parsing import FaceParsing
+from gptface.processing.face_points import FacePoints, Lips
+from gptface.processing.warping import MouthCut, Warp, flow
+
+WARPS = {name: each for name, each in vars(expressions).items() if isinstance(each, Warp)}
+LOWER_LIP, TEETH = COLOURS["lower_lip"], COLOURS["mouth"]
+
+
+def draw_mouth(parted=8.0, **options):
+    """A face whose lips are so far apart, in pixels of the 128-pixel crop, with teeth between them."""
+    photo, parsing = draw_face(**options)
+    classes = Image.fromarray(parsing.classes().astype(np.uint8))
+    pixels = photo.copy()
+
+    def part(name, *box):
+        for picture, fill in ((pixels, COLOURS[name]), (classes, LABELS.index(name))):
+            ImageDraw.Draw(picture).ellipse([128 + 2 * value for value in box], fill=fill)
+
+    part("upper_lip", 47, 92, 81, 102 + parted)
+    for picture, fill in ((pixels, COLOURS["lower_lip"]), (classes, LABELS.index("lower_lip"))):
+        under = Image.new("L", (ALL, ALL))
+        ImageDraw.Draw(under).ellipse([128 + 2 * value for value in (47, 92, 81, 102 + parted)], fill=255)
+        ImageDraw.Draw(under).rectangle([0, 0, ALL, 128 + 2 * (97 + parted / 2)], fill=0)
+        picture.paste(fill, mask=under)
+    if parted:
+        part("mouth", 52, 97, 76, 97 + parted)
+    seen = np.stack([blur((np.asarray(classes) == index).astype(np.float32), 0.8) for index in range(len(LABELS))])
+    return pixels, FaceParsing(seen, LABELS, np.eye(2, 3))
+
+
+def moved(warp, photo, parsing, share=1.0):
+    """The photo after a movement as floats, and what counts as changed, [H, W]."""
+    assert warp.fits(parsing)
+    image, mask = paste(photo, warp.layers(photo, parsing, share, np.random.default_rng(0)))
+    return np.asarray(image, float), mask
+
+
+def dark(pixels, rows, columns, below=110.0):
+    """Mean row, in pixels of the 128-pixel crop, of what is dark there (brows), weighted by how dark."""
+    (top, bottom), (left, right) = rows, columns
+    window = pixels[128 + 2 * top : 128 + 2 * bottom, 128 + 2 * left : 128 + 2 * right].mean(-1)
+    weights = np.clip(below - window, 0, None)
+    return top + float((weights.sum(1) * (np.arange(len(window)) + 0.5)).sum() / weights.sum()) / 2
+
+
+def brow(pixels):
+    """Rows of the inner end, the middle and the outer end of the left brow."""
+    return np.array([dark(pixels, (30, 52), columns) for columns in ((50, 54), (42, 47), (36, 40))])
+
+
+def like(pixels, colour, reach=60.0):
+    return np.abs(pixels - np.array(colour)).sum(-1) < reach
+
+
+def is_unfolded(movement, unit):
+    """Whether places and where they come from go the same way round everywhere."""
+    down, right = np.gradient(movement[..., 0]), np.gradient(movement[..., 1])
+    jacobian = (1 + down[1] * unit) * (1 + right[0] * unit) - down[0] * right[1] * unit**2
+    return bool(jacobian.min() > 0)
+
+
+bells = st.tuples(*[st.floats(8, 56)] * 2, *[st.floats(-12, 12)] * 2, st.floats(3, 9))
+
+
+@given(st.lists(bells, min_size=1, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_no_movement_folds_a_face_however_strong_it_is(points):
+    y, x = np.mgrid[0:64, 0:64] + 0.5
+    field = np.zeros((64, 64, 2), np.float32)
+    for column, row, right, down, reach in points:
+        bell = np.exp(-((x - column) ** 2 + (y - row) ** 2) / (2 * reach**2))
+        field += (bell[..., None] * [right, down]).astype(np.float32)
+    edge = np.minimum(np.minimum(x, 64 - x), np.minimum(y, 64 - y)).clip(0, 8) / 8
+    field *= edge[..., None].astype(np.float32)
+    assert is_unfolded(flow(field / 2, 2.0), 2.0)
+
+
+def test_a_displacement_that_is_no_flow_would_fold():
+    y, x = np.mgrid[0:64, 0:64] + 0.5
+    bell = np.exp(-((x - 32) ** 2 + (y - 32) ** 2) / (2 * 4.0**2))
+    field = (bell[..., None] * [0, 6.0]).astype(np.float32)
+    assert not is_unfolded(-field, 2.0) and is_unfolded(flow(field, 2.0), 2.0)
+
+
+@given(st.floats(0, 14), st.floats(3, 9), st.floats(-6, 6), st.floats(0, 1), st.floats(60, 90), st.floats(100, 126))
+@settings(max_examples=60, deadline=None)
+def test_beside_lips_that_meet_or_part_nothing_folds(gap, thick, smile, share, nose, jaw):
+    places = np.linspace(-1, 1, 30)
+    curve = 96 - smile * places**2
+    upper, lower = (np.polyfit(places, curve + sign * gap / 2 * (1 - places**2), 4) for sign in (-1, 1))
+    lips = Lips((46.0, 82.0), upper, lower, (thick, thick))
+    x, y = np.meshgrid(np.arange(40, 90.0), np.arange(40, 128, 0.25))
+    for close, part in ((share, 0.0), (0.0, share * 12)):
+        cut = MouthCut(lips, close, part, nose, np.full(128, jaw), np.full(3, 0.5))
+        above, below, end, start = cut.rows(x, y)
+        for rows, shown in ((above, y < end), (below, y > start)):
+            steps = np.diff(rows, axis=0)[shown[:-1] & shown[1:]]
+            assert (steps > 0).all()
+        outside = (x < 45) | (x > 83)
+        assert np.allclose(above[outside], y[outside]) and np.allclose(below[outside], y[outside])
+
+
+@pytest.mark.parametrize("name", WARPS)
+def test_wall_ears_hair_and_the_edge_of_the_crop_stay_bit_for_bit(name):
+    photo, parsing = draw_mouth()
+    after, mask = moved(WARPS[name], photo, parsing)
+    before = np.asarray(photo, float)
+    assert (after != before).any() and np.array_equal(after[mask == 0], before[mask == 0])
+    still = parsing.mask(("background", "hair", "neck", "ear")) > 0.99
+    still[:130], still[-130:], still[:, :130], still[:, -130:] = True, True, True, True
+    assert mask[still].max() == 0
+    # brows and mouth lie on both sides
+    assert (mask[:, : ALL // 2] > 0).any() and (mask[:, ALL // 2 :] > 0).any()
+
+
+def test_brows_move_as_the_expression_says():
+    photo, parsing = draw_mouth()
+    before = brow(np.asarray(photo, float))
+    change = {
+        name: brow(moved(warp, photo, parsing)[0]) - before
+        for name, warp in {"sad": SAD, "angry": ANGRY, "surprised": SURPRISED, "arched": ARCHED_BROWS}.items()
+    }
+    assert change["sad"][0] < -1.5 and change["sad"][2] > 0.5
+    assert change["angry"][0] > 1.5 and change["angry"][2] < 1
+    assert (change["surprised"] < -1.5).all()
+    assert change["arched"][1] < change["arched"][[0, 2]].min() - 1
+
+
+@pytest.mark.parametrize("warp", [SAD, SURPRISED], ids=["sad", "surprised"])
+def test_a_share_of_an_expression_is_a_share_of_the_way(warp):
+    photo, parsing = draw_mouth()
+    before = brow(np.asarray(photo, float))[0]
+    full, half, little = (brow(moved(warp, photo, parsing, share)[0])[0] - before for share in (1.0, 0.5, 0.1))
+    assert half == pytest.approx(full / 2, abs=0.35) and abs(little) < 0.25 * abs(full)
+
+
+@pytest.mark.parametrize("warp", [MOUTH_CLOSED, NEUTRAL, SAD, ANGRY], ids=["closed", "neutral", "sad", "angry"])
+def test_lips_that_meet_hide_the_teeth(warp):
+    photo, parsing = draw_mouth(parted=9)
+    mouth = np.s_[128 + 2 * 84 : 128 + 2 * 116, 128 + 2 * 42 : 128 + 2 * 86]
+    before = like(np.asarray(photo, float)[mouth], TEETH).sum()
+    after = like(moved(warp, photo, parsing)[0][mouth], TEETH).sum()
+    assert before > 400 and after < 0.02 * before
+    half = like(moved(warp, photo, parsing, 0.5)[0][mouth], TEETH).sum()
+    assert 0.25 * before < half < 0.75 * before
+
+
+def test_lips_that_part_show_the_dark_between_them_and_teeth_stay_where_they_are():
+    for parted in (0.0, 8.0):
+        photo, parsing = draw_mouth(parted)
+        before = np.asarray(photo, float)
+        after, _ = moved(MOUTH_OPEN, photo, parsing)
+        mouth = np.s_[128 + 2 * 86 : 128 + 2 * 122, 128 + 2 * 52 : 128 + 2 * 76]
+        assert (before[mouth].sum(-1) < 180).sum() == 0 < 60 < (after[mouth].sum(-1) < 180).sum()
+        teeth = like(before, TEETH)
+        assert like(after, TEETH)[teeth].mean() > 0.9 if parted else not teeth[mouth].any()
+
+
+def test_what_moves_keeps_its_grain():
+    """Drawn mouths are smooth; the photo's own pixels are as grainy as the photo."""
+    photo, parsing = draw_mouth()
+    after, _ = moved(SURPRISED, photo, parsing)
+    chin = np.s_[128 + 2 * 112 : 128 + 2 * 118, 128 + 2 * 56 : 128 + 2 * 72]
+    assert after[chin].std() > 0.6 * np.asarray(photo, float)[chin].std() > 2
+
+
+def test_frames_do_not_bend_and_brows_behind_them_are_no_brows_to_be_moved():
+    photo, parsing = draw_mouth(glasses=True)
+    large = parsing.probabilities.copy()
+    rims = np.s_[:, 128 + 2 * 44 : 128 + 2 * 46, 128 + 2 * 30 : 128 + 2 * 98]
+    large[rims] = (np.array(LABELS) == "eyeglasses")[:, None, None]
+    assert ARCHED_BROWS.fits(parsing) and not ARCHED_BROWS.fits(FaceParsing(large, LABELS, parsing.matrix))
+    after, mask = moved(SAD, photo, parsing)
+    assert mask[parsing.mask("eyeglasses") > 0.9].max() == 0 and mask[128 + 2 * 90 :].max() > 0.9
+
+
+def test_a_face_that_does_not_show_what_moves_is_left_to_the_model():
+    assert not SAD.fits(draw_face()[1]), "one lip alone"
+    photo, parsing = draw_mouth()
+    without = parsing.probabilities.copy()
+    without[LABELS.index("skin")] += without[LABELS.index("brow")]
+    without[LABELS.index("brow")] = 0
+    browless = FaceParsing(without, LABELS, parsing.matrix)
+    assert not SAD.fits(browless) and MOUTH_CLOSED.fits(browless)
+    for each in (SAD, NEUTRAL, ARCHED_BROWS):
+        assert each.fits(parsing)
+
+
+@pytest.mark.parametrize(("width", "height", "turn"), [(301, 517, 0.0), (777, 601, 0.3), (1533, 1211, -0.2)])
+def test_photos_of_any_size_and_turn_get_the_same_expression(width, height, turn):
+    photo, parsing = draw_mouth()
+    scale = min(width, height) / 420
+    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    placed = np.column_stack([linear, np.array([width, height]) / 2 - linear @ [256, 256]])
+    other = photo.transform(
+        (width, height), Image.Transform.AFFINE, tuple(inverse(placed).ravel()), Image.Resampling.BICUBIC
+    )
+    moving = FaceParsing(parsing.probabilities, LABELS, inverse(placed))
+    after, mask = moved(SAD, other, moving)
+    assert after.shape == (height, width, 3) and mask.shape == (height, width)
+    back = Image.fromarray(after.astype(np.uint8)).transform(
+        (ALL, ALL), Image.Transform.AFFINE, tuple(placed.ravel()), Image.Resampling.BICUBIC
+    )
+    found, expected = brow(np.asarray(back, float)), brow(moved(SAD, photo, parsing)[0])
+    assert found == pytest.approx(expected, abs=0.7)
+
+
+def test_points_that_there_are_not_and_contradictions_are_refused():
+    with pytest.raises(ValueError, match="no brow_left"):
+        Warp({"brow_left": (0.0, 0.1)})
+    with pytest.raises(ValueError, match="not both"):
+        Warp({}, close=1.0, part=0.1)
+
+
+def test_points_are_found_where_the_parts_are():
+    points = FacePoints.of(draw_mouth()[1])
+    assert points.unit == pytest.approx(39, abs=0.7)
+    assert points.places["brow_inner"][:, 0] == pytest.approx([53.5, 74.5], abs=2)
+    assert points.places["corner"][:, 0] == pytest.approx([47, 81], abs=1.5)
+    assert points.mouth[0] == pytest.approx(17 / 39, abs=0.04)
