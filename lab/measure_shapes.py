@@ -18,8 +18,8 @@ from transformers import pipeline
 
 import gptface
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, crop_matrix
-from gptface.processing.image_loading import load_image
 from gptface.processing.face_points import POINTS, FacePoints
+from gptface.processing.image_loading import load_image
 
 EXPRESSIONS = ("happy", "sad", "angry", "surprise", "fear", "disgust")
 SHAPES = ("Arched_Eyebrows", "Bushy_Eyebrows", "Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones")
@@ -47,9 +47,7 @@ def main() -> None:
                 compare(name, [(found, neutral)])
     if wanted & set(SHAPES):
         table = pq.read_table(options.data / "train" / "celeba178.parquet")
-        labels = {
-            name: np.array(table[name].to_pylist()) > 0 for name in (*SHAPES, "Male", "Eyeglasses", "Smiling")
-        }
+        labels = {name: np.array(table[name].to_pylist()) > 0 for name in (*SHAPES, "Male", "Eyeglasses", "Smiling")}
         for name in SHAPES:
             if name not in wanted:
                 continue
@@ -67,7 +65,7 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def faces_of(parse, table, rows: Sequence[int], usual: str | None = None) -> np.ndarray:
-    """The points [N, P, 2] (outwards, down) of those faces of a set that show all of them; of CelebA without `usual`."""
+    """The points [N, P, 2] (outwards, down) of faces of a set that show all of them; without `usual` CelebA's."""
     found = []
     for row in rows:
         picture = table["image"][int(row)].as_py()["bytes"]
@@ -78,7 +76,7 @@ def faces_of(parse, table, rows: Sequence[int], usual: str | None = None) -> np.
         if (parsing.crop_mask("eyeglasses", CROP_SIZE) > 0.5).mean() > 1 / 250:
             continue
         points = FacePoints.of(parsing)
-        if points is not None:
+        if len(points.places) == len(POINTS):
             found.append(relative(points))
     return np.array(found)
 

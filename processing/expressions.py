@@ -18,11 +18,12 @@ def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
     }
 
 
-NEUTRAL = Warp({}, corners=(0.43, -0.02), close=1.0)
+NEUTRAL = Warp({"cheek": (-0.01, 0.03)}, corners=(0.40, 0.02), close=1.0, smooth=1.0)
 SAD = Warp(
     _brows((-0.03, -0.11), (0.0, -0.02), (0.0, 0.05)) | {"lid_upper": (0.0, 0.03), "lip_lower": (0.0, -0.02)},
     corners=(0.42, 0.05),
     close=1.0,
+    smooth=0.6,
 )
 ANGRY = Warp(
     _brows((-0.05, 0.11), (-0.02, 0.05), (0.0, -0.02))
@@ -31,6 +32,7 @@ ANGRY = Warp(
     | {"lip_lower": (0.0, -0.02), "lip_side_lower": (0.0, -0.02)},
     corners=(0.43, 0.02),
     close=1.0,
+    smooth=0.6,
 )
 SURPRISED = Warp(
     _brows((0.0, -0.09), (0.0, -0.11), (0.0, -0.08)) | {"lid_upper": (0.0, -0.015), "lid_lower": (0.0, 0.005)},

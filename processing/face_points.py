@@ -172,7 +172,9 @@ class Lips:
         )
         seen = above + below + between > SURELY
         columns = np.flatnonzero(seen.any(0))
-        if len(columns) < LEAST_COLUMNS or any((each > SURELY).mean() < LEAST["whole_mouth"] / 8 for each in (above, below)):
+        if len(columns) < LEAST_COLUMNS or any(
+            (each > SURELY).mean() < LEAST["whole_mouth"] / 8 for each in (above, below)
+        ):
             return None
         top, bottom = seen.argmax(0)[columns], len(seen) - seen[::-1].argmax(0)[columns]
         # by how much of a column each fills: edges of the classes are ragged

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .ageing import Ageing, SkinLayer
 from .alignment import CROP_SIZE, align, apply, compose, inverse, scale_of, translation
 from .blending import Box, PhotoLayer, warp_channels
 from .canvas import BEYOND, Canvas, blur, rise, smallest
-from .face_parsing import FaceParsing
+from .face_parsing import SURROUNDINGS, FaceParsing
 from .face_points import POINTS, FacePoints, Lips
 from .part_colour import SURELY
 
@@ -32,18 +33,21 @@ STILL = ("background", "ear", "earring", "hair", "hat", "eyeglasses", "neck", "n
 FADE, FRAMES_FADE, EDGE_FADE = 2.5, 3.0, 14.0
 #: Movements, in pixels of the 128-pixel crop, below which nothing is changed and from which on all is.
 LEAST, SEEN = 0.02, 0.08
-#: How much a point must be free to move to count, and which share of those that shall move.
-FREE, MOST_FREE = 0.5, 0.5
 #: Share of the way to each other that the upper lip goes, and what is hidden of each lip's edge, in pixels of the
 #: 128-pixel crop: teeth shine through it.
 MEET, HEM = 0.45, 0.35
 #: Over how many times its movement what is beside a lip stretches, at least: from 1.5 on nothing folds.
 STRETCH = 2.0
-#: How far below the lower lip a chin goes with it at most, in widths of the mouth; and how near to the jaw, in pixels of
-#: the 128-pixel crop.
+#: How far below the lower lip a chin goes with it at most, in widths of the mouth; and how near to the jaw, in pixels
+#: of the 128-pixel crop.
 CHIN, JAW = 0.45, 1.5
 #: How bright the inside of a mouth is beside the lips, at its upper and at its lower end.
 DARKEST, TONGUE = 0.14, 0.42
+
+#: Where folds between cheeks and mouth are: how far outwards of its corners, how wide and how high around the middle
+#: between them and the nose, in distances of the eyes; and what is left of their detail, from fine to coarse.
+FOLD_OUT, FOLD_WIDTH, FOLD_HEIGHT = 0.08, 0.3, 0.42
+EVEN = Ageing(0.0, (0.9, 0.45, 0.3, 0.45), 0.0, (0.0, 0.0, 0.0), 0.0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Warp:
             lips at least; None where they stay.
         close: share of the way to lips that meet.
         part: by how much the lower lip sinks.
+        smooth: share of the folds between cheeks and mouth that is evened out.
 
     Raises:
         ValueError: a point that there is not, or lips that both close and part.
@@ -66,6 +71,7 @@ class Warp:
     corners: tuple[float, float] | None = None
     close: float = 0.0
     part: float = 0.0
+    smooth: float = 0.0
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.moves) - set(POINTS)):
@@ -78,17 +84,14 @@ class Warp:
         return bool(self.corners or self.close or self.part)
 
     def fits(self, parsing: FaceParsing) -> bool:
-        """Whether all that moves is seen, and not behind glasses or hair."""
+        """
+        Whether the mouth is seen, of an expression that speaks of it, else whether all that moves is seen. What lies
+        behind glasses stays.
+        """
         points = FacePoints.of(parsing)
-        if not all(name in points.places for name in self.moves):
-            return False
         if self.speaks_of_the_mouth:
             return "corner" in points.places and Lips.of(parsing) is not None
-        grid = _grid(Canvas.of(parsing))
-        freedom = _freedom(grid, parsing)
-        places = np.concatenate([points.places[name] for name in self.moves])
-        column, row = ((places + BEYOND) * FINENESS).astype(int).clip(0, grid.size - 1).T
-        return bool((freedom[row, column] > FREE).mean() >= MOST_FREE)
+        return self.moves.keys() <= points.places.keys()
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
@@ -104,7 +107,26 @@ class Warp:
             cut = MouthCut.of(lips, share * self.close, share * self.part * points.unit, points, parsing, photo)
             x, y = grid.places()
             moving = np.maximum(moving, cut.movement(x + movement[..., 0], y + movement[..., 1]))
-        return [MovedLayer(movement, rise(moving, LEAST, SEEN).astype(np.float32), grid.matrix, cut)]
+        moved = MovedLayer(movement, rise(moving, LEAST, SEEN).astype(np.float32), grid.matrix, cut)
+        return [*self._evened(points, parsing, share), moved]
+
+    def _evened(self, points: FacePoints, parsing: FaceParsing, share: float) -> list[PhotoLayer]:
+        """Skin beside the mouth with weaker folds."""
+        if not self.smooth or not {"corner", "nose_side"} <= points.places.keys():
+            return []
+        skin = parsing.mask("facial_skin")
+        size = len(skin) / SURROUNDINGS
+        axis = (np.arange(len(skin)) + 0.5 - (len(skin) - size) / 2) * (CROP_SIZE / size)
+        beside = points.places["corner"] + FOLD_OUT * points.unit * np.outer([-1, 1], points.along)
+        rows = (beside[:, 1] + points.places["nose_side"][:, 1]) / 2
+        around = np.zeros_like(skin)
+        for column, row in zip(beside[:, 0], rows, strict=True):
+            across, down = (axis - column) / FOLD_WIDTH, (axis - row) / FOLD_HEIGHT
+            distance = (across**2 + down[:, None] ** 2) / points.unit**2
+            around = np.maximum(around, np.exp(-(distance**2)))
+        away = blur(parsing.mask(("whole_mouth", "nose", "eyes", "hair")), 2.0)
+        alpha = share * self.smooth * around * (skin - away).clip(0, 1)
+        return [SkinLayer(EVEN, alpha.astype(np.float32), parsing.matrix, None, np.eye(2, 3))]
 
     def _field(self, points: FacePoints, grid: Canvas) -> np.ndarray:
         """How all of the grid moves, float32 [S, S, 2] in pixels of the 128-pixel crop, so that the points do."""
@@ -125,7 +147,10 @@ class Warp:
         at, reach = np.array(places), REACH * points.unit
         distances = np.linalg.norm(at[:, None] - at[None], axis=-1)
         heights = np.linalg.solve(np.exp(-((distances / reach) ** 2) / 2) + SLACK * np.eye(len(at)), np.array(shifts))
-        bells = [np.exp(-(((axis.ravel() - middle[:, None]) / reach) ** 2) / 2) for axis, middle in zip(grid.places(), at.T, strict=True)]
+        bells = [
+            np.exp(-(((axis.ravel() - middle[:, None]) / reach) ** 2) / 2)
+            for axis, middle in zip(grid.places(), at.T, strict=True)
+        ]
         return np.einsum("px,py,pc->yxc", *bells, heights).astype(np.float32)
 
 
@@ -247,7 +272,9 @@ class MouthCut:
         """That of a film's next frame, with a share of the last one's lips in it."""
         if last is None:
             return self
-        return replace(self, lips=self.lips.mixed(last.lips, kept), colour=self.colour + kept * (last.colour - self.colour))
+        return replace(
+            self, lips=self.lips.mixed(last.lips, kept), colour=self.colour + kept * (last.colour - self.colour)
+        )
 
     def movement(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """How far what pixels show has moved; between lips that part it is new."""

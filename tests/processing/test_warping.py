@@ -180,24 +180,21 @@ def test_what_moves_keeps_its_grain():
     assert after[chin].std() > 0.6 * np.asarray(photo, float)[chin].std() > 2
 
 
-def test_frames_do_not_bend_and_brows_behind_them_are_no_brows_to_be_moved():
+@pytest.mark.parametrize("warp", [SAD, ARCHED_BROWS], ids=["sad", "arched"])
+def test_frames_do_not_bend(warp):
     photo, parsing = draw_mouth(glasses=True)
-    large = parsing.probabilities.copy()
-    rims = np.s_[:, 128 + 2 * 44 : 128 + 2 * 46, 128 + 2 * 30 : 128 + 2 * 98]
-    large[rims] = (np.array(LABELS) == "eyeglasses")[:, None, None]
-    assert ARCHED_BROWS.fits(parsing) and not ARCHED_BROWS.fits(FaceParsing(large, LABELS, parsing.matrix))
-    after, mask = moved(SAD, photo, parsing)
-    assert mask[parsing.mask("eyeglasses") > 0.9].max() == 0 and mask[128 + 2 * 90 :].max() > 0.9
+    mask = moved(warp, photo, parsing)[1]
+    assert mask[parsing.mask("eyeglasses") > 0.9].max() == 0 and mask.max() > 0.9
 
 
 def test_a_face_that_does_not_show_what_moves_is_left_to_the_model():
     assert not SAD.fits(draw_face()[1]), "one lip alone"
-    photo, parsing = draw_mouth()
+    parsing = draw_mouth()[1]
     without = parsing.probabilities.copy()
     without[LABELS.index("skin")] += without[LABELS.index("brow")]
     without[LABELS.index("brow")] = 0
     browless = FaceParsing(without, LABELS, parsing.matrix)
-    assert not SAD.fits(browless) and MOUTH_CLOSED.fits(browless)
+    assert not ARCHED_BROWS.fits(browless) and SAD.fits(browless), "behind dark glasses a mouth is sad, too"
     for each in (SAD, NEUTRAL, ARCHED_BROWS):
         assert each.fits(parsing)
 
