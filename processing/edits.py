@@ -503,7 +503,7 @@ def list_edits(quality: Quality | None = None) -> list[Edit]:
 
     ```python
     >>> [edit.phrase for edit in list_edits("good")][:2]
-    ['smiling', 'happy']
+    ['smiling', 'not smiling']
 
     ```
     """

@@ -9,10 +9,12 @@ from PIL import Image
 
 from gptface.cli import main
 from gptface.metrics.flicker import Flicker
-from gptface.pipelines.film_editing import edit_film
+from gptface.pipelines.film_editing import KEPT, _mixed, edit_film
 from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.detection import FaceNotFoundError
+from gptface.processing.face_points import Lips
 from gptface.processing.film_files import open_film
+from gptface.processing.warping import MouthCut, MovedLayer
 
 HOW = {"seed": 3, "num_inference_steps": 2, "force": True}
 
@@ -113,6 +115,20 @@ def test_a_new_colour_is_transferred_in_each_frame_and_does_not_go_out(pipe, mov
         for before, after in zip(frames_of(film), frames_of(tmp_path / "out.webp"), strict=True)
     ]
     assert min(changes) > 0.5 * max(changes) > 1
+
+
+def test_lips_and_brows_that_are_moved_do_not_tremble_with_the_parser():
+    def layer(shift, lip_row):
+        edge = np.array([0, 0, 0, 0, lip_row])
+        lips = Lips((46 + shift, 82 + shift), edge, edge + 1, (4.0, 5.0))
+        cut = MouthCut(lips, 1.0, 0.0, 80.0, np.full(128, 120.0), np.full(3, 0.5))
+        return MovedLayer(np.full((8, 8, 2), shift, np.float32), np.ones((8, 8)), np.eye(2, 3), cut)
+
+    still, mixed = layer(0.0, 96.0), _mixed(layer(0.0, 96.0), layer(2.0, 98.0))
+    assert np.allclose(mixed.movement, 2 - 2 * KEPT)
+    rows = [np.mean(each.cut.lips.edges(np.array([64.0]))[:2]) for each in (still, mixed, layer(2.0, 98.0))]
+    assert rows[1] == pytest.approx(np.mean(rows[::2]), abs=0.1)
+    assert _mixed(replace(still, cut=None), still).cut is still.cut
 
 
 def test_two_edits_are_both_carried(pipe, film, tmp_path):
