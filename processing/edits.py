@@ -458,13 +458,13 @@ _ROWS = (
     ),
     _edit(
         "bushy_eyebrows", "bushy eyebrows", "shape", "brows", _has("Bushy_Eyebrows"), None, "Thick eyebrows.",
-        quality="good", transfer=BUSHY_BROWS,
+        quality="good", transfer=BUSHY_BROWS, needs="pair of eyebrows",
         en="thick eyebrows, heavy brows, bushy brows, eyebrows bushy, thick brows, thicker eyebrows, thicker brows, bushier eyebrows, heavy eyebrows",
         de="buschige augenbrauen, dicke augenbrauen", fr="sourcils épais, sourcils broussailleux", es="cejas pobladas, cejas gruesas", zh="浓眉",
     ),
     _edit(
         "arched_eyebrows", "arched eyebrows", "shape", "brows", _has("Arched_Eyebrows"), None, "Eyebrows in a high arch.",
-        quality="good", transfer=ARCHED_BROWS,
+        quality="good", transfer=ARCHED_BROWS, needs="pair of eyebrows",
         en="arched brows, curved eyebrows, eyebrows arched, curved brows, raised eyebrows", de="geschwungene augenbrauen", fr="sourcils arqués", es="cejas arqueadas", zh="弯眉",
     ),
     _edit(
