@@ -25,6 +25,8 @@ DEFAULT_DATA = "validation/celeba178.parquet"
 DATA = {"groups": "train/utkface128.parquet"}
 #: Data file of a further head.
 HEAD_DATA = "validation/{}.parquet"
+#: Edits that are laid over the photo, whatever the guidance: measured so, and drawn by the model.
+_LAID = ("not_smiling", "eyeglasses", "no_eyeglasses", "blond_hair", "gray_hair", "beard", "hat", "young")
 #: Kinds that are run more than once: name of the report → further options and their values, None of a flag. `--data`
 #: is a file in DATA_DIR.
 RUNS: dict[str, dict[str, dict[str, str | None]]] = {
@@ -32,11 +34,10 @@ RUNS: dict[str, dict[str, dict[str, str | None]]] = {
         f"expression_{name}": {"--data": f"validation/{name}.parquet"} for name in ("rafdb100", "ferplus48")
     },
     "editing": {
-        **{f"editing_{edit}": {"--edit": edit} for edit in ("smiling", "no_beard", "no_eyeglasses")},
-        # laid over the photo, whatever the guidance, and drawn by the model
+        **{f"editing_{edit}": {"--edit": edit} for edit in ("smiling", "no_beard")},
         **{
             f"editing_{edit}{suffix}": {"--edit": edit, **further}
-            for edit in ("not_smiling", "eyeglasses", "blond_hair", "gray_hair", "beard", "young")
+            for edit in _LAID
             for suffix, further in (("", {"--arms": "both"}), ("_drawn", {"--arms": "none,both", "--draw": None}))
         },
         **{
