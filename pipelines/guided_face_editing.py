@@ -44,7 +44,7 @@ from .picture_generation import (
 )
 
 #: Regions with a mouth: a prompt about another one is not told what becomes of the mouth.
-SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "resting_mouth", "mouth", "lower_face", "worn_beard", "face", "all"}
+SHOWS_THE_MOUTH = {"smile", "smiling_mouth", "resting_mouth", "mouth", "lower_face", "face", "all"}
 
 DEFAULTS = {
     "num_inference_steps": 12,

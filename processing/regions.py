@@ -118,9 +118,8 @@ REGIONS: dict[str, Region] = {
     "nose": Region((ellipse(_MIDDLE, _NOSE_Y - 7, 14, 20),), classes=("facial_skin",)),
     "cheeks": Region(_CHEEKS, classes=("facial_skin",)),
     "chin": Region((_CHIN,), classes=_LIPS_AND_SKIN),
-    # A beard grows around the mouth, which is the person's; where one is shaved off, lips come out from below it.
+    # A beard grows around the mouth, which is the person's, and stays where one is shaved off.
     "beard": Region(_BEARD, classes=("facial_skin",)),
-    "worn_beard": Region(_BEARD, classes=_LIPS_AND_SKIN),
     # A mask that is worn may look like clothes.
     "lower_face": Region((box(20, _EYE_Y + 10, 108, CROP_SIZE),), classes=(*_LIPS_AND_SKIN, "neck", "cloth")),
     "upper_face": Region((box(20, 12, 108, _EYE_Y + 10),), classes=_AROUND_THE_EYES),
