@@ -344,7 +344,7 @@ _ROWS = (
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
     _edit(
-        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
+        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
         "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, defaults=_BY_CODES, group="beard",
@@ -352,7 +352,7 @@ _ROWS = (
         es="perilla, barba de chivo", zh="山羊胡",
     ),
     _edit(
-        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
+        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
         "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff; hair comes out from below it.", group="hat",
