@@ -79,8 +79,7 @@ class Eyewear:
         bars = [seat.bridge(frame), *(seat.arm(frame, side) for side in (0, 1))]
         rim = np.maximum(canvas.polygons(whole), canvas.polygons(bars)) * (1 - lens) * seen
         lens = lens * seen
-        below = np.roll(rim, round(SHADOW_BELOW * seat.unit * canvas.scale), axis=0)
-        shadow = SHADOW * canvas.blur(below, SHADOW_WIDTH * seat.unit) * seen
+        shadow = SHADOW * canvas.shadow(rim, SHADOW_BELOW * seat.unit, SHADOW_WIDTH * seat.unit) * seen
         x, y = canvas.places()
         middle = seat.lenses.mean(0)
         down = (x - middle[0]) * seat.across[0] + (y - middle[1]) * seat.across[1]

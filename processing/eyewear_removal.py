@@ -5,16 +5,17 @@ Glasses that are taken off: where one sees through the lenses the eyes stay the 
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import BEYOND, COARSEST, Canvas, rise
+from .canvas import BEYOND, COARSEST, Canvas, smoothstep, weighted_blur
 from .eyewear import LEAST_EYE, LEAST_GLASSES
 from .face_parsing import FaceParsing
-from .masks import distance_inside
+from .hair import log_normal
+from .masks import distance_inside, widen
 from .part_colour import SURELY, from_oklab, to_oklab
-from .skin import fill_smoothly, skin_texture, weighted_blur
+from .skin import fill_smoothly, skin_texture
 from .strands import HAIR, hair_colour
 
 #: Least deviations of colours (Oklab) of skin and of a frame, and that of frames of other colours.
@@ -43,7 +44,7 @@ _EYES = CROP_LANDMARKS[:2]
 
 
 @dataclass(frozen=True)
-class Unframe:
+class EyewearRemoval:
     """Clear glasses to be taken off, a [`Transfer`]: all that is before the eyes is glass."""
 
     def fits(self, parsing: FaceParsing) -> bool:
@@ -149,11 +150,9 @@ def find_frame(canvas: Canvas, photo: Image.Image, parsing: FaceParsing) -> np.n
     depth = distance_inside(lenses, round(12 * canvas.scale)) / canvas.scale
     beside = np.abs(x - CROP_SIZE / 2)
     thick = _thickness(found, depth, (y > _EYES[:, 1].mean() + EYE[1]) & (beside > NOSE + 2) & (beside < 46))
-    rim = 1 - rise(depth, thick, thick + 1.5) * (beside > NOSE)
+    rim = 1 - smoothstep(depth, thick, thick + 1.5) * (beside > NOSE)
     frame = found * rim * (1 - kept) * (canvas.blur(lenses, 1.5) > 0.05) > 0.4
-    side = 2 * round(BESIDE * canvas.scale) + 1
-    wide = np.asarray(Image.fromarray(frame).convert("L").filter(ImageFilter.MaxFilter(side)), np.float32) / 255
-    return canvas.blur(wide * (1 - kept), SOFT)
+    return canvas.blur(widen(frame, BESIDE * canvas.scale / canvas.size) * (1 - kept), SOFT)
 
 
 def _eyes(canvas: Canvas, eye: np.ndarray) -> np.ndarray:
@@ -164,7 +163,7 @@ def _eyes(canvas: Canvas, eye: np.ndarray) -> np.ndarray:
         seen = eye * (eye > 0.3) * (np.hypot(x - place[0], y - place[1]) < 16)
         if seen.sum() > LEAST_EYE * (CROP_SIZE * canvas.scale) ** 2:
             place = ((seen.sum(0) @ x) / seen.sum(), (seen.sum(1) @ y[:, 0]) / seen.sum())
-        kept = np.maximum(kept, 1 - rise(np.hypot((x - place[0]) / EYE[0], (y - place[1]) / EYE[1]), 0.85, 1.15))
+        kept = np.maximum(kept, 1 - smoothstep(np.hypot((x - place[0]) / EYE[0], (y - place[1]) / EYE[1]), 0.85, 1.15))
     return kept
 
 
@@ -187,9 +186,7 @@ def _log_normal(colours: np.ndarray, sample: np.ndarray, spread: float) -> np.nd
     """Log density but for a constant of colours [S, S, 3] under a normal distribution of a sample [N, 3]."""
     mean = sample.mean(0) if len(sample) else np.zeros(3)
     covariance = (np.cov(sample.T) if len(sample) > 3 else 0) + np.eye(3) * spread**2
-    offset = colours - mean
-    distance = np.einsum("ijc,cd,ijd->ij", offset, np.linalg.inv(covariance), offset, optimize=True)
-    return -(distance + np.linalg.slogdet(covariance)[1]) / 2
+    return log_normal(colours, mean, covariance)
 
 
 def _lenses(canvas: Canvas, worn: np.ndarray) -> np.ndarray:
@@ -217,4 +214,4 @@ def _thickness(found: np.ndarray, depth: np.ndarray, below: np.ndarray) -> float
     return float(np.clip(1.3 * thick + 0.7, THINNEST, THICKEST))
 
 
-UNFRAME = Unframe()
+NO_GLASSES = EyewearRemoval()

@@ -9,7 +9,7 @@ from test_transfers import ALL, COLOURS, LABELS, draw_face
 
 from gptface.processing.blending import paste
 from gptface.processing.canvas import Canvas
-from gptface.processing.eyewear_removal import UNFRAME
+from gptface.processing.eyewear_removal import NO_GLASSES
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.skin import fill_smoothly, skin_texture
 
@@ -34,13 +34,13 @@ def wearing(dark=False):
 
 
 def removed(photo, parsing, seed=0):
-    image, weight = paste(photo, UNFRAME.layers(photo, parsing, 1.0, np.random.default_rng(seed)))
+    image, weight = paste(photo, NO_GLASSES.layers(photo, parsing, 1.0, np.random.default_rng(seed)))
     return np.asarray(image).astype(float), weight
 
 
 def test_the_frame_goes_and_eyes_and_background_stay():
     photo, parsing, bare, rims = wearing()
-    assert UNFRAME.fits(parsing)
+    assert NO_GLASSES.fits(parsing)
     after, weight = removed(photo, parsing)
     for name in ("eye", "background", "upper_lip"):
         shown = parsing.mask(name) > 0.5
@@ -62,8 +62,8 @@ def test_skin_in_its_place_has_the_texture_of_skin():
 
 
 def test_dark_glasses_and_bare_faces_are_for_the_model():
-    assert not UNFRAME.fits(draw_face()[1]), "no glasses"
-    assert not UNFRAME.fits(wearing(dark=True)[1]), "no eye is seen"
+    assert not NO_GLASSES.fits(draw_face()[1]), "no glasses"
+    assert not NO_GLASSES.fits(wearing(dark=True)[1]), "no eye is seen"
 
 
 def test_the_same_seed_makes_the_same_skin():
