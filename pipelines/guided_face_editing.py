@@ -135,7 +135,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             redrawn that would be put back; by default all, of an age 0.3, where neither mask nor region is given. Of a
             change that is not drawn the share of the way to it.
         plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what
-            changed of it; by default where the checkpoint has a trained plan and the edit suits it.
+            changed of it and beside that; by default where the checkpoint has a trained plan and the edit suits it.
         num_inference_steps, temperature, decoding, top_k, corrections: of the decoding (of the plan, where it is drawn
             first), see [`DecodingSchedule`]; eyeglasses that are drawn are decoded by the critic, with two rounds of
             correction.

@@ -108,21 +108,20 @@ def _with_brows(
     chances = brow * (brow > 0.25) * gone
     if colour is None or chances.sum() < canvas.scale**2:
         return filled
-    rows, columns = np.nonzero(chances)
-    odds = chances[rows, columns]
-    count = max(1, round(BROW_DENSITY * float(odds.sum()) / canvas.scale**2))
-    chosen = generator.choice(len(rows), size=count, p=odds / odds.sum())
-    roots = (np.stack([columns, rows], 1)[chosen] + generator.random((count, 2))) / canvas.scale - BEYOND
+    roots, kept = canvas.sown(generator, BROW_DENSITY, chances)
+    if not kept.any():
+        return filled
+    count = len(roots)
     outwards = np.sign(roots[:, 0] - CROP_SIZE / 2)
     # upwards at the nose, then outwards and down
     aside = np.abs(roots[:, 0] - CROP_SIZE / 2)
     angle = np.interp(aside, (8, 18, 42), (-1.1, -0.35, 0.35)) + generator.normal(0, 0.15, count)
     length = BROW_LENGTH * generator.lognormal(0, 0.25, count)
     step = np.stack([outwards * np.cos(angle), np.sin(angle)], 1) * length[:, None]
-    lines = roots[:, None] + step[:, None] * np.linspace(-0.5, 0.5, 4)[None, :, None]
-    tones = from_oklab(np.array(colour.mean) + generator.normal(size=(count, 3)) * np.array(colour.deviation) * 0.4)
-    ground = from_oklab(np.array(colour.mean))
-    picture, covered = canvas.hairs(lines, tones, ground, HAIR)
+    lines = (roots[:, None] + step[:, None] * np.linspace(-0.5, 0.5, 4)[None, :, None])[kept]
+    jitter = generator.normal(size=(count, 3))[kept]
+    tones = from_oklab(np.array(colour.mean) + 0.4 * jitter * colour.deviation)
+    picture, covered = canvas.hairs(lines, tones, from_oklab(np.array(colour.mean)), HAIR)
     hidden = (0.6 * canvas.blur(covered, SOFT / 2) + BROW_COVER * canvas.blur(brow, 0.8)).clip(0, 0.85)
     hidden = (hidden * canvas.blur(brow > 0.25, 0.8))[:, :, None]
     return filled + hidden * (canvas.blur(picture, SOFT / 2) - filled)
