@@ -17,11 +17,10 @@ from pack_faces import search
 from transformers import pipeline
 
 import gptface
-from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, crop_matrix
-from gptface.processing.eyewear import LEAST_GLASSES
+from gptface.processing.alignment import CROP_LANDMARKS, crop_matrix
+from gptface.processing.eyewear import wears_glasses
 from gptface.processing.face_points import POINTS, FacePoints
 from gptface.processing.image_loading import load_image
-from gptface.processing.part_colour import SURELY
 
 EXPRESSIONS = ("happy", "sad", "angry", "surprise", "fear", "disgust")
 SHAPES = ("Arched_Eyebrows", "Bushy_Eyebrows", "Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones")
@@ -75,7 +74,7 @@ def faces_of(parse, table, rows: Sequence[int], usual: str | None = None) -> np.
         if not np.isfinite(landmarks).all():
             continue
         parsing = parse.parse_face(load_image(picture), crop_matrix(landmarks))
-        if (parsing.crop_mask("eyeglasses", CROP_SIZE) > SURELY).mean() > LEAST_GLASSES:
+        if wears_glasses(parsing):
             continue
         points = FacePoints.of(parsing)
         if len(points.places) == len(POINTS):

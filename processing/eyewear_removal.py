@@ -10,11 +10,11 @@ from PIL import Image
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
 from .canvas import BEYOND, COARSEST, Canvas, smoothstep, weighted_blur
-from .eyewear import LEAST_EYE, LEAST_GLASSES
+from .eyewear import LEAST_EYE, count_eyes, wears_glasses
 from .face_parsing import FaceParsing
 from .hair import log_normal
 from .masks import distance_inside, widen
-from .part_colour import SURELY, from_oklab, to_oklab
+from .part_colour import from_oklab, to_oklab
 from .skin import fill_smoothly, skin_texture
 from .strands import HAIR, hair_colour
 
@@ -49,14 +49,12 @@ class EyewearRemoval:
 
     def fits(self, parsing: FaceParsing) -> bool:
         """Whether glasses are worn through which an eye is seen: behind dark ones eyes must be drawn."""
-        worn, eyes = (parsing.crop_mask(name, CROP_SIZE) > SURELY for name in ("eyeglasses", "eye"))
-        halves = (eyes[:, : CROP_SIZE // 2], eyes[:, CROP_SIZE // 2 :])
-        return bool(worn.mean() >= LEAST_GLASSES and max(half.sum() for half in halves) > LEAST_EYE * eyes.size)
+        return wears_glasses(parsing) and count_eyes(parsing) > 0
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[Layer]:
-        """Skin in place of the frame, see [`Transfer.layers`]; what is left to chance is its texture."""
+        """Skin in place of the frame, see [`Transfer.layers`]; what is left to chance is its texture and brows."""
         coarse, canvas = Canvas.of(parsing, COARSEST), Canvas.of(parsing)
         gone = find_frame(coarse, photo, parsing)
         gone = np.asarray(Image.fromarray(gone).resize((canvas.size, canvas.size), Image.Resampling.BILINEAR))

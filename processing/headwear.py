@@ -129,9 +129,8 @@ class KnittedHat:
         crown, cuff = (Dome.of(x + sag[0], y + sag[1], head, thick) for thick in THICKNESS)
         rim = head.brows - ABOVE_BROWS + generator.uniform(-1.0, 1.5)
         height, height_on_cuff = rim - crown.ring, rim - cuff.ring
-        on_crown = canvas.covered(CORNER - np.hypot((CORNER - crown.inside).clip(0), (CORNER - height).clip(0)))
-        below_its_edge = np.minimum(height_on_cuff, self.cuff - height_on_cuff)
-        on_cuff = canvas.covered(CORNER - np.hypot((CORNER - cuff.inside).clip(0), (CORNER - below_its_edge).clip(0)))
+        on_crown = canvas.covered(_rounded(crown.inside, height))
+        on_cuff = canvas.covered(_rounded(cuff.inside, np.minimum(height_on_cuff, self.cuff - height_on_cuff)))
         covered = np.maximum(on_cuff, on_crown)
 
         light = light_on_face(canvas, pixels, parsing)
@@ -147,12 +146,7 @@ class KnittedHat:
             seen, covered = canvas.blur(picture * covered[..., None], soft), canvas.blur(covered, soft)
             picture = seen / np.maximum(covered, 1e-3)[..., None]
 
-        # hair that stood where there is none beside a hat is pressed: the wall behind it is seen
-        beside = (np.abs(x - head.middle) - head.half - THICKNESS[1]).clip(0)
-        pressed = rim + TILT * HALF_DEPTH - 5 + SPREAD[0] * beside + SPREAD[1] * beside**2 - y
-        hair = canvas.blur(canvas.mask(parsing, ("hair", "hat")), 1.5)
-        gone = smoothstep(hair, 0.01, 0.12) * smoothstep(pressed, -1.5, 1.5) * (crown.inside < 0)
-        gone = canvas.blur(gone, 0.4)
+        gone = _pressed_hair(canvas, parsing, head, crown, rim)
         background = canvas.mask(parsing, "background") * (gone < 0.02)
         gone *= float(background.max(initial=0) > SEEN)
         wall = _filled(pixels, background)
@@ -164,6 +158,24 @@ class KnittedHat:
         touched = np.maximum.reduce([covered, shadow, gone]) > 1 / 512
         alpha = (share * touched).astype(np.float32)
         return [Layer(delta.astype(np.float32), detail.astype(np.float32), alpha, canvas.matrix)]
+
+
+def _rounded(inside: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """How far inside of two outlines each place [S, S] is, where these meet in a round corner."""
+    return CORNER - np.hypot((CORNER - inside).clip(0), (CORNER - above).clip(0))
+
+
+def _pressed_hair(canvas: Canvas, parsing: FaceParsing, head: "Head", crown: "Dome", rim: float) -> np.ndarray:
+    """
+    How far each pixel [S, S] shows hair that is pressed by a hat with its rim at this row: hair beside it, where the
+    wall behind it is then seen.
+    """
+    x, y = canvas.places()
+    beside = (np.abs(x - head.middle) - head.half - THICKNESS[1]).clip(0)
+    pressed = rim + TILT * HALF_DEPTH - 5 + SPREAD[0] * beside + SPREAD[1] * beside**2 - y
+    hair = canvas.blur(canvas.mask(parsing, ("hair", "hat")), 1.5)
+    gone = smoothstep(hair, 0.01, 0.12) * smoothstep(pressed, -1.5, 1.5) * (crown.inside < 0)
+    return canvas.blur(gone, 0.4)
 
 
 def _with_fibres(

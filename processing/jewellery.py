@@ -8,13 +8,14 @@ from PIL import Image
 from .alignment import CROP_SIZE
 from .blending import Layer
 from .canvas import Canvas, smoothstep
+from .eyewear import BETWEEN_PUPILS
 from .face_parsing import FaceParsing
 from .headwear import Head
 from .lighting import light_on_face
 from .part_colour import SURELY
 
 #: A millimetre in pixels of the 128-pixel crop.
-MILLIMETRE = 39 / 63
+MILLIMETRE = 39 / BETWEEN_PUPILS
 #: Height of an ear that is seen, in pixels of the crop; share of the crop that its earring fills if one is worn.
 LEAST_EAR, LEAST_WORN = 12.0, 1 / 4000
 #: How much of an ear's end is lobe, and how far above its end and outwards of its middle an earring is fixed, in

@@ -80,7 +80,8 @@ class Warp:
             raise ValueError("lips close or part, not both")
 
     @property
-    def speaks_of_the_mouth(self) -> bool:
+    def moves_the_mouth(self) -> bool:
+        """Whether the mouth is told what to do, by more than moved points."""
         return bool(self.corners or self.close or self.part)
 
     def fits(self, parsing: FaceParsing) -> bool:
@@ -89,7 +90,7 @@ class Warp:
         behind glasses stays.
         """
         points = FacePoints.of(parsing)
-        if self.speaks_of_the_mouth:
+        if self.moves_the_mouth:
             return "corner" in points.places and Lips.of(parsing) is not None
         return self.moves.keys() <= points.places.keys()
 
