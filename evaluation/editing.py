@@ -184,9 +184,7 @@ class EditingProtocol:
         values = probabilities[:, self.label]
         return values if self.edit.wanted else 1 - values
 
-    def report(
-        self, arms: dict[str, ArmResult], distance: PerceptualDistance, real: np.ndarray | None = None
-    ) -> dict[str, Any]:
+    def report(self, arms: dict[str, ArmResult], distance: PerceptualDistance, real: np.ndarray) -> dict[str, Any]:
         """
         Args:
             real: the judge's features [R, F] of faces that have the attribute.
@@ -208,7 +206,7 @@ class EditingProtocol:
         photos = [face.image for face in self.faces]
 
         def to_real(images: Sequence[Image.Image]) -> float | None:
-            return None if real is None else frechet_distance(self.judge.features(images), real)
+            return frechet_distance(self.judge.features(images), real)
 
         figures: dict[str, Any] = {}
         for name, arm in arms.items():
@@ -236,7 +234,7 @@ class EditingProtocol:
             "lacking": int(self.lacking.sum()),
             "probability_before": float(self._wanted(self.before).mean()),
             "photo_difference": self.side_effect(self.judge.probabilities(photos)),
-            "real_images": 0 if real is None else len(real),
+            "real_images": len(real),
             "photo_frechet": to_real(photos),
             "arms": figures,
         }

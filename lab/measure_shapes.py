@@ -1,7 +1,7 @@
 """Where expressions and shapes move the parts of a face: `python lab/measure_shapes.py DATA_DIR`.
 
-The points that `processing/warping.py` finds by the face parser, of faces with a label and without it, relative to the
-middle of the eyes and in distances of the eyes. Printed are the differences of the means (outwards, down) and, for
+The points that `processing/face_points.py` finds by the face parser, of faces with a label and without it, relative to
+the middle of the eyes and in distances of the eyes. Printed are the differences of the means (outwards, down) and, for
 each, how many deviations over the faces that is: expressions of RAF-DB's training faces less its neutral ones, shapes
 of CelebA's training faces of one sex with a label less those of the same sex without it, of both sexes the mean. No
 face with glasses, none that shows no brow.
@@ -17,7 +17,8 @@ from pack_faces import search
 from transformers import pipeline
 
 import gptface
-from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, crop_matrix
+from gptface.processing.alignment import CROP_LANDMARKS, crop_matrix
+from gptface.processing.eyewear import wears_glasses
 from gptface.processing.face_points import POINTS, FacePoints
 from gptface.processing.image_loading import load_image
 
@@ -73,7 +74,7 @@ def faces_of(parse, table, rows: Sequence[int], usual: str | None = None) -> np.
         if not np.isfinite(landmarks).all():
             continue
         parsing = parse.parse_face(load_image(picture), crop_matrix(landmarks))
-        if (parsing.crop_mask("eyeglasses", CROP_SIZE) > 0.5).mean() > 1 / 250:
+        if wears_glasses(parsing):
             continue
         points = FacePoints.of(parsing)
         if len(points.places) == len(POINTS):

@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from .decoding import DecodingMode, DecodingSchedule, fill_masked
 from .guidance import ITMGuidance, Judgement, cell_saliency, classifier_free, guidance_divergence, guide_logits
 from .heads_gptface import GPTFaceCritic, GPTFaceForPreTraining
-from .image_tokenizer_gptface import and_beside, cells_below
+from .image_tokenizer_gptface import cells_below, with_neighbours
 from .modeling_gptface import GPTFaceKeptStates, GPTFaceQueries
 
 
@@ -576,7 +576,7 @@ class GPTFaceForGuidedGeneration(GPTFaceForPreTraining):
             **guidance,
         )
         changed = planned.codes != plan_codes if known else torch.ones_like(coarse)
-        filled = image_mask & cells_below(and_beside(changed))
+        filled = image_mask & cells_below(with_neighbours(changed))
         fine = self.generate(
             input_ids,
             attention_mask,

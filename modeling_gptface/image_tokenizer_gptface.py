@@ -89,7 +89,7 @@ def cells_below(tokens: torch.Tensor) -> torch.Tensor:
     return grid.repeat_interleave(PLAN_FACTOR, 1).repeat_interleave(PLAN_FACTOR, 2).flatten(1)
 
 
-def and_beside(tokens: torch.Tensor) -> torch.Tensor:
+def with_neighbours(tokens: torch.Tensor) -> torch.Tensor:
     """Tokens of a plan [B, P] bool, and those that touch them, at a side or a corner."""
     side = math.isqrt(tokens.shape[1])
     grid = tokens.unflatten(1, (1, side, side)).float()

@@ -61,9 +61,9 @@ class EditRequest:
         return tuple(each for each in found if each is not None) if None not in found else ()
 
     @property
-    def needs(self) -> str:
-        """What faces must show for them, see [`Edit`]."""
-        return " or ".join(edit.needs for edit in self.edits if edit.needs)
+    def requirements(self) -> dict[str, Transfer]:
+        """Of edits that are no use unless a face shows what they need, that and how it changes, see [`Edit`]."""
+        return {edit.needs: edit.transfer for edit in self.edits if edit.needs and edit.transfer is not None}
 
     def is_settled(self, scores: HeadScores) -> bool:
         """Whether all faces have all that is asked for, and more of it was not asked for."""
@@ -293,8 +293,12 @@ class EditPlan:
     @property
     def lacks(self) -> str:
         """What none of the faces shows, though the edit needs it; empty where one does."""
-        lacking = all(face.transfers is not None and not face.transfers.transfers for face in self.faces)
-        return self.request.needs if lacking else ""
+        found = [face.transfers for face in self.faces]
+        if any(each is None or each.transfers for each in found):
+            return ""
+        seen = [each.parsing for each in found if each is not None]
+        missing = (needs for needs, transfer in self.request.requirements.items() if not all(map(transfer.fits, seen)))
+        return " or ".join(missing)
 
     @property
     def draws(self) -> bool:

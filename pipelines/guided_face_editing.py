@@ -135,7 +135,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             redrawn that would be put back; by default all, of an age 0.3, where neither mask nor region is given. Of a
             change that is not drawn the share of the way to it.
         plan_first: whether the coarse plan of the face is drawn first, under guidance, and then the codes below what
-            changed of it; by default where the checkpoint has a trained plan and the edit suits it.
+            changed of it and beside that; by default where the checkpoint has a trained plan and the edit suits it.
         num_inference_steps, temperature, decoding, top_k, corrections: of the decoding (of the plan, where it is drawn
             first), see [`DecodingSchedule`]; eyeglasses that are drawn are decoded by the critic, with two rounds of
             correction.
@@ -366,7 +366,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
         transfers = request.transfers if laid_over else ()
         plans = [
-            self._plan_face(photo, face, names, photo_mask, hole, transfers, share, bool(request.needs))
+            self._plan_face(
+                photo, face, names, photo_mask, hole, transfers, share, tuple(request.requirements.values())
+            )
             for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
@@ -469,12 +471,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         hole: bool,
         transfers: Sequence[Transfer],
         share: float,
-        or_nothing: bool = False,
+        required: Sequence[Transfer] = (),
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say; and a `share` of the `transfers`, where all of these fit it; where they do not and `or_nothing`,
-        nothing.
+        will say; and a `share` of the `transfers`, where all of these fit it; where one that is `required` does
+        not, nothing.
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
@@ -497,9 +499,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             area = EditArea(cells, bound)
         laid = None
         if transfers and parsing is not None:
-            fitting = all(each.fits(parsing) for each in transfers)
-            if fitting or or_nothing:
-                laid = FaceTransfers(tuple(transfers) if fitting else (), parsing, share)
+            unfit = [each for each in transfers if not each.fits(parsing)]
+            if not unfit or any(each in required for each in unfit):
+                laid = FaceTransfers(() if unfit else tuple(transfers), parsing, share)
         return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
 
     def _draw(

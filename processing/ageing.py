@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE, align, compose, inverse, scale_of
+from .alignment import CROP_SIZE, compose, inverse, scale_of
 from .blending import Box, PhotoLayer, warp_channels
-from .canvas import BEYOND, Canvas, blur
+from .canvas import BEYOND, Canvas, blur, weighted_blur
 from .face_parsing import SURROUNDINGS, FaceParsing
 from .hair import refine_hair
 from .part_colour import SURELY, Colour, ColourLayer, from_oklab, measure_colour, to_oklab
@@ -81,7 +81,7 @@ class Ageing:
             SkinLayer(self, alpha * share, parsing.matrix, lines, compose(inverse(parsing.matrix), canvas.matrix))
         ]
         found += self._hair(photo, parsing, share)
-        frame = np.asarray(align(photo, parsing.matrix, len(skin)), np.float32) / 255
+        frame = parsing.pixels(photo)
         lips, ground = (measure_colour(frame, parsing.mask(name)) for name in ("lips", "facial_skin"))
         if lips is not None and ground is not None:
             becomes = Colour(tuple(np.add(ground.mean, self.lips)), lips.deviation)
@@ -131,7 +131,7 @@ class SkinLayer:
         # pixels of the photo along one of the 128-pixel crop
         unit = len(self.alpha) / SURROUNDINGS / CROP_SIZE / scale_of(self.matrix)
         light = lab[..., 0]
-        smooth = [light, *(_masked_blur(light, skin, scale * unit) for scale in SCALES[1:])]
+        smooth = [light, *(weighted_blur(light, skin, scale * unit) for scale in SCALES[1:])]
         added = np.zeros_like(light)
         for fine, coarse, gain in zip(smooth[:-1], smooth[1:], self.ageing.gains, strict=True):
             band = fine - coarse
@@ -143,7 +143,7 @@ class SkinLayer:
         lab[..., 0] += added
         if self.ageing.mean_face < 0:
             for channel in (1, 2):  # the young have fewer spots
-                lab[..., channel] += EVEN * (_masked_blur(lab[..., channel], skin, 3 * unit) - lab[..., channel])
+                lab[..., channel] += EVEN * (weighted_blur(lab[..., channel], skin, 3 * unit) - lab[..., channel])
         return (from_oklab(lab) - base).astype(np.float32)
 
     def _places(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -154,13 +154,6 @@ class SkinLayer:
         rows = self.matrix
         start, unit = (total - side) / 2, CROP_SIZE / side
         return tuple(((row[0] * x + row[1] * y + row[2] - start) * unit).astype(np.float32) for row in rows)  # type: ignore[return-value]
-
-
-def _masked_blur(values: np.ndarray, weights: np.ndarray, deviation: float) -> np.ndarray:
-    """Means of neighbours by a normal distribution, of those that count."""
-    total = blur(weights, deviation)
-    mean = blur(values * weights, deviation) / np.maximum(total, 1e-4)
-    return np.where(total > 1e-3, mean, values)
 
 
 def _aged_skin(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from .alignment import CROP_SIZE, align, compose, scale_of, translation
-from .face_parsing import SURROUNDINGS, FaceParsing
+from .face_parsing import FaceParsing
 
 #: What a canvas shows beyond each side of the crop, in pixels of the 128-pixel crop.
 BEYOND = 16
@@ -19,6 +19,8 @@ OVERSAMPLING = 2
 #: Where sharp edges are looked for (left, top, right, bottom), the least step that counts, and the standard deviation
 #: of the blur of such an edge in a sharp photo, in pixels of the 128-pixel crop.
 AROUND_THE_EYES, LEAST_STEP, SHARP = (28, 38, 100, 68), 0.12, 0.6
+#: The least softness of a photo that is seen, in pixels of the 128-pixel crop.
+LEAST_SOFT = 0.15
 #: Half the width of an edge, in pixels of the 128-pixel crop.
 SMOOTH = 0.4
 
@@ -41,11 +43,9 @@ class Canvas:
     @classmethod
     def of(cls, parsing: FaceParsing, finest: float = FINEST, top: float = -BEYOND) -> "Canvas":
         """That of a face, as fine as its photo and no finer than asked for, from the row `top` on."""
-        total = parsing.probabilities.shape[1]
-        side = total / SURROUNDINGS
-        unit = side / CROP_SIZE
+        unit = parsing.unit
         scale = float(np.clip(unit / scale_of(parsing.matrix), COARSEST, finest))
-        middle = (total - side) / 2
+        middle = (parsing.probabilities.shape[1] - CROP_SIZE * unit) / 2
         factor = scale / unit
         to_corner = compose(parsing.matrix, translation(BEYOND * unit - middle, -top * unit - middle))
         return cls(scale, compose(to_corner, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]])), (-BEYOND, top))
@@ -62,10 +62,9 @@ class Canvas:
     def mask(self, parsing: FaceParsing, names: str | tuple[str, ...]) -> np.ndarray:
         """How much of each pixel [S, S] shows one of the classes."""
         whole = parsing.mask(names)
-        side = len(whole) / SURROUNDINGS
-        unit = side / CROP_SIZE
-        left, top = ((len(whole) - side) / 2 + place * unit for place in self.corner)
-        extent = (CROP_SIZE + 2 * BEYOND) * unit
+        middle = (len(whole) - CROP_SIZE * parsing.unit) / 2
+        left, top = (middle + place * parsing.unit for place in self.corner)
+        extent = (CROP_SIZE + 2 * BEYOND) * parsing.unit
         box = (left, top, left + extent, top + extent)
         resized = Image.fromarray(whole).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         return np.asarray(resized)
@@ -77,7 +76,7 @@ class Canvas:
     def softness(self, photo: Image.Image) -> float:
         """
         By how much a photo is softer than a sharp one where eyes and brows are, where edges are sharpest: the standard
-        deviation of a blur, in pixels of the 128-pixel crop.
+        deviation of a blur, in pixels of the 128-pixel crop; 0 where that is not seen.
         """
         left, top, right, bottom = (
             round((place - corner) * self.scale)
@@ -85,18 +84,29 @@ class Canvas:
         )
         grey = self.pixels(photo)[max(top, 0) : bottom, max(left, 0) : right].mean(2)
         reach = round(4 * self.scale)
-        step = -smallest(-grey, reach) - smallest(grey, reach)
+        step = -minimum_filter(-grey, reach) - minimum_filter(grey, reach)
         edges = step > LEAST_STEP
         if not edges.any():
             return 0.0
         slopes = np.hypot(*np.gradient(grey))[edges] * self.scale
         # a blurred step is as steep in its middle as the density of the normal distribution is high
         deviation = 1 / np.sqrt(2 * np.pi) / float(np.quantile(slopes / step[edges], 0.98))
-        return float(np.sqrt(max(0.0, deviation**2 - SHARP**2)))
+        soft = float(np.sqrt(max(0.0, deviation**2 - SHARP**2)))
+        return soft if soft > LEAST_SOFT else 0.0
 
     def blur(self, values: np.ndarray, deviation: float) -> np.ndarray:
         """See [`blur`], with a deviation in pixels of the 128-pixel crop."""
         return blur(values, deviation * self.scale)
+
+    def shadow(self, covered: np.ndarray, below: float, deviation: float) -> np.ndarray:
+        """
+        The shadow [S, S] in [0, 1] of what covers so much of each pixel [S, S].
+
+        Args:
+            below: how far below it, in pixels of the 128-pixel crop.
+            deviation: standard deviation of its soft edge, in the same.
+        """
+        return self.blur(np.roll(covered, round(below * self.scale), axis=0), deviation)
 
     def at(self, values: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Those of values [S, S, …] that lie at places [N, 2], the nearest ones beyond the edge."""
@@ -130,7 +140,7 @@ class Canvas:
 
     def covered(self, inside: np.ndarray) -> np.ndarray:
         """How much of each pixel [S, S] something covers whose outline is so far away, positive inside."""
-        return rise(inside, -SMOOTH, SMOOTH)
+        return smoothstep(inside, -SMOOTH, SMOOTH)
 
     def polygons(self, outlines: Sequence[np.ndarray]) -> np.ndarray:
         """How much of each pixel [S, S] lies in one of the polygons, each [N, 2]."""
@@ -192,13 +202,23 @@ def blur(values: np.ndarray, deviation: float) -> np.ndarray:
     return planes[:, 0].permute(1, 2, 0).numpy().reshape(values.shape)
 
 
-def rise(values: np.ndarray, start: float, end: float) -> np.ndarray:
+def weighted_blur(values: np.ndarray, weights: np.ndarray, deviation: float) -> np.ndarray:
+    """
+    See [`blur`], of those neighbours that count by their weights [H, W]; where none does the values stay.
+    """
+    weights = weights.reshape(weights.shape + (1,) * (values.ndim - 2))
+    total = blur(weights, deviation)
+    mean = blur(values * weights, deviation) / np.maximum(total, 1e-4)
+    return np.where(total > 1e-3, mean, values)
+
+
+def smoothstep(values: np.ndarray, start: float, end: float) -> np.ndarray:
     """0 below `start`, 1 above `end`, smooth between."""
     share = ((values - start) / (end - start)).clip(0, 1)
     return share * share * (3 - 2 * share)
 
 
-def smallest(values: np.ndarray, reach: int) -> np.ndarray:
+def minimum_filter(values: np.ndarray, reach: int) -> np.ndarray:
     """The least [H, W] of the values [H, W] at most `reach` rows and columns away."""
     found = values
     for axis in (0, 1):

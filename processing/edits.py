@@ -24,7 +24,7 @@ from .expressions import (
     SURPRISED,
 )
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
-from .eyewear_removal import UNFRAME
+from .eyewear_removal import NO_GLASSES
 from .headwear import KNITTED_HAT
 from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
@@ -306,7 +306,7 @@ _ROWS = (
     _edit(
         "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses",
         "Glasses are taken off; the eyes behind clear ones stay, behind dark ones they are made up.",
-        group="glasses", quality="good", entailed=_EYES, transfer=UNFRAME, defaults=_BY_PLAN,
+        group="glasses", quality="good", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
     ),
     _edit(
         "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
@@ -317,7 +317,7 @@ _ROWS = (
     _edit(
         "no_sunglasses", "no sunglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "sunglasses",
         "Dark glasses are taken off; the eyes are made up.",
-        group="glasses", entailed=_EYES, transfer=UNFRAME, defaults=_BY_PLAN,
+        group="glasses", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
     ),
     _edit(
         "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A full beard in the colour of the hair.",

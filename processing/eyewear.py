@@ -24,6 +24,17 @@ SHADOW, SHADOW_BELOW, SHADOW_WIDTH = 0.45, 3.5, 2.5
 HIDDEN = (0.35, 0.75)
 
 
+def count_eyes(parsing: FaceParsing) -> int:
+    """How many eyes a face shows, one in each half of the crop."""
+    eyes = parsing.crop_mask("eye", CROP_SIZE) > SURELY
+    return sum(bool(half.sum() > LEAST_EYE * eyes.size) for half in np.split(eyes, 2, axis=1))
+
+
+def wears_glasses(parsing: FaceParsing) -> bool:
+    """Whether a face shows glasses, clear or dark."""
+    return bool((parsing.crop_mask("eyeglasses", CROP_SIZE) > SURELY).mean() >= LEAST_GLASSES)
+
+
 @dataclass(frozen=True)
 class Frame:
     """
@@ -61,10 +72,7 @@ class Eyewear:
 
     def fits(self, parsing: FaceParsing) -> bool:
         """Whether both eyes are seen, and no glasses before them."""
-        eyes = parsing.crop_mask("eye", CROP_SIZE) > SURELY
-        halves = (eyes[:, : CROP_SIZE // 2], eyes[:, CROP_SIZE // 2 :])
-        worn = (parsing.crop_mask("eyeglasses", CROP_SIZE) > SURELY).mean()
-        return bool(min(half.sum() for half in halves) > LEAST_EYE * eyes.size and worn < LEAST_GLASSES)
+        return count_eyes(parsing) == 2 and not wears_glasses(parsing)
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
@@ -79,8 +87,7 @@ class Eyewear:
         bars = [seat.bridge(frame), *(seat.arm(frame, side) for side in (0, 1))]
         rim = np.maximum(canvas.polygons(whole), canvas.polygons(bars)) * (1 - lens) * seen
         lens = lens * seen
-        below = np.roll(rim, round(SHADOW_BELOW * seat.unit * canvas.scale), axis=0)
-        shadow = SHADOW * canvas.blur(below, SHADOW_WIDTH * seat.unit) * seen
+        shadow = SHADOW * canvas.shadow(rim, SHADOW_BELOW * seat.unit, SHADOW_WIDTH * seat.unit) * seen
         x, y = canvas.places()
         middle = seat.lenses.mean(0)
         down = (x - middle[0]) * seat.across[0] + (y - middle[1]) * seat.across[1]

@@ -5,16 +5,17 @@ Glasses that are taken off: where one sees through the lenses the eyes stay the 
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import BEYOND, COARSEST, Canvas, rise
-from .eyewear import LEAST_EYE, LEAST_GLASSES
+from .canvas import BEYOND, COARSEST, Canvas, smoothstep, weighted_blur
+from .eyewear import LEAST_EYE, count_eyes, wears_glasses
 from .face_parsing import FaceParsing
-from .masks import distance_inside
-from .part_colour import SURELY, from_oklab, to_oklab
-from .skin import fill_smoothly, skin_texture, weighted_blur
+from .hair import log_normal
+from .masks import distance_inside, widen
+from .part_colour import from_oklab, to_oklab
+from .skin import fill_smoothly, skin_texture
 from .strands import HAIR, hair_colour
 
 #: Least deviations of colours (Oklab) of skin and of a frame, and that of frames of other colours.
@@ -43,19 +44,17 @@ _EYES = CROP_LANDMARKS[:2]
 
 
 @dataclass(frozen=True)
-class Unframe:
+class EyewearRemoval:
     """Clear glasses to be taken off, a [`Transfer`]: all that is before the eyes is glass."""
 
     def fits(self, parsing: FaceParsing) -> bool:
         """Whether glasses are worn through which an eye is seen: behind dark ones eyes must be drawn."""
-        worn, eyes = (parsing.crop_mask(name, CROP_SIZE) > SURELY for name in ("eyeglasses", "eye"))
-        halves = (eyes[:, : CROP_SIZE // 2], eyes[:, CROP_SIZE // 2 :])
-        return bool(worn.mean() >= LEAST_GLASSES and max(half.sum() for half in halves) > LEAST_EYE * eyes.size)
+        return wears_glasses(parsing) and count_eyes(parsing) > 0
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[Layer]:
-        """Skin in place of the frame, see [`Transfer.layers`]; what is left to chance is its texture."""
+        """Skin in place of the frame, see [`Transfer.layers`]; what is left to chance is its texture and brows."""
         coarse, canvas = Canvas.of(parsing, COARSEST), Canvas.of(parsing)
         gone = find_frame(coarse, photo, parsing)
         gone = np.asarray(Image.fromarray(gone).resize((canvas.size, canvas.size), Image.Resampling.BILINEAR))
@@ -107,21 +106,20 @@ def _with_brows(
     chances = brow * (brow > 0.25) * gone
     if colour is None or chances.sum() < canvas.scale**2:
         return filled
-    rows, columns = np.nonzero(chances)
-    odds = chances[rows, columns]
-    count = max(1, round(BROW_DENSITY * float(odds.sum()) / canvas.scale**2))
-    chosen = generator.choice(len(rows), size=count, p=odds / odds.sum())
-    roots = (np.stack([columns, rows], 1)[chosen] + generator.random((count, 2))) / canvas.scale - BEYOND
+    roots, kept = canvas.sown(generator, BROW_DENSITY, chances)
+    if not kept.any():
+        return filled
+    count = len(roots)
     outwards = np.sign(roots[:, 0] - CROP_SIZE / 2)
     # upwards at the nose, then outwards and down
     aside = np.abs(roots[:, 0] - CROP_SIZE / 2)
     angle = np.interp(aside, (8, 18, 42), (-1.1, -0.35, 0.35)) + generator.normal(0, 0.15, count)
     length = BROW_LENGTH * generator.lognormal(0, 0.25, count)
     step = np.stack([outwards * np.cos(angle), np.sin(angle)], 1) * length[:, None]
-    lines = roots[:, None] + step[:, None] * np.linspace(-0.5, 0.5, 4)[None, :, None]
-    tones = from_oklab(np.array(colour.mean) + generator.normal(size=(count, 3)) * np.array(colour.deviation) * 0.4)
-    ground = from_oklab(np.array(colour.mean))
-    picture, covered = canvas.hairs(lines, tones, ground, HAIR)
+    lines = (roots[:, None] + step[:, None] * np.linspace(-0.5, 0.5, 4)[None, :, None])[kept]
+    jitter = generator.normal(size=(count, 3))[kept]
+    tones = from_oklab(np.array(colour.mean) + 0.4 * jitter * colour.deviation)
+    picture, covered = canvas.hairs(lines, tones, from_oklab(np.array(colour.mean)), HAIR)
     hidden = (0.6 * canvas.blur(covered, SOFT / 2) + BROW_COVER * canvas.blur(brow, 0.8)).clip(0, 0.85)
     hidden = (hidden * canvas.blur(brow > 0.25, 0.8))[:, :, None]
     return filled + hidden * (canvas.blur(picture, SOFT / 2) - filled)
@@ -149,11 +147,9 @@ def find_frame(canvas: Canvas, photo: Image.Image, parsing: FaceParsing) -> np.n
     depth = distance_inside(lenses, round(12 * canvas.scale)) / canvas.scale
     beside = np.abs(x - CROP_SIZE / 2)
     thick = _thickness(found, depth, (y > _EYES[:, 1].mean() + EYE[1]) & (beside > NOSE + 2) & (beside < 46))
-    rim = 1 - rise(depth, thick, thick + 1.5) * (beside > NOSE)
+    rim = 1 - smoothstep(depth, thick, thick + 1.5) * (beside > NOSE)
     frame = found * rim * (1 - kept) * (canvas.blur(lenses, 1.5) > 0.05) > 0.4
-    side = 2 * round(BESIDE * canvas.scale) + 1
-    wide = np.asarray(Image.fromarray(frame).convert("L").filter(ImageFilter.MaxFilter(side)), np.float32) / 255
-    return canvas.blur(wide * (1 - kept), SOFT)
+    return canvas.blur(widen(frame, BESIDE * canvas.scale / canvas.size) * (1 - kept), SOFT)
 
 
 def _eyes(canvas: Canvas, eye: np.ndarray) -> np.ndarray:
@@ -164,7 +160,7 @@ def _eyes(canvas: Canvas, eye: np.ndarray) -> np.ndarray:
         seen = eye * (eye > 0.3) * (np.hypot(x - place[0], y - place[1]) < 16)
         if seen.sum() > LEAST_EYE * (CROP_SIZE * canvas.scale) ** 2:
             place = ((seen.sum(0) @ x) / seen.sum(), (seen.sum(1) @ y[:, 0]) / seen.sum())
-        kept = np.maximum(kept, 1 - rise(np.hypot((x - place[0]) / EYE[0], (y - place[1]) / EYE[1]), 0.85, 1.15))
+        kept = np.maximum(kept, 1 - smoothstep(np.hypot((x - place[0]) / EYE[0], (y - place[1]) / EYE[1]), 0.85, 1.15))
     return kept
 
 
@@ -187,9 +183,7 @@ def _log_normal(colours: np.ndarray, sample: np.ndarray, spread: float) -> np.nd
     """Log density but for a constant of colours [S, S, 3] under a normal distribution of a sample [N, 3]."""
     mean = sample.mean(0) if len(sample) else np.zeros(3)
     covariance = (np.cov(sample.T) if len(sample) > 3 else 0) + np.eye(3) * spread**2
-    offset = colours - mean
-    distance = np.einsum("ijc,cd,ijd->ij", offset, np.linalg.inv(covariance), offset, optimize=True)
-    return -(distance + np.linalg.slogdet(covariance)[1]) / 2
+    return log_normal(colours, mean, covariance)
 
 
 def _lenses(canvas: Canvas, worn: np.ndarray) -> np.ndarray:
@@ -217,4 +211,4 @@ def _thickness(found: np.ndarray, depth: np.ndarray, below: np.ndarray) -> float
     return float(np.clip(1.3 * thick + 0.7, THINNEST, THICKEST))
 
 
-UNFRAME = Unframe()
+NO_GLASSES = EyewearRemoval()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .alignment import align, apply, compose, corners, inverse, translation, warp
+from .alignment import CROP_SIZE, align, apply, compose, corners, inverse, translation, warp
 
 #: Names for classes together; the name of each class stands for itself.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -62,6 +62,15 @@ class FaceParsing:
             ValueError: an unknown name.
         """
         return self.probabilities[class_indices(names, self.labels)].sum(0).clip(0, 1)
+
+    @property
+    def unit(self) -> float:
+        """Pixels of the frame along one of the 128-pixel crop."""
+        return self.probabilities.shape[1] / SURROUNDINGS / CROP_SIZE
+
+    def pixels(self, photo: Image.Image) -> np.ndarray:
+        """A photo in the frame, sRGB float32 [T, T, 3] in [0, 1]."""
+        return np.asarray(align(photo, self.matrix, self.probabilities.shape[1]), np.float32) / 255
 
     def crop_mask(self, names: str | Iterable[str], size: int) -> np.ndarray:
         """As `mask`, of the face crop at `size` pixels, float32 [size, size]."""

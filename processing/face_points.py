@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
-from .canvas import rise
+from .canvas import smoothstep
 from .face_parsing import FaceParsing
 from .part_colour import SURELY
 
@@ -203,5 +203,5 @@ class Lips:
         inside = 1 - place**2
         upper, lower = np.polyval(self.upper, place), np.polyval(self.lower, place)
         middle = (upper + lower) / 2
-        half = np.maximum(lower - upper, 0) / 2 * rise(inside, 0.0, 0.25)
+        half = np.maximum(lower - upper, 0) / 2 * smoothstep(inside, 0.0, 0.25)
         return middle - half, middle + half, inside

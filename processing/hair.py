@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .alignment import align
 from .face_parsing import SURROUNDINGS, FaceParsing
 from .masks import cells_to_mask, covered_cells, widen
 
@@ -38,7 +37,7 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
     start, side = total * (SURROUNDINGS - 1) // (2 * SURROUNDINGS), total // SURROUNDINGS
     inside = np.zeros_like(seen)
     inside[start : start + side, start : start + side] = 1
-    picture = np.asarray(align(photo, parsing.matrix, total), np.float32) / 255
+    picture = parsing.pixels(photo)
     of_hair = _log_likelihood(picture, (seen * inside) > 0.5)
     rivals = [
         _log_likelihood(picture, parsing.mask(name) * place > 0.5)
@@ -46,9 +45,7 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
     ]
     if of_hair is None:
         return parsing
-    others = [_log_normal(picture, np.full(3, 0.5), np.eye(3) * ANY**2)] + [
-        each for each in rivals if each is not None
-    ]
+    others = [log_normal(picture, np.full(3, 0.5), np.eye(3) * ANY**2)] + [each for each in rivals if each is not None]
     prior = 0.5 + (seen - 0.5) * (2 * np.where(inside > 0, CERTAINTY, CERTAINTY_BEYOND) - 1)
     evidence = np.log(prior / (1 - prior)) + of_hair - np.max(others, axis=0)
     hair = seen > NOWHERE
@@ -65,21 +62,21 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
 def _log_likelihood(picture: np.ndarray, known: np.ndarray) -> np.ndarray | None:
     """
     Log density of the colours of a picture [T, T, 3] under a normal distribution of those at some pixels bool [T, T],
-    float32 [T, T]; None where these are too few.
+    [T, T]; None where these are too few.
     """
     if known.mean() < LEAST_KNOWN / SURROUNDINGS**2:
         return None
     colours = picture[known]
-    return _log_normal(picture, colours.mean(0), np.cov(colours.T) + SPREAD**2 * np.eye(3))
+    return log_normal(picture, colours.mean(0), np.cov(colours.T) + SPREAD**2 * np.eye(3))
 
 
-def _log_normal(picture: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+def log_normal(picture: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """
-    Log density of the colours of a picture [T, T, 3] under a normal distribution but for a constant, float32 [T, T].
+    Log density of the colours of a picture [H, W, 3] under a normal distribution but for a constant, float64 [H, W].
     """
     offset = picture - mean
     distance = np.einsum("ijc,cd,ijd->ij", offset, np.linalg.inv(covariance), offset, optimize=True)
-    return (-(distance + np.linalg.slogdet(covariance)[1]) / 2).astype(np.float32)
+    return -(distance + np.linalg.slogdet(covariance)[1]) / 2
 
 
 def _joined(hair: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas, blur, rise
-from .face_parsing import SURROUNDINGS, FaceParsing
+from .canvas import Canvas, blur, smoothstep
+from .face_parsing import FaceParsing
+from .lighting import GAMMA, light_on_face
 from .part_colour import SURELY
 
 # Lengths are in pixels of the 128-pixel crop, in which pupils are 39 apart, a millimetre some 0.6 of them.
@@ -34,14 +35,10 @@ SHADOW, SHADOW_BELOW, SHADOW_WIDTH = 0.6, 2.5, 2.4
 #: Fibres that stand off from the outline: how many on a square pixel, how long, how thick, and how much of what is
 #: behind they hide.
 FIBRES, FIBRE_LENGTH, FIBRE, FIBRE_COVER = 5.0, 1.0, 0.14, 0.35
-#: Light that comes from everywhere, and the most by which light falls from a side.
-AMBIENT, MOST_SLOPE = 0.2, 0.7
+#: Share of the light that comes from everywhere.
+AMBIENT = 0.2
 #: How sure of the background a parser must be for it to be known.
 SEEN = 0.9
-#: The least softness of a photo that is seen.
-LEAST_SOFT = 0.15
-#: Exponent from sRGB to light, nearly.
-GAMMA = 2.2
 #: Share of the crop that a hat which is worn fills at least, and of facial skin that there must be.
 LEAST_HAT, LEAST_SKIN = 1 / 100, 0.08
 
@@ -88,7 +85,7 @@ class Wool:
         rows = (height + 0.15 * canvas.noise(generator, 3.0)) / self.row + 1.8 * np.abs(across)
         rib, stitch = np.cos(np.pi * across) ** 0.8, np.cos(np.pi * (rows - np.floor(rows) - 0.5)) ** 0.7
         # what is seen from the side is finer than a pixel
-        clear = 1 - rise(turns * np.abs(np.gradient(dome.longitude, axis=1)), 0.12, 0.34)
+        clear = 1 - smoothstep(turns * np.abs(np.gradient(dome.longitude, axis=1)), 0.12, 0.34)
         bump = clear * rib * (1.1 + 0.45 * stitch)
         bump = bump + 0.5 * canvas.noise(generator, 6.0) + 0.12 * canvas.noise(generator, 0.5)
         if edge is not None:
@@ -132,9 +129,8 @@ class KnittedHat:
         crown, cuff = (Dome.of(x + sag[0], y + sag[1], head, thick) for thick in THICKNESS)
         rim = head.brows - ABOVE_BROWS + generator.uniform(-1.0, 1.5)
         height, height_on_cuff = rim - crown.ring, rim - cuff.ring
-        on_crown = canvas.covered(CORNER - np.hypot((CORNER - crown.inside).clip(0), (CORNER - height).clip(0)))
-        below_its_edge = np.minimum(height_on_cuff, self.cuff - height_on_cuff)
-        on_cuff = canvas.covered(CORNER - np.hypot((CORNER - cuff.inside).clip(0), (CORNER - below_its_edge).clip(0)))
+        on_crown = canvas.covered(_rounded(crown.inside, height))
+        on_cuff = canvas.covered(_rounded(cuff.inside, np.minimum(height_on_cuff, self.cuff - height_on_cuff)))
         covered = np.maximum(on_cuff, on_crown)
 
         light = light_on_face(canvas, pixels, parsing)
@@ -146,28 +142,40 @@ class KnittedHat:
         grain = _grain(canvas, pixels, generator)[..., None]
         picture = (np.array(wool.colour) ** GAMMA * shade[..., None]).clip(0, 1) ** (1 / GAMMA)
         picture, covered = _with_fibres(canvas, picture, covered, generator)
-        soft = canvas.softness(photo)
-        if soft > LEAST_SOFT:
+        if soft := canvas.softness(photo):
             seen, covered = canvas.blur(picture * covered[..., None], soft), canvas.blur(covered, soft)
             picture = seen / np.maximum(covered, 1e-3)[..., None]
 
-        # hair that stood where there is none beside a hat is pressed: the wall behind it is seen
-        beside = (np.abs(x - head.middle) - head.half - THICKNESS[1]).clip(0)
-        pressed = rim + TILT * HALF_DEPTH - 5 + SPREAD[0] * beside + SPREAD[1] * beside**2 - y
-        hair = canvas.blur(canvas.mask(parsing, ("hair", "hat")), 1.5)
-        gone = rise(hair, 0.01, 0.12) * rise(pressed, -1.5, 1.5) * (crown.inside < 0)
-        gone = canvas.blur(gone, 0.4)
+        gone = _pressed_hair(canvas, parsing, head, crown, rim)
         background = canvas.mask(parsing, "background") * (gone < 0.02)
         gone *= float(background.max(initial=0) > SEEN)
         wall = _filled(pixels, background)
 
-        below = np.roll(on_cuff, round(SHADOW_BELOW * canvas.scale), axis=0)
-        shadow = SHADOW * canvas.blur(below, SHADOW_WIDTH) * canvas.mask(parsing, ("face", "hair", "ears"))
+        shadow = SHADOW * canvas.shadow(on_cuff, SHADOW_BELOW, SHADOW_WIDTH)
+        shadow *= canvas.mask(parsing, ("face", "hair", "ears"))
         delta = covered[..., None] * (picture + grain) + ((1 - covered) * gone)[..., None] * (wall + grain)
         detail = (1 - covered) * (1 - gone) * (1 - shadow)
         touched = np.maximum.reduce([covered, shadow, gone]) > 1 / 512
         alpha = (share * touched).astype(np.float32)
         return [Layer(delta.astype(np.float32), detail.astype(np.float32), alpha, canvas.matrix)]
+
+
+def _rounded(inside: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """How far inside of two outlines each place [S, S] is, where these meet in a round corner."""
+    return CORNER - np.hypot((CORNER - inside).clip(0), (CORNER - above).clip(0))
+
+
+def _pressed_hair(canvas: Canvas, parsing: FaceParsing, head: "Head", crown: "Dome", rim: float) -> np.ndarray:
+    """
+    How far each pixel [S, S] shows hair that is pressed by a hat with its rim at this row: hair beside it, where the
+    wall behind it is then seen.
+    """
+    x, y = canvas.places()
+    beside = (np.abs(x - head.middle) - head.half - THICKNESS[1]).clip(0)
+    pressed = rim + TILT * HALF_DEPTH - 5 + SPREAD[0] * beside + SPREAD[1] * beside**2 - y
+    hair = canvas.blur(canvas.mask(parsing, ("hair", "hat")), 1.5)
+    gone = smoothstep(hair, 0.01, 0.12) * smoothstep(pressed, -1.5, 1.5) * (crown.inside < 0)
+    return canvas.blur(gone, 0.4)
 
 
 def _with_fibres(
@@ -244,8 +252,7 @@ class Head:
     def of(cls, parsing: FaceParsing) -> "Head":
         """That of a face."""
         head, face = (parsing.mask(names) > SURELY for names in (("face", "hair"), "face"))
-        unit = len(head) / SURROUNDINGS / CROP_SIZE
-        middle = len(head) // 2
+        unit, middle = parsing.unit, len(head) // 2
 
         def ends(mask: np.ndarray, rows: range) -> np.ndarray:
             """The columns [2] between which the mask goes on from the middle, in the median of these rows."""
@@ -309,24 +316,6 @@ class Dome:
         towards = sizes[2] * forward * np.cos(lean) + (MIDDLE - y) * np.sin(lean)
         longitude = np.arctan2(right * sizes[2], towards) - head.turned
         return cls((1 - level) * sizes[0] / ROUNDNESS, normal, ring, longitude)
-
-
-def light_on_face(canvas: Canvas, pixels: np.ndarray, parsing: FaceParsing) -> np.ndarray:
-    """
-    From where light falls on a face, by the lightness of its skin as if that were half an egg: a unit vector [3] to
-    the right, down and towards the viewer.
-    """
-    x, y = canvas.places()
-    right, down = np.broadcast_arrays((x - CROP_SIZE / 2) / 44, (y - 72) / 60)
-    forward = (1 - right**2 - down**2).clip(0) ** 0.5
-    known = (canvas.mask(parsing, "facial_skin") > 0.9) & (forward > 0.4)
-    slopes = np.array([0.0, -0.4])
-    if known.sum() > 100:
-        normals = np.stack([right[known], down[known], forward[known]], 1)
-        found, *_ = np.linalg.lstsq(normals, (pixels[known] ** GAMMA).mean(1), rcond=None)
-        slopes = found[:2] / max(float(found[2]), 1e-3)
-    light = np.array([*np.clip(slopes, [-MOST_SLOPE, -MOST_SLOPE], [MOST_SLOPE, -0.15]), 1.0])
-    return light / np.linalg.norm(light)
 
 
 KNITTED_HAT = KnittedHat(

@@ -7,13 +7,15 @@ from PIL import Image
 
 from .alignment import CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas, rise
-from .face_parsing import SURROUNDINGS, FaceParsing
-from .headwear import LEAST_SOFT, Head, light_on_face
+from .canvas import Canvas, smoothstep
+from .eyewear import BETWEEN_PUPILS
+from .face_parsing import FaceParsing
+from .headwear import Head
+from .lighting import light_on_face
 from .part_colour import SURELY
 
 #: A millimetre in pixels of the 128-pixel crop.
-MILLIMETRE = 39 / 63
+MILLIMETRE = 39 / BETWEEN_PUPILS
 #: Height of an ear that is seen, in pixels of the crop; share of the crop that its earring fills if one is worn.
 LEAST_EAR, LEAST_WORN = 12.0, 1 / 4000
 #: How much of an ear's end is lobe, and how far above its end and outwards of its middle an earring is fixed, in
@@ -74,16 +76,13 @@ class Earrings:
             # hoops hang along the head and are seen from the side
             narrow = np.clip(0.5 + (0.6 if side == 0 else -0.6) * turned, 0.2, 0.9) if earring.tube else 1.0
             inside, normal = _form(earring, (x - lobe[0]) / MILLIMETRE, (y - lobe[1]) / MILLIMETRE, narrow)
-            covered = canvas.covered(inside * MILLIMETRE) * (1 - rise(hidden, 0.3, 0.8))
-            below = np.roll(
-                canvas.blur(covered, SHADOW_WIDTH * MILLIMETRE), round(SHADOW_BELOW * MILLIMETRE * canvas.scale), 0
-            )
-            shadow = SHADOW * below * canvas.mask(parsing, ("face", "ears", "neck"))
+            covered = canvas.covered(inside * MILLIMETRE) * (1 - smoothstep(hidden, 0.3, 0.8))
+            shadow = canvas.shadow(covered, SHADOW_BELOW * MILLIMETRE, SHADOW_WIDTH * MILLIMETRE)
+            shadow = SHADOW * shadow * canvas.mask(parsing, ("face", "ears", "neck"))
             picture = _lit(earring, normal, light)
             delta = covered[..., None] * picture + (1 - covered)[..., None] * delta
             detail = detail * (1 - covered) * (1 - shadow)
-        soft = canvas.softness(photo)
-        if soft > LEAST_SOFT:
+        if soft := canvas.softness(photo):
             delta, detail = canvas.blur(delta, soft), canvas.blur(detail, soft)
         alpha = (share * (detail < 1 - 1 / 512)).astype(np.float32)
         return [Layer(delta.astype(np.float32), detail.astype(np.float32), alpha, canvas.matrix)]
@@ -128,8 +127,7 @@ def lobe_of(parsing: FaceParsing, side: int) -> np.ndarray | None:
     Where an earring is fixed to the ear at the left (0) or right (1) of the picture, (x, y) in pixels of the
     128-pixel crop; None where its lobe is not seen, or has an earring.
     """
-    size = parsing.probabilities.shape[1]
-    unit = size / SURROUNDINGS / CROP_SIZE
+    size, unit = parsing.probabilities.shape[1], parsing.unit
     half = np.s_[:, : size // 2] if side == 0 else np.s_[:, size // 2 :]
     start = 0 if side == 0 else size // 2
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .alignment import align
 from .blending import Box
 from .face_parsing import FaceParsing
 from .hair import refine_hair
@@ -183,7 +182,7 @@ def colour_layer(
         None where the face shows nothing of the part, or of the one that its colour is told by.
     """
     weights = parsing.mask(wanted.part)
-    frame = np.asarray(align(photo, parsing.matrix, len(weights)), np.float32) / 255
+    frame = parsing.pixels(photo)
     if (weights > SURELY).mean() < LEAST_PART:
         return None
     now, becomes = measure_colour(frame, weights), wanted.colour

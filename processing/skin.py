@@ -5,7 +5,7 @@ import torch
 
 from gptface.modeling_gptface.refiner_gptface import push_pull_fill
 
-from .canvas import Canvas, blur
+from .canvas import Canvas, weighted_blur
 
 #: Standard deviation below which detail is texture, and side of the sample of it, in pixels of the 128-pixel crop.
 TEXTURE, SAMPLE = 1.6, 16.0
@@ -46,12 +46,6 @@ def fill_smoothly(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
     return filled[0, :, :size, :size].permute(1, 2, 0).numpy()
 
 
-def weighted_blur(values: np.ndarray, weights: np.ndarray, deviation: float) -> np.ndarray:
-    """Means of neighbours [H, W, C] by a normal distribution, of those that count by their weights [H, W]."""
-    total = blur(np.concatenate([values * weights[:, :, None], weights[:, :, None]], 2), deviation)
-    return total[:, :, :-1] / np.maximum(total[:, :, -1:], 1e-4)
-
-
 def skin_texture(
     canvas: Canvas, pixels: np.ndarray, skin: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray | None:
@@ -76,7 +70,7 @@ def skin_texture(
         return None
     window = np.s_[top : top + side, left : left + side]
     grey, inside = pixels[window].mean(2), sure[window]
-    detail = grey - weighted_blur(grey[:, :, None], inside, TEXTURE * canvas.scale)[:, :, 0]
+    detail = grey - weighted_blur(grey, inside, TEXTURE * canvas.scale)
     # the median tells the texture from the few lines and spots in it
     deviation = 1.4826 * float(np.median(np.abs(detail[inside > 0])))
     taper = np.hanning(side + 2)[1:-1]

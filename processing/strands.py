@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_LANDMARKS, CROP_SIZE, align
+from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas, rise, smallest
+from .canvas import Canvas, minimum_filter, smoothstep
 from .face_parsing import SURROUNDINGS, FaceParsing
+from .lighting import light_on_skin
 from .part_colour import SURELY, Colour, from_oklab, measure_colour, to_oklab
 
 #: Share of the crop that hair or brows must fill for their colour to be known, how sure of them the parser must be,
@@ -31,8 +32,6 @@ SHORTEST, LONGEST = 12.0, 26.0
 #: Rows of hair that there must be above a forehead, and over which share of it; its least width, in pixels of the
 #: 128-pixel crop.
 LEAST_ABOVE, LEAST_COVERED, LEAST_WIDTH = 5, 0.7, 26
-#: How far light on a face may be from its mean.
-DARKEST, BRIGHTEST = 0.55, 1.35
 
 (_, _EYE_Y), _, (_MIDDLE, _), (_, _MOUTH_Y), _ = CROP_LANDMARKS.tolist()
 
@@ -48,7 +47,7 @@ def hair_weights(parsing: FaceParsing) -> np.ndarray | None:
     for name, edge in EDGE.items():
         weights = np.zeros((total, total), np.float32)
         inside = np.s_[start : start + side, start : start + side]
-        weights[inside] = smallest(parsing.mask(name)[inside], round(edge * side / CROP_SIZE))
+        weights[inside] = minimum_filter(parsing.mask(name)[inside], round(edge * side / CROP_SIZE))
         weights[weights < SURE] = 0
         if (weights > 0).sum() > LEAST_KNOWN * side**2:
             return weights
@@ -60,7 +59,7 @@ def hair_colour(photo: Image.Image, parsing: FaceParsing) -> Colour | None:
     weights = hair_weights(parsing)
     if weights is None:
         return None
-    return measure_colour(np.asarray(align(photo, parsing.matrix, len(weights)), np.float32) / 255, weights)
+    return measure_colour(parsing.pixels(photo), weights)
 
 
 def _laid(
@@ -107,7 +106,7 @@ class Beard:
         """See [`Transfer.layers`]; what is left to chance is its cut and every hair."""
         canvas, colour = Canvas.of(parsing), hair_colour(photo, parsing)
         cut = Cut.by_chance(generator)
-        grown = self.grown(canvas, parsing, cut) * (1 - cut.thin * rise(canvas.noise(generator, 5.0), 0.2, 1.6))
+        grown = self.grown(canvas, parsing, cut) * (1 - cut.thin * smoothstep(canvas.noise(generator, 5.0), 0.2, 1.6))
         places, kept = canvas.sown(generator, self.density, grown)
         jitter = generator.normal(size=(len(places), 3))
         lines = self._hairs(places, canvas.at(grown, places), cut.length * self.length, generator)[kept]
@@ -115,7 +114,7 @@ class Beard:
             return []
         # beards are a little darker than the hair of the head
         colour = Colour((0.82 * colour.mean[0] + 0.02, *colour.mean[1:]), colour.deviation)
-        light = _light(canvas, canvas.pixels(photo), canvas.mask(parsing, "facial_skin"))
+        light = light_on_skin(canvas, canvas.pixels(photo), canvas.mask(parsing, "facial_skin"))
         tones = from_oklab(np.array(colour.mean) + 0.5 * jitter[kept] * colour.deviation)
         tones *= canvas.at(light, places[kept])[:, None]
         ground = from_oklab(np.array(colour.mean))
@@ -134,12 +133,12 @@ class Beard:
         middle, height = float((sure.sum(0) @ x) / sure.sum()), float((sure.sum(1) @ y[:, 0]) / sure.sum())
         half, top, bottom = float(np.ptp(columns)) / 2, float(rows[0]), float(rows[-1])
         aside = np.abs(x - middle)[None, :]
-        moustache = rise(y - (top - 7.5 + 0.012 * cut.arch * aside**2), -1, 2.5)
-        moustache *= 1 - rise(aside, half + 1 + cut.wide, half + 5 + cut.wide)
+        moustache = smoothstep(y - (top - 7.5 + 0.012 * cut.arch * aside**2), -1, 2.5)
+        moustache *= 1 - smoothstep(aside, half + 1 + cut.wide, half + 5 + cut.wide)
         moustache = moustache * (y < height + 3)
         # beside the tuft below the lip little grows
         bare = np.exp(-(((aside - 0.55 * half) / (0.28 * half)) ** 2) - ((y - bottom - 2.5) / 2.2) ** 2)
-        chin = rise(y - bottom, 0.5, 4) * (1 - rise(aside, half, half + 8)) * (1 - cut.bare * bare)
+        chin = smoothstep(y - bottom, 0.5, 4) * (1 - smoothstep(aside, half, half + 8)) * (1 - cut.bare * bare)
         skin = canvas.mask(parsing, "skin")
         if self.style == "full":
             # the line on the cheek falls from the ear to the corner of the mouth
@@ -147,17 +146,21 @@ class Beard:
             cheek = float(np.clip(aside[0, beside].max(initial=half + 24) - half, 16, 26))
             line = height - 2 - cut.high - cut.steep * ((aside - half - 1) / cheek).clip(0, 1) ** 1.4
             grown = np.maximum(moustache, chin)
-            grown = np.maximum(grown, rise(y - line, -4, 9) * rise(aside, half - 3, half + 3))
+            grown = np.maximum(grown, smoothstep(y - line, -4, 9) * smoothstep(aside, half - 3, half + 3))
         elif self.style == "goatee":
-            ring = rise(aside, half - 1.5, half + 0.5) * (1 - rise(aside, half + 1, half + 4)) * (y > height - 3)
-            grown = np.maximum(moustache, chin * (1 - rise(aside - cut.wide, 0.8 * half, 0.8 * half + 5)))
+            ring = (
+                smoothstep(aside, half - 1.5, half + 0.5)
+                * (1 - smoothstep(aside, half + 1, half + 4))
+                * (y > height - 3)
+            )
+            grown = np.maximum(moustache, chin * (1 - smoothstep(aside - cut.wide, 0.8 * half, 0.8 * half + 5)))
             grown = np.maximum(grown, ring)
         else:
             grown = moustache
-        below_the_jaw = canvas.mask(parsing, "neck") * rise(canvas.blur(skin, 3.0), 0.12, 0.45)
+        below_the_jaw = canvas.mask(parsing, "neck") * smoothstep(canvas.blur(skin, 3.0), 0.12, 0.45)
         ground = canvas.blur(np.maximum(skin, below_the_jaw), 0.7)
         other = canvas.blur(np.maximum(lips, canvas.mask(parsing, "nose")), 0.6)
-        return grown * ground * (1 - rise(other, 0.25, 0.6))
+        return grown * ground * (1 - smoothstep(other, 0.25, 0.6))
 
     @staticmethod
     def _hairs(roots: np.ndarray, dense: np.ndarray, longest: float, generator: np.random.Generator) -> np.ndarray:
@@ -209,14 +212,6 @@ class Cut:
         return cls(*generator.uniform(low, high).tolist())
 
 
-def _light(canvas: Canvas, pixels: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """How much light falls on each place [S, S], of that on skin in the mean."""
-    grey = pixels.mean(2)
-    mean, little = float((grey * skin).sum() / skin.sum()), 1e-3
-    near = (canvas.blur(grey * skin, 5.0) + little * mean) / (canvas.blur(skin, 5.0) + little)
-    return (near / mean).clip(DARKEST, BRIGHTEST)
-
-
 @dataclass(frozen=True)
 class Fringe:
     """
@@ -253,12 +248,11 @@ class Fringe:
         x, y = canvas.places()
         bow = 0.55 * forehead.line.min() + 0.45 * min(forehead.brows, forehead.line.min() + forehead.length)
         gloss = LIT + GLOSS * np.exp(-(((y - bow + 2 * canvas.noise(generator, 4.0)) / 5) ** 2))
-        shadow = FRINGE_SHADOW * canvas.blur(np.roll(covered, round(1.5 * canvas.scale), axis=0), 1.3)
-        shadow = shadow * canvas.mask(parsing, "skin")
+        shadow = FRINGE_SHADOW * canvas.shadow(covered, 1.5, 1.3) * canvas.mask(parsing, "skin")
         top = np.interp(x, np.arange(CROP_SIZE) + 0.5, forehead.line)[None, :]
-        beside = rise(canvas.blur(canvas.mask(parsing, ("background", "ears")), 0.5), 0.2, 0.6)
+        beside = smoothstep(canvas.blur(canvas.mask(parsing, ("background", "ears")), 0.5), 0.2, 0.6)
         # it comes out of the hair that is there
-        alpha = share * rise(y - top, -7.0, -1.0) * (1 - canvas.mask(parsing, "eyeglasses")) * (1 - beside)
+        alpha = share * smoothstep(y - top, -7.0, -1.0) * (1 - canvas.mask(parsing, "eyeglasses")) * (1 - beside)
         picture = (picture * gloss[..., None]).clip(0, 1)
         return [_laid(canvas, picture, covered, alpha, (np.zeros(3), shadow))]
 
@@ -304,7 +298,7 @@ class Fringe:
     ) -> np.ndarray:
         """Colours in Oklab [N, 3] of hairs with these roots [N, 2]: as varied as hair that is seen near by."""
         sure = (canvas.mask(parsing, "hair") > SURE).astype(np.float32)
-        places, kept = canvas.sown(generator, SAMPLED, smallest(sure, round(EDGE["hair"] * canvas.scale)))
+        places, kept = canvas.sown(generator, SAMPLED, minimum_filter(sure, round(EDGE["hair"] * canvas.scale)))
         chances = generator.gumbel(size=(self.locks * STRANDS, len(places)))
         if not kept.any():
             return np.tile(np.array(colour.mean), (len(roots), 1))
@@ -357,19 +351,13 @@ class Forehead:
         line = np.interp(np.arange(CROP_SIZE), known, ends)
         line = np.convolve(np.pad(line, 4, mode="edge"), np.ones(9) / 9, mode="valid")
         whole = parsing.mask("hair") > SURELY
-        unit = len(whole) / SURROUNDINGS / CROP_SIZE
-        low = whole[slice(*(round((row + CROP_SIZE / 2) * unit) for row in LOW))]
-        long = float(rise(np.array(low.mean()), NOT_LONG, LONG))
-        high = (
-            np.median(
-                [
-                    _height(whole, (each + CROP_SIZE / 2) * unit, (line[each] + CROP_SIZE / 2) * unit)
-                    for each in range(int(left), int(right))
-                ]
-            )
-            / unit
-        )
-        length = float(np.clip(high, SHORTEST, LONGEST)) + long * CROP_SIZE
+        low = whole[slice(*(round((row + CROP_SIZE / 2) * parsing.unit) for row in LOW))]
+        long = float(smoothstep(np.array(low.mean()), NOT_LONG, LONG))
+        heights = [
+            _height(whole, (each + CROP_SIZE / 2) * parsing.unit, (line[each] + CROP_SIZE / 2) * parsing.unit)
+            for each in range(int(left), int(right))
+        ]
+        length = float(np.clip(np.median(heights) / parsing.unit, SHORTEST, LONGEST)) + long * CROP_SIZE
         return cls(left, right, line, level, long, length)
 
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from .ageing import Ageing, SkinLayer
-from .alignment import CROP_SIZE, align, apply, compose, inverse, scale_of, translation
+from .alignment import CROP_SIZE, apply, compose, inverse, scale_of, translation
 from .blending import Box, PhotoLayer, warp_channels
-from .canvas import BEYOND, Canvas, blur, rise, smallest
-from .face_parsing import SURROUNDINGS, FaceParsing
+from .canvas import BEYOND, Canvas, blur, minimum_filter, smoothstep
+from .face_parsing import FaceParsing
 from .face_points import POINTS, FacePoints, Lips
 from .part_colour import SURELY
 
@@ -80,7 +80,8 @@ class Warp:
             raise ValueError("lips close or part, not both")
 
     @property
-    def speaks_of_the_mouth(self) -> bool:
+    def moves_the_mouth(self) -> bool:
+        """Whether the mouth is told what to do, by more than moved points."""
         return bool(self.corners or self.close or self.part)
 
     def fits(self, parsing: FaceParsing) -> bool:
@@ -89,7 +90,7 @@ class Warp:
         behind glasses stays.
         """
         points = FacePoints.of(parsing)
-        if self.speaks_of_the_mouth:
+        if self.moves_the_mouth:
             return "corner" in points.places and Lips.of(parsing) is not None
         return self.moves.keys() <= points.places.keys()
 
@@ -107,7 +108,7 @@ class Warp:
             cut = MouthCut.of(lips, share * self.close, share * self.part * points.unit, points, parsing, photo)
             x, y = grid.places()
             moving = np.maximum(moving, cut.movement(x + movement[..., 0], y + movement[..., 1]))
-        moved = MovedLayer(movement, rise(moving, LEAST, SEEN).astype(np.float32), grid.matrix, cut)
+        moved = MovedLayer(movement, smoothstep(moving, LEAST, SEEN).astype(np.float32), grid.matrix, cut)
         return [*self._evened(points, parsing, share), moved]
 
     def _evened(self, points: FacePoints, parsing: FaceParsing, share: float) -> list[PhotoLayer]:
@@ -115,8 +116,7 @@ class Warp:
         if not self.smooth or not {"corner", "nose_side"} <= points.places.keys():
             return []
         skin = parsing.mask("facial_skin")
-        size = len(skin) / SURROUNDINGS
-        axis = (np.arange(len(skin)) + 0.5 - (len(skin) - size) / 2) * (CROP_SIZE / size)
+        axis = (np.arange(len(skin)) + 0.5 - len(skin) / 2) / parsing.unit + CROP_SIZE / 2
         beside = points.places["corner"] + FOLD_OUT * points.unit * np.outer([-1, 1], points.along)
         rows = (beside[:, 1] + points.places["nose_side"][:, 1]) / 2
         around = np.zeros_like(skin)
@@ -166,7 +166,7 @@ def _freedom(grid: Canvas, parsing: FaceParsing) -> np.ndarray:
     frames = grid.blur(grid.mask(parsing, "eyeglasses"), FRAMES_FADE)
     x, y = grid.places()
     inside = np.minimum(np.minimum(x, CROP_SIZE - x), np.minimum(y, CROP_SIZE - y))
-    return rise(1 - still, 0.3, 1.0) * (1 - rise(frames, 0.02, 0.2)) * rise(inside, 0.0, EDGE_FADE)
+    return smoothstep(1 - still, 0.3, 1.0) * (1 - smoothstep(frames, 0.02, 0.2)) * smoothstep(inside, 0.0, EDGE_FADE)
 
 
 def flow(field: np.ndarray, fineness: float) -> np.ndarray:
@@ -238,10 +238,9 @@ class MouthCut:
         face = parsing.crop_mask(("facial_skin", "whole_mouth"), CROP_SIZE) > SURELY
         start = int(np.clip(lower, 0, CROP_SIZE - 1))
         jaw = start + np.argmin(np.pad(face[start:], ((0, 1), (0, 0))), axis=0)
-        jaw = blur(smallest(np.minimum(jaw, CROP_SIZE - JAW)[None].astype(np.float32), 1), JAW)[0] - JAW
+        jaw = blur(minimum_filter(np.minimum(jaw, CROP_SIZE - JAW)[None].astype(np.float32), 1), JAW)[0] - JAW
         shown = parsing.mask("lips")
-        frame = np.asarray(align(photo, parsing.matrix, len(shown)), np.float32) / 255
-        colour = (frame * shown[..., None]).sum((0, 1)) / max(float(shown.sum()), 1e-6)
+        colour = (parsing.pixels(photo) * shown[..., None]).sum((0, 1)) / max(float(shown.sum()), 1e-6)
         return cls(lips, close, part, 0.0 if nose is None else float(nose[0, 1]), jaw, colour)
 
     def rows(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -253,7 +252,7 @@ class MouthCut:
         if self.part:
             up = low = lower  # teeth stay where they are
         else:
-            hem = HEM * rise(inside, 0.0, 0.3)
+            hem = HEM * smoothstep(inside, 0.0, 0.3)
             up, low = upper - hem, lower + hem
         above, below = self.lips.thickness
         chin = np.interp(x, np.arange(len(self.jaw)) + 0.5, self.jaw) - low - below
@@ -263,9 +262,9 @@ class MouthCut:
         sink = self.close * (seam - low) + self.part * inside**0.75
         sink = np.clip(sink, -chin / STRETCH, chin / STRETCH)
         fade_up = np.maximum(up - above - self.nose, STRETCH * down).clip(1.0, CROP_SIZE)
-        near_up = 1 - rise(up + down - above - y, 0.0, fade_up)
+        near_up = 1 - smoothstep(up + down - above - y, 0.0, fade_up)
         # it ends where it began, however far the lip goes
-        near_low = 1 - rise(y - low - sink - below, 0.0, chin - sink)
+        near_low = 1 - smoothstep(y - low - sink - below, 0.0, chin - sink)
         return y - down * near_up, y - sink * near_low, up + down, low + sink
 
     def mixed(self, last: "MouthCut | None", kept: float) -> "MouthCut":
@@ -285,7 +284,7 @@ class MouthCut:
     def inside(self, row: np.ndarray, end: np.ndarray, start: np.ndarray) -> np.ndarray:
         """What is seen [..., 3] between lips that part: dark, and further down the tongue."""
         depth = ((row - end) / np.maximum(start - end, 1e-3)).clip(0, 1)
-        brightness = DARKEST + (TONGUE - DARKEST) * rise(depth, 0.3, 1.1)
+        brightness = DARKEST + (TONGUE - DARKEST) * smoothstep(depth, 0.3, 1.1)
         pixels: np.ndarray = brightness[..., None] * self.colour
         return pixels
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gptface import GPTFaceForGuidedGeneration, GPTFaceForPreTraining
-from gptface.modeling_gptface.image_tokenizer_gptface import and_beside, cells_below
+from gptface.modeling_gptface.image_tokenizer_gptface import cells_below, with_neighbours
 
 PLAN = {"image_size": 32, "plan_levels": [2, 3, 4]}
 DESIGN = {
@@ -248,7 +248,7 @@ def test_what_touches_a_token_is_beside_it():
     """A corner counts, the other edge of the grid does not."""
     tokens = torch.zeros(2, 16, dtype=torch.bool)
     tokens[0, 3] = True  # top right
-    near = and_beside(tokens).unflatten(1, (4, 4))
+    near = with_neighbours(tokens).unflatten(1, (4, 4))
     assert near[0].nonzero().tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]] and not near[1].any()
 
 

@@ -562,6 +562,17 @@ def test_where_a_face_lacks_what_an_edit_needs_it_stays_unless_the_model_is_to_d
         assert edit(face, **ask, draw=True)[0]["note"] is None
 
 
+def test_of_edits_at_once_what_is_told_to_be_missing_is_missing(edit, face, sees):
+    sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
+    ask = {"aligned": True, "seed": 0}
+    note = edit(face, prompt="a hat, bangs", region=["hat", "bangs"], **ask)[0]["note"]
+    assert "no hair above a forehead is seen" in note, "and the head is bare"
+    drawn = edit(face, prompt="a hat, lipstick", region=["hat", "mouth"], **ask)[0]
+    assert drawn["note"] is None and np.asarray(drawn["mask"]).any(), (
+        "a mouth that is not seen is drawn, the hat with it"
+    )
+
+
 def test_a_result_tells_what_the_models_own_heads_see_in_it(edit, face):
     result = edit(face, prompt="smiling", aligned=True, seed=0)[0]
     verified, kept = result["verified"], result["kept"]

@@ -9,7 +9,7 @@ from test_transfers import ALL, COLOURS, LABELS, draw_face
 
 from gptface.processing.blending import paste
 from gptface.processing.canvas import Canvas
-from gptface.processing.eyewear_removal import UNFRAME
+from gptface.processing.eyewear_removal import NO_GLASSES, _with_brows
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.skin import fill_smoothly, skin_texture
 
@@ -34,13 +34,13 @@ def wearing(dark=False):
 
 
 def removed(photo, parsing, seed=0):
-    image, weight = paste(photo, UNFRAME.layers(photo, parsing, 1.0, np.random.default_rng(seed)))
+    image, weight = paste(photo, NO_GLASSES.layers(photo, parsing, 1.0, np.random.default_rng(seed)))
     return np.asarray(image).astype(float), weight
 
 
 def test_the_frame_goes_and_eyes_and_background_stay():
     photo, parsing, bare, rims = wearing()
-    assert UNFRAME.fits(parsing)
+    assert NO_GLASSES.fits(parsing)
     after, weight = removed(photo, parsing)
     for name in ("eye", "background", "upper_lip"):
         shown = parsing.mask(name) > 0.5
@@ -62,14 +62,27 @@ def test_skin_in_its_place_has_the_texture_of_skin():
 
 
 def test_dark_glasses_and_bare_faces_are_for_the_model():
-    assert not UNFRAME.fits(draw_face()[1]), "no glasses"
-    assert not UNFRAME.fits(wearing(dark=True)[1]), "no eye is seen"
+    assert not NO_GLASSES.fits(draw_face()[1]), "no glasses"
+    assert not NO_GLASSES.fits(wearing(dark=True)[1]), "no eye is seen"
 
 
 def test_the_same_seed_makes_the_same_skin():
     photo, parsing, *_ = wearing()
     first, again, other = (removed(photo, parsing, seed)[0] for seed in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
+
+
+def test_hairs_of_a_brow_that_was_hidden_stay_where_a_little_else_is_seen():
+    """Sown anew in each frame of a film they would swarm."""
+    photo, parsing, *_ = wearing()
+    canvas = Canvas.of(parsing)
+    whole, detail = np.ones((canvas.size, canvas.size), np.float32), []
+    for gone, seed in ((whole, 0), (0.9 * whole, 0), (whole, 1)):
+        black = np.zeros((*whole.shape, 3))
+        drawn = _with_brows(canvas, photo, parsing, black, gone, np.random.default_rng(seed)).mean(-1)
+        detail.append((drawn - canvas.blur(drawn, 1.0)).ravel())
+    same, another = (np.corrcoef(detail[0], each)[0, 1] for each in detail[1:])
+    assert 1 - same < 0.3 * (1 - another)
 
 
 def test_colours_are_spread_from_both_sides():

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from gptface.processing.ageing import OLDER, YOUNGER
 from gptface.processing.blending import paste
-from gptface.processing.canvas import blur, smallest
+from gptface.processing.canvas import blur, minimum_filter
 from gptface.processing.eyewear import CLEAR_GLASSES, SUNGLASSES
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.part_colour import Colour, ColourLayer, to_oklab
@@ -161,7 +161,7 @@ def test_age_changes_the_detail_of_skin_and_leaves_no_spots(skin):
         lab = to_oklab(after / 255)
         found[name] = lab
         assert not changed[shown(parsing, "eye")].any()
-        inside = smallest(parsing.mask(("skin", "nose")), 8) > 0.95
+        inside = minimum_filter(parsing.mask(("skin", "nose")), 8) > 0.95
         tone = blur((lab - before).astype(np.float32), 8)[inside]
         assert np.abs(tone[:, 0]).max() < 0.13 and np.abs(tone[:, 1:]).max() < 0.03
     rough = {name: np.std((lab[..., 0] - blur(lab[..., 0], 3))[cheek]) for name, lab in found.items()}
@@ -170,7 +170,7 @@ def test_age_changes_the_detail_of_skin_and_leaves_no_spots(skin):
 
 def test_hair_turns_grey_with_age_and_grey_hair_gets_its_colour_back():
     photo, parsing = draw_face()
-    hair = smallest(parsing.mask("hair"), 6) > 0.95
+    hair = minimum_filter(parsing.mask("hair"), 6) > 0.95
     old, _ = laid(OLDER, photo, parsing)
     lightness, chroma = to_oklab(old / 255)[hair].mean(0)[0], np.hypot(*to_oklab(old / 255)[hair].mean(0)[1:])
     was = to_oklab(np.asarray(photo) / 255)[hair].mean(0)

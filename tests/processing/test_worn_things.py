@@ -13,10 +13,11 @@ from test_transfers import ALL, COLOURS, LABELS, draw_face, laid, shown
 
 from gptface.processing.alignment import align, compose, inverse, warp
 from gptface.processing.blending import paste
-from gptface.processing.canvas import Canvas, blur, smallest
+from gptface.processing.canvas import Canvas, blur, minimum_filter
 from gptface.processing.face_parsing import FaceParsing
-from gptface.processing.headwear import KNITTED_HAT, Head, KnittedHat, Wool, light_on_face
+from gptface.processing.headwear import KNITTED_HAT, Head, KnittedHat, Wool
 from gptface.processing.jewellery import EARRINGS, Earring, Earrings
+from gptface.processing.lighting import light_on_face
 from gptface.processing.strands import FRINGE, FULL_BEARD, Forehead
 
 GREY_HAT = KnittedHat((Wool((0.4, 0.4, 0.4)),), 21.0)
@@ -225,7 +226,7 @@ def test_hairs_stay_at_their_places_where_a_parser_sees_a_little_else(transfer):
     other = FaceParsing(seen, LABELS, parsing.matrix)
     one, two = (laid(transfer, photo, each)[0].mean(-1).astype(np.float32) for each in (parsing, other))
     another, _ = laid(transfer, photo, parsing, seed=1)
-    inside = smallest((np.abs(one - np.asarray(photo).mean(-1)) > 6).astype(np.float32), 4) > 0
+    inside = minimum_filter((np.abs(one - np.asarray(photo).mean(-1)) > 6).astype(np.float32), 4) > 0
     fine = [each - blur(each, 3) for each in (one, two, another.mean(-1).astype(np.float32))]
     same, chance = (np.corrcoef(fine[0][inside], each[inside])[0, 1] for each in fine[1:])
     assert same > 0.6 and same > chance + 0.3
