@@ -291,13 +291,17 @@ class EditPlan:
     share: float = 1.0
 
     @property
+    def left_out(self) -> tuple[FaceParsing, ...]:
+        """What is seen of the faces that do not show what the edit needs; they stay as they are."""
+        found = (face.transfers for face in self.faces)
+        return tuple(each.parsing for each in found if each is not None and not each.transfers)
+
+    @property
     def lacks(self) -> str:
-        """What none of the faces shows, though the edit needs it; empty where one does."""
-        found = [face.transfers for face in self.faces]
-        if any(each is None or each.transfers for each in found):
-            return ""
-        seen = [each.parsing for each in found if each is not None]
-        missing = (needs for needs, transfer in self.request.requirements.items() if not all(map(transfer.fits, seen)))
+        """What the edit needs and not all of the faces show; empty where they do."""
+        missing = (
+            needs for needs, fitting in self.request.requirements.items() if not all(map(fitting.fits, self.left_out))
+        )
         return " or ".join(missing)
 
     @property

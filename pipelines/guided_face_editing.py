@@ -168,8 +168,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     in [0, 1]; of what they know), `kept` (how far the rest stayed, in [0, 1]: `attributes`, 1 less the mean change of
     the probabilities of the other attributes, 0.9 to 0.98 in most edits, None of a model without that head; `outside`,
     the share of the pixels outside of the mask that are the photo's bit for bit), `note` (why nothing was painted,
-    else None; then `match_score` is None); with `face="all"`, `face` and `box` are lists. For a list of images a list
-    of lists.
+    `match_score` is None then, or why some of the faces stay as they are; else None); with `face="all"`, `face` and
+    `box` are lists. For a list of images a list of lists.
     """
 
     per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image", *SEEDING)
@@ -296,7 +296,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     def _finish(self, edited: EditedPhoto, *blending: Any) -> list[dict[str, Any]]:
         """The candidates of one pass in the photo, in the order of their seeds."""
         results = [self._unchanged(edited, *blending)] if edited.note else self._blend(edited, *blending)
-        told = {"edits": [edit.name for edit in edited.plan.request.edits], "note": edited.note}
+        plan, note = edited.plan, edited.note
+        if note is None and plan.left_out:
+            stay = f"{len(plan.left_out)} of {len(plan.faces)} faces"
+            note = f"no {plan.lacks} is seen in {stay}, which stay as they are; draw=True draws all"
+        told = {"edits": [edit.name for edit in plan.request.edits], "note": note}
         return [result | told for result in results]
 
     def _read_heads(self, edits: Sequence[Edit], crops: Sequence[Image.Image]) -> HeadScores:
@@ -542,7 +546,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """Why nothing is to be painted; None where it is."""
         if not forced and not plan.hole and plan.request.is_settled(seen):
             return f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
-        if plan.lacks:
+        if len(plan.left_out) == len(plan.faces):
             return f"no {plan.lacks} is seen: nothing was painted; draw=True draws it all the same"
         return None
 

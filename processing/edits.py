@@ -356,7 +356,7 @@ _ROWS = (
     ),
     _edit(
         "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff; hair comes out from below it.", group="hat",
-        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, needs="bare head", defaults=_BY_CODES_FREELY,
+        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
         en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
     ),
     _edit(
@@ -405,7 +405,7 @@ _ROWS = (
     ),
     _edit(
         "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead, where there is hair above it.",
-        entailed=_FRINGE, quality="fair", transfer=FRINGE, needs="hair above a forehead", defaults=_BY_PLAN, group="bangs",
+        entailed=_FRINGE, quality="fair", transfer=FRINGE, needs="hair above a forehead that faces the camera", defaults=_BY_PLAN, group="bangs",
         en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
     ),
     _edit(

@@ -113,9 +113,9 @@ class KnittedHat:
     cuff: float
 
     def fits(self, parsing: FaceParsing) -> bool:
-        """Whether a face is seen, and no hat on it."""
+        """Whether a face is seen from the front, and no hat on it."""
         skin, hat = (parsing.crop_mask(name, CROP_SIZE) > SURELY for name in ("facial_skin", "hat"))
-        return bool(skin.mean() > LEAST_SKIN and hat.mean() < LEAST_HAT)
+        return bool(skin.mean() > LEAST_SKIN and hat.mean() < LEAST_HAT and parsing.frontal)
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator

@@ -96,9 +96,10 @@ class Beard:
     cover: float
 
     def fits(self, parsing: FaceParsing) -> bool:
-        """Whether there are lips around which it grows, and hair or brows that tell its colour."""
+        """Whether a face is seen from the front, lips around which it grows, and hair or brows with its colour."""
         lips = parsing.crop_mask("whole_mouth", CROP_SIZE) > SURELY
-        return bool(lips.mean() > LEAST_KNOWN) and hair_weights(parsing) is not None
+        seen = lips.mean() > LEAST_KNOWN and parsing.frontal
+        return bool(seen) and hair_weights(parsing) is not None
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
@@ -226,8 +227,9 @@ class Fringe:
     hairs: int = 40
 
     def fits(self, parsing: FaceParsing) -> bool:
-        """Whether there is hair above a forehead from which it can fall."""
-        return Forehead.of(parsing) is not None and hair_weights(parsing) is not None
+        """Whether a face is seen from the front, and hair above a forehead from which it can fall."""
+        seen = parsing.frontal and Forehead.of(parsing) is not None
+        return seen and hair_weights(parsing) is not None
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator

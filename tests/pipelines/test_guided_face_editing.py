@@ -566,7 +566,7 @@ def test_of_edits_at_once_what_is_told_to_be_missing_is_missing(edit, face, sees
     sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
     ask = {"aligned": True, "seed": 0}
     note = edit(face, prompt="a hat, bangs", region=["hat", "bangs"], **ask)[0]["note"]
-    assert "no hair above a forehead is seen" in note, "and the head is bare"
+    assert "no hair above a forehead that faces the camera is seen" in note, "and the head is bare"
     drawn = edit(face, prompt="a hat, lipstick", region=["hat", "mouth"], **ask)[0]
     assert drawn["note"] is None and np.asarray(drawn["mask"]).any(), (
         "a mouth that is not seen is drawn, the hat with it"

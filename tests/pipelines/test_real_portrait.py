@@ -9,6 +9,8 @@ from PIL import Image
 from transformers import pipeline
 
 import gptface
+from gptface.processing.alignment import apply, inverse
+from gptface.processing.headwear import KnittedHat
 
 pytest.importorskip("cv2")
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
@@ -54,6 +56,24 @@ def test_two_faces_in_one_photo(edit):
     assert changed[:, : photo.width].any() != changed[:, photo.width :].any()
     with pytest.raises(ValueError, match="2 faces were"):
         edit(pair, prompt="smiling", face=2)
+
+
+def test_faces_that_lack_what_others_have_are_told_of(edit, monkeypatch):
+    """A family of which one wears a hat already: that one stays, and the result says so."""
+    photo = Image.open(PORTRAIT).convert("RGB")
+    pair = Image.new("RGB", (2 * photo.width, photo.height))
+    pair.paste(photo, (0, 0))
+    pair.paste(photo, (photo.width, 0))
+
+    def fits(_, parsing):
+        middle = np.array(parsing.probabilities.shape[1:]) / 2
+        return apply(inverse(parsing.matrix), middle[None])[0, 0] < photo.width
+
+    monkeypatch.setattr(KnittedHat, "fits", fits)
+    both = edit(pair, prompt="a hat", seed=0, face="all")[0]
+    changed = (np.asarray(both["image"]) != np.asarray(pair)).any(-1)
+    assert changed[:, : photo.width].any() and not changed[:, photo.width :].any()
+    assert "1 of 2 faces" in both["note"] and "bare head" in both["note"]
 
 
 def test_embedded_weights_open_as_float32_in_a_few_seconds(edit):

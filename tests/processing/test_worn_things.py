@@ -238,3 +238,20 @@ def test_a_head_is_measured_by_what_is_seen_of_it():
     assert abs(head.middle - 64) < 1 and abs(head.brows - 41) < 1.5 and abs(head.turned) < 0.15
     aside = FaceParsing(np.roll(parsing.probabilities, 12, axis=2), LABELS, parsing.matrix)
     assert Head.of(aside).middle == pytest.approx(head.middle + 6, abs=1)
+
+
+@pytest.mark.parametrize("transfer", [KNITTED_HAT, FULL_BEARD, FRINGE])
+def test_a_head_that_looks_aside_wears_nothing_that_is_made_for_the_front(transfer):
+    """Hats lay beside heads in half profile, beards on their necks."""
+    _, parsing = draw_face()
+    seen, nose = parsing.probabilities.copy(), LABELS.index("nose")
+    assert parsing.frontal and abs(parsing.turn) < 0.1 and transfer.fits(parsing)
+    where = seen[nose] > 0.5
+    seen[LABELS.index("skin")][where], seen[nose][where] = 1, 0
+    aside = np.roll(where, 40, axis=1)
+    seen[:, aside] = 0
+    seen[nose][aside] = 1
+    turned = FaceParsing(seen, LABELS, parsing.matrix)
+    assert turned.turn > 0.45 and not transfer.fits(turned)
+    mirrored = FaceParsing(np.ascontiguousarray(seen[:, :, ::-1]), LABELS, parsing.matrix)
+    assert mirrored.turn == pytest.approx(-turned.turn, abs=0.05) and not mirrored.frontal
