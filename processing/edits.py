@@ -21,6 +21,7 @@ from .expressions import (
     MOUTH_OPEN,
     NEUTRAL,
     SAD,
+    SERIOUS,
     SURPRISED,
 )
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
@@ -228,7 +229,7 @@ _ROWS = (
     _edit(
         "not_smiling", "not smiling", "expression", "resting_mouth", _has("Smiling", 0), "smiling",
         "A serious face with the mouth at rest.",
-        group="expression", quality="good", transfer=NEUTRAL, entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=SERIOUS, entailed=_SMILE, defaults=_EXPRESSION,
         en="serious, unsmiling, serious looking, serious face, serious expression, straight face, stern",
         de="ernst, ernste, ernster, ernsthaft", fr="sérieux, sérieuse", es="serio, seria", zh="严肃, 严肃的",
     ),

@@ -19,6 +19,8 @@ def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
 
 
 NEUTRAL = Warp({"cheek": (-0.01, 0.03)}, corners=(0.41, 0.0), close=1.0, smooth=1.0)
+# Lower corners than those of a face at rest: else half of the faces still smile to a judge of photos.
+SERIOUS = Warp({"cheek": (-0.01, 0.05)}, corners=(0.40, 0.03), close=1.0, smooth=1.0)
 SAD = Warp(
     _brows((-0.03, -0.11), (0.0, -0.02), (0.0, 0.05)) | {"lid_upper": (0.0, 0.03), "lip_lower": (0.0, -0.02)},
     corners=(0.42, 0.05),
