@@ -92,7 +92,7 @@ class ArmResult:
         probabilities: of the judge [faces, labels].
         changed_outside: pixels that differ from the photo although the mask is 0 there, all faces together.
         guidance_kl: nats a cell by which ITM guidance moved the distributions [faces].
-        match_scores: log-odds [faces] that prompt and result match, by the model.
+        match_scores: log-odds [faces] that prompt and result match, by the model; NaN where nothing was painted.
         realness: logits [faces], how real its critic finds what was drawn; NaN where it has no word.
         forward_passes, seconds: of one edit, on average.
     """
@@ -161,7 +161,7 @@ class EditingProtocol:
             self.judge.probabilities(images),
             outside,
             np.array(divergences),
-            np.array(scores),
+            np.array(scores, np.float64),  # None, of an edit that a face does not allow, is NaN
             np.array(realness),
             passes / count_faces,
             seconds,
@@ -217,7 +217,7 @@ class EditingProtocol:
                 "lpips": distance.mean(arm.images, photos),
                 "frechet": to_real(arm.images),
                 "changed_outside": arm.changed_outside,
-                "match_score": float(arm.match_scores.mean()),
+                "match_score": float(np.nanmean(arm.match_scores)) if np.isfinite(arm.match_scores).any() else None,
                 "realness": mean_or_none(arm.realness[~np.isnan(arm.realness)]),
                 "guidance_kl": float(arm.guidance_kl.mean()),
                 "forward_passes": arm.forward_passes,

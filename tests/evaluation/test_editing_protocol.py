@@ -177,13 +177,13 @@ def test_success_needs_the_attribute_to_be_missing_before_and_there_after():
     assert serious.successes(after).tolist() == [True, False]
 
 
-def reported(before, **arms):
-    """The report of arms (name → edited pictures) of "smiling"."""
+def reported(before, match=0.0, **arms):
+    """The report of arms (name → edited pictures) of "smiling"; `match` of the faces with the prompt."""
     instance = protocol("smiling", before)
     instance.faces = [LabelledCrop(face, {}) for face in before]
     zeros = np.zeros(len(before))
     results = {
-        name: ArmResult(images, MarkJudge().probabilities(images), 0, zeros, zeros, zeros * np.nan, 1.0, 1.0)
+        name: ArmResult(images, MarkJudge().probabilities(images), 0, zeros, zeros + match, zeros * np.nan, 1.0, 1.0)
         for name, images in arms.items()
     }
     real = MarkJudge().features([marked(0.9, row / 20) for row in range(20)])
@@ -199,6 +199,14 @@ def test_faces_that_have_the_attribute_already_do_not_count_against_an_edit():
     assert report["arms"]["both"]["gain_over_none"] == {"difference": 1.0, "low": 1.0, "high": 1.0}
     # nothing was drawn that a critic could read
     assert report["arms"]["both"]["realness"] is None
+
+
+def test_faces_that_an_edit_leaves_alone_have_no_match():
+    """A hat on a head that looks aside is refused; the others' figures stay."""
+    before = [marked(0.2, 0)] * 3
+    some = reported(before, match=np.array([np.nan, 1.0, 3.0]), both=before)["arms"]["both"]
+    assert some["match_score"] == 2
+    assert reported(before, match=np.nan, both=before)["arms"]["both"]["match_score"] is None
 
 
 def test_where_nobody_lacks_the_attribute_there_is_no_success():
