@@ -151,7 +151,7 @@ class EditingProtocol:
                 outside += changed_where_masked_out(face.image, result["image"], result["mask"])
                 divergences.append(result["guidance_kl"])
                 scores.append(result["match_score"])
-                realness.append(np.nan if result["realness"] is None else result["realness"])
+                realness.append(result["realness"])
         finally:
             hook.remove()
         count_faces = len(self.faces)
@@ -161,8 +161,9 @@ class EditingProtocol:
             self.judge.probabilities(images),
             outside,
             np.array(divergences),
-            np.array(scores, np.float64),  # None, of an edit that a face does not allow, is NaN
-            np.array(realness),
+            # None, of an edit that a face does not allow or a critic that has no word, becomes NaN
+            np.array(scores, np.float64),
+            np.array(realness, np.float64),
             passes / count_faces,
             seconds,
         )
@@ -217,8 +218,8 @@ class EditingProtocol:
                 "lpips": distance.mean(arm.images, photos),
                 "frechet": to_real(arm.images),
                 "changed_outside": arm.changed_outside,
-                "match_score": float(np.nanmean(arm.match_scores)) if np.isfinite(arm.match_scores).any() else None,
-                "realness": mean_or_none(arm.realness[~np.isnan(arm.realness)]),
+                "match_score": mean_or_none(arm.match_scores),
+                "realness": mean_or_none(arm.realness),
                 "guidance_kl": float(arm.guidance_kl.mean()),
                 "forward_passes": arm.forward_passes,
                 "seconds": arm.seconds,
@@ -252,8 +253,9 @@ def share_that_differs(images: Sequence[Image.Image], others: Sequence[Image.Ima
 
 
 def mean_or_none(values: np.ndarray) -> float | None:
-    """Mean of values [n]; None of none."""
-    return float(values.mean()) if len(values) else None
+    """Mean of those of the values [n] that are not NaN; None of none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def paired_bootstrap(treated: np.ndarray, control: np.ndarray, seed: int = 0) -> dict[str, float] | None:

@@ -15,15 +15,13 @@ from PIL import Image
 from transformers import pipeline
 
 import gptface
-from gptface.processing.alignment import translation
+from gptface.processing.alignment import CELEBA_BOX, translation
 from gptface.processing.part_colour import SURELY, measure_colour
 
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 #: Much of what is called so is hardly seen: the share of the faces that show it best, and how well one does, from the
 #: mean in Oklab.
 CLEAREST = {"lipstick": (0.25, lambda mean: mean[1]), "Gray_Hair": (0.5, lambda mean: -np.hypot(*mean[1:]))}
-#: Corner of the crop in pictures with CelebA's alignment.
-CROP_CORNER = (25, 56)
 #: Share of the picture that a part must fill.
 LEAST_HAIR, LEAST_LIPS = 0.015, 0.003
 
@@ -51,7 +49,7 @@ def main() -> None:
         means, deviations = [], []
         for row in np.flatnonzero(chosen)[: options.faces]:
             photo = Image.open(io.BytesIO(table["image"][int(row)].as_py()["bytes"])).convert("RGB")
-            parsing = parse.parse_face(photo, translation(-CROP_CORNER[0], -CROP_CORNER[1]))
+            parsing = parse.parse_face(photo, translation(-CELEBA_BOX[0], -CELEBA_BOX[1]))
             pixels, seen = np.asarray(photo) / 255, parsing.photo_mask(part, photo.size)
             found = measure_colour(pixels, seen)
             skin = measure_colour(pixels, parsing.photo_mask("facial_skin", photo.size))

@@ -17,15 +17,13 @@ from pack_faces import search
 from transformers import pipeline
 
 import gptface
-from gptface.processing.alignment import CROP_LANDMARKS, crop_matrix
+from gptface.processing.alignment import CELEBA_BOX, CROP_LANDMARKS, crop_matrix
 from gptface.processing.eyewear import wears_glasses
 from gptface.processing.face_points import POINTS, FacePoints
 from gptface.processing.image_loading import load_image
 
 EXPRESSIONS = ("happy", "sad", "angry", "surprise", "fear", "disgust")
 SHAPES = ("Arched_Eyebrows", "Bushy_Eyebrows", "Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones")
-#: Where the crop lies in pictures of CelebA.
-CELEBA_CORNER = (25, 56)
 
 
 def main() -> None:
@@ -70,7 +68,7 @@ def faces_of(parse, table, rows: Sequence[int], usual: str | None = None) -> np.
     found = []
     for row in rows:
         picture = table["image"][int(row)].as_py()["bytes"]
-        landmarks = CROP_LANDMARKS + CELEBA_CORNER if usual is None else search(picture, usual)
+        landmarks = CROP_LANDMARKS + CELEBA_BOX[:2] if usual is None else search(picture, usual)
         if not np.isfinite(landmarks).all():
             continue
         parsing = parse.parse_face(load_image(picture), crop_matrix(landmarks))

@@ -31,7 +31,7 @@ _FACE_WIDTH = 83.0
 
 # The same crop as a square of CelebA's aligned pictures (178×218), which all share one alignment.
 _CELEBA_SIZE = (178, 218)
-_CELEBA_BOX = (25, 56, 153, 184)
+CELEBA_BOX = (25, 56, 153, 184)
 
 
 def similarity_transform(source: ArrayLike, target: ArrayLike) -> np.ndarray:
@@ -285,7 +285,7 @@ def celeba_crop(image: Image.Image, size: int = CROP_SIZE) -> Image.Image:
     else:
         raise ValueError(f"a picture with CelebA's alignment has 178×218 or 89×109 pixels, not {image.size}")
     if scale == 1.0 and size == CROP_SIZE:
-        return image.crop(_CELEBA_BOX)
-    x0, y0, x1, y1 = _CELEBA_BOX
+        return image.crop(CELEBA_BOX)
+    x0, y0, x1, y1 = CELEBA_BOX
     box = (x0 * scale, y0 * scale, x1 * scale, y1 * scale)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

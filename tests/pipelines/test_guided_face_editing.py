@@ -623,12 +623,17 @@ def test_a_candidate_that_matches_but_lacks_the_edit_is_not_the_first():
     assert trust({**result(6.0, 0.9), "realness": -1.0}) > trust({**result(6.5, 0.9), "realness": -2.0})
 
 
-def test_the_critic_says_how_real_candidates_are_and_has_a_say_in_their_order(tiny_checkpoint, face, tmp_path):
-    model = GPTFaceForGuidedGeneration.from_pretrained(tiny_checkpoint, critic_channels=8)
+def with_critic(checkpoint, folder):
+    """The pipeline of a checkpoint to which a critic was added, in a new folder."""
+    model = GPTFaceForGuidedGeneration.from_pretrained(checkpoint, critic_channels=8)
     model.config.critic_trained = True
-    model.save_pretrained(tmp_path)
-    GPTFaceProcessor.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
-    edit = pipeline("guided-face-editing", model=str(tmp_path), num_inference_steps=STEPS, force=True)
+    model.save_pretrained(folder)
+    GPTFaceProcessor.from_pretrained(checkpoint).save_pretrained(folder)
+    return pipeline("guided-face-editing", model=str(folder), num_inference_steps=STEPS, force=True)
+
+
+def test_the_critic_says_how_real_candidates_are_and_has_a_say_in_their_order(tiny_checkpoint, face, tmp_path):
+    edit = with_critic(tiny_checkpoint, tmp_path)
     results = edit(face, prompt="eyeglasses, smiling", aligned=True, seed=0, num_images_per_prompt=3)
     scores = [trust(result) for result in results]
     assert len({result["realness"] for result in results}) == 3 and scores == sorted(scores, reverse=True)
@@ -638,11 +643,7 @@ def test_the_critic_says_how_real_candidates_are_and_has_a_say_in_their_order(ti
 
 
 def test_the_critic_has_a_say_in_the_guidance_where_the_plan_is_drawn_first(planned_checkpoint, face, tmp_path):
-    model = GPTFaceForGuidedGeneration.from_pretrained(planned_checkpoint, critic_channels=8)
-    model.config.critic_trained = True
-    model.save_pretrained(tmp_path)
-    GPTFaceProcessor.from_pretrained(planned_checkpoint).save_pretrained(tmp_path)
-    edit = pipeline("guided-face-editing", model=str(tmp_path), num_inference_steps=STEPS, force=True)
+    edit = with_critic(planned_checkpoint, tmp_path)
 
     def drawn(prompt="smiling", **options):
         return edit(face, prompt=prompt, draw=True, aligned=True, seed=0, **options)[0]
