@@ -18,6 +18,15 @@ def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
     }
 
 
+SMILING = Warp(
+    {"cheek": (0.03, -0.07), "lid_lower": (0.0, -0.035), "nose_side": (0.03, -0.01)}
+    | {"lip_upper": (0.0, -0.02), "lip_middle": (0.0, -0.02), "lip_lower": (0.0, -0.03)}
+    | {"lip_side_upper": (0.0, -0.02), "lip_side_lower": (0.0, -0.03)},
+    smile=(0.47, 0.09),
+    apart=0.10,
+    teeth=0.14,
+    fold=1.0,
+)
 NEUTRAL = Warp({"cheek": (-0.01, 0.03)}, corners=(0.41, 0.0), close=1.0, smooth=1.0)
 # Lower corners than those of a face at rest: else half of the faces still smile to a judge of photos.
 SERIOUS = Warp({"cheek": (-0.01, 0.05)}, corners=(0.40, 0.03), close=1.0, smooth=1.0)
