@@ -27,6 +27,8 @@ BETWEEN_EYES = 63.0
 #: Where teeth end beside the middle of the upper row, as seen from before, and how much shorter each is than the
 #: first, in millimetres.
 TEETH_END, SHORTER = (8.3, 14.4, 19.8, 24.0, 27.0), (0.0, 0.9, 0.3, 1.2, 1.8)
+#: Share of the length of teeth that differs at most: the lip hides the rest of it.
+MOST_SHORTER = 0.3
 #: How round the lower corners of teeth are, and how wide the line between two is, in millimetres; how dark that is.
 ROUND, LINE, LINE_DEPTH = 0.9, 0.35, 0.22
 #: Beside the middle, in millimetres, from where the row of teeth lies in the shadow of the cheeks and where it is lost
@@ -35,14 +37,14 @@ CHEEK_SHADOW, IN_THE_DARK = (10.0, 28.0), 0.45
 #: What is left of the light on teeth right below the upper lip, and how far down that goes, in millimetres.
 LIP_SHADOW, LIP_SHADOW_DEPTH = 0.75, 2.0
 #: The colour of teeth in Oklab by that of skin, as a slope and a height (`lab/measure_part_colours.py`).
-BY_SKIN, AND_MORE = np.array((0.66, 0.77, 0.79)), np.array((0.36, -0.001, -0.012))
-#: Teeth of its own has a mouth of which so large a share is darker than teeth should be by no more than that, and
-#: whose gap is so large, in squares of the distance of the eyes.
-OWN_SHARE, OWN_DARKER, OWN_GAP = 0.12, 0.2, 0.01
+BY_SKIN, AND_MORE = np.array((0.66, 0.77, 0.79)), np.array((0.37, -0.001, -0.004))
+#: Teeth of its own has a mouth that is so far open, in distances of the eyes, and of which so large a share is darker
+#: than teeth should be by no more than that.
+OWN_GAP, OWN_SHARE, OWN_DARKER = 0.06, 0.3, 0.2
 #: How far the middle of a face lies beside that of its mouth at most.
 MOST_ASIDE = 0.45
 #: How much of the gap between lips that part is left below the teeth, at least.
-BELOW_TEETH = 0.12
+BELOW_TEETH = 0.07
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +76,25 @@ class Teeth:
         if not skin.any():
             return None
         colour = BY_SKIN * np.median(frame[skin], 0) + AND_MORE
-        if mouth.sum() > OWN_GAP * (points.unit * parsing.unit) ** 2:
+        left, right = lips.ends
+        upper, lower, _ = lips.edges(np.array((left + right) / 2))
+        if mouth.any() and lower - upper > OWN_GAP * points.unit:
             own, lip = frame[mouth], frame[parsing.mask("lips") > SURELY]
             pale = own[:, 1] < (colour[1] + (np.median(lip[:, 1]) if len(lip) else np.inf)) / 2
             if (pale & (own[:, 0] > colour[0] - OWN_DARKER)).mean() > OWN_SHARE:
                 return None
-        left, right = lips.ends
         middle = float(np.clip(points.sides[0] - 1, -MOST_ASIDE, MOST_ASIDE))
         half, millimetre = (right - left) / 2, points.unit / BETWEEN_EYES
         return cls(length, middle, half, millimetre, from_oklab(colour).clip(0, 1))
 
+    def mixed(self, last: "Teeth", kept: float) -> "Teeth":
+        """These with a share of others in them."""
+        pairs = zip(vars(last).values(), vars(self).values(), strict=True)
+        return Teeth(*(now + kept * (was - now) for was, now in pairs))
+
     def beside_the_middle(self, place: np.ndarray) -> np.ndarray:
         """
-        How far from the middle of the row [..., ] in millimetres what is at places in [-1, 1] between the corners lies
+        How far from the middle of the row, in millimetres, what is at places in [-1, 1] between the corners lies
         as seen from before: the row is an arch, whose near half a turned head shows and whose far half it hides.
         """
         frontal = np.linspace(-1, 1, 201)
@@ -94,7 +102,9 @@ class Teeth:
         seen = seen + np.linspace(0, 1e-6, len(seen))
         return np.interp(place, seen, frontal) * self.half / self.millimetre
 
-    def seen(self, place: np.ndarray, below: np.ndarray, room: np.ndarray, soft: float) -> tuple[np.ndarray, np.ndarray]:
+    def seen(
+        self, place: np.ndarray, below: np.ndarray, room: np.ndarray, soft: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """
         The teeth.
 
@@ -113,7 +123,8 @@ class Teeth:
         width = np.diff(ends)[index]
         across = 2 * (aside - ends[index]) / width - 1
         shorter = np.array(SHORTER)[index] + ROUND * np.abs(across) ** 4
-        length = np.minimum(self.length, (1 - BELOW_TEETH) * room) - self.millimetre * shorter * (self.length / (self.length + self.millimetre))
+        length = np.minimum(self.length, (1 - BELOW_TEETH) * room)
+        length = length - np.minimum(self.millimetre * shorter, MOST_SHORTER * self.length)
         covered = smoothstep(length - below, -soft, soft)
         line = max(LINE, 0.5 * soft / self.millimetre)
         between = np.minimum(np.abs(aside - ends[index]), np.abs(aside - ends[index + 1]))
@@ -203,9 +214,9 @@ class MouthCut:
         """That of a film's next frame, with a share of the last one's lips in it."""
         if last is None:
             return self
-        return replace(
-            self, lips=self.lips.mixed(last.lips, kept), colour=self.colour + kept * (last.colour - self.colour)
-        )
+        teeth = self.teeth if self.teeth is None or last.teeth is None else self.teeth.mixed(last.teeth, kept)
+        colour = self.colour + kept * (last.colour - self.colour)
+        return replace(self, lips=self.lips.mixed(last.lips, kept), colour=colour, teeth=teeth)
 
     def movement(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """How far what pixels show has moved; between lips that part it is new."""

@@ -40,13 +40,21 @@ EVEN = Ageing(0.0, (0.9, 0.45, 0.3, 0.45), 0.0, (0.0, 0.0, 0.0), 0.0)
 #: What becomes of that detail where folds are deepened; and how dark the line of a new one is, how bright the cheek
 #: beside it (lightness in Oklab), how wide both are and how far apart, in distances of the eyes.
 DEEPER = Ageing(0.0, (1.0, 1.3, 1.5, 1.3), 0.0, (0.0, 0.0, 0.0), 0.0)
-FOLD_DARK, FOLD_BRIGHT, FOLD_LINE, CHEEK_WIDE, CHEEK_OUT = 0.075, 0.03, 0.035, 0.1, 0.16
+FOLD_DARK, FOLD_BRIGHT, FOLD_LINE, CHEEK_WIDE, CHEEK_OUT = 0.1, 0.045, 0.035, 0.1, 0.16
+#: By how much corners of a mouth at rest move inwards at most: those of a laugh would pinch it.
+NARROWER = 0.07
 #: By how much corners of a smile move outwards and up, at least and at most, in distances of the eyes.
-LEAST_SMILE, MOST_SMILE = (0.05, 0.05), (0.13, 0.09)
+LEAST_SMILE, MOST_SMILE = (0.07, 0.11), (0.19, 0.14)
 #: Shares of the movement of the corners (outwards, down) that what lies beside them takes part in.
-ALONG_WITH_CORNERS = {"corner": np.ones(2), "lip_side_upper": np.array((1 / 2, 1 / 3)), "lip_side_lower": np.array((1 / 2, 1 / 3))}
-#: Lips that are so many times too far apart for an expression come nearer.
-TOO_FAR = 1.5
+ALONG_WITH_CORNERS = {
+    "corner": np.ones(2),
+    "lip_side_upper": np.array((1 / 2, 1 / 3)),
+    "lip_side_lower": np.array((1 / 2, 1 / 3)),
+}
+#: How far the sides of lips take part in what their middle does.
+BESIDE = 0.65
+#: How steep a mouth may be to the line of the eyes: what is steeper is a profile, or no mouth.
+MOST_TILTED = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,8 @@ class Warp:
             None where they do not smile.
         close: share of the way to lips that meet.
         part: by how much the lower lip sinks.
-        apart: how far apart lips are then, in place of `part`; those that are much further apart come nearer.
+        apart: how far apart lips are then at least, in place of `part`.
+        thin: share of their thickness that lips lose.
         teeth: how much of the upper teeth is seen between lips that part, at most.
         smooth: share of the folds between cheeks and mouth that is evened out.
         fold: how deep such folds become, 1 is that of a smile.
@@ -77,6 +86,7 @@ class Warp:
     close: float = 0.0
     part: float = 0.0
     apart: float = 0.0
+    thin: float = 0.0
     teeth: float = 0.0
     smooth: float = 0.0
     fold: float = 0.0
@@ -87,31 +97,65 @@ class Warp:
         if sum(map(bool, (self.close, self.part, self.apart))) > 1:
             raise ValueError("lips close or part, not both")
 
+    def __add__(self, other: "Warp") -> "Warp":
+        """
+        Both movements at once. Where both speak of lips that close or part, the one that moves nothing else is right:
+        lips are all that it is about.
+
+        Example:
+
+        ```python
+        >>> from gptface.processing.expressions import ANGRY, MOUTH_OPEN
+        >>> both = MOUTH_OPEN + ANGRY
+        >>> both.moves == ANGRY.moves, both.close, both.part == MOUTH_OPEN.part
+        (True, 0.0, True)
+
+        ```
+        """
+        moves = {
+            name: (first[0] + second[0], first[1] + second[1])
+            for name in (*self.moves, *other.moves)
+            for first, second in ((self.moves.get(name, (0.0, 0.0)), other.moves.get(name, (0.0, 0.0))),)
+        }
+        lips = other if other._opens_or_closes and not (self._opens_or_closes and other.moves) else self
+        return Warp(
+            moves,
+            self.corners or other.corners,
+            self.smile or other.smile,
+            lips.close,
+            lips.part,
+            lips.apart,
+            *(max(getattr(each, name) for each in (self, other)) for name in ("thin", "teeth", "smooth", "fold")),
+        )
+
+    @property
+    def _opens_or_closes(self) -> bool:
+        return bool(self.close or self.part or self.apart)
+
     @property
     def moves_the_mouth(self) -> bool:
         """Whether the mouth is told what to do, by more than moved points."""
-        return bool(self.corners or self.smile or self.close or self.part or self.apart)
+        return bool(self.corners or self.smile) or self._opens_or_closes
 
     def fits(self, parsing: FaceParsing) -> bool:
         """
-        Whether the mouth is seen, of an expression that speaks of it, else whether all that moves is seen. What lies
-        behind glasses stays.
+        Whether the mouth is seen, of an expression that speaks of it, all of it and where a mouth may be; else whether
+        all that moves is seen. What lies behind glasses stays.
         """
         points = FacePoints.of(parsing)
         if self.moves_the_mouth:
-            return "corner" in points.places and Lips.of(parsing) is not None
+            return "corner" in points.places and Lips.of(parsing) is not None and whole_mouth(parsing)
         return self.moves.keys() <= points.places.keys()
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[PhotoLayer]:
         """The face, moved, see [`Transfer.layers`]; nothing is left to chance."""
-        points, grid = FacePoints.of(parsing), _grid(Canvas.of(parsing))
-        speed = _freedom(grid, parsing)[..., None] * self._field(points, grid)
+        points, grid, lips = FacePoints.of(parsing), _grid(Canvas.of(parsing)), Lips.of(parsing)
+        close, part = (0.0, 0.0) if lips is None else self._lips(lips, points.unit)
+        speed = _freedom(grid, parsing)[..., None] * self._field(points, lips, part / points.unit, grid)
         movement = flow(np.float32(share) * speed, FINENESS)
         moving = np.hypot(*np.moveaxis(movement, 2, 0))
-        lips = Lips.of(parsing)
-        close, part = (0.0, 0.0) if lips is None else self._lips(lips, points.unit)
         cut = None
         if lips is not None and (close or part):
             teeth = self.teeth * points.unit
@@ -127,7 +171,7 @@ class Warp:
             return self.close, self.part * unit
         upper, lower, _ = (float(each) for each in lips.edges(np.array(sum(lips.ends) / 2)))
         gap, wanted = lower - upper, self.apart * unit
-        return (1 - wanted / gap, 0.0) if gap > TOO_FAR * wanted else (0.0, max(0.0, wanted - gap))
+        return 0.0, max(0.0, wanted - gap)
 
     def _folds(self, points: FacePoints, parsing: FaceParsing, share: float) -> list[PhotoLayer]:
         """Skin beside the mouth with weaker or deeper folds."""
@@ -146,16 +190,21 @@ class Warp:
         alpha = (share * max(self.smooth, self.fold) * around * (skin - away).clip(0, 1)).astype(np.float32)
         if self.smooth:
             return [SkinLayer(EVEN, alpha, parsing.matrix, None, np.eye(2, 3))]
-        canvas = Canvas.of(parsing)
+        canvas = _grid(Canvas.of(parsing))
         to_lines = compose(inverse(parsing.matrix), canvas.matrix)
         return [SkinLayer(DEEPER, alpha, parsing.matrix, _fold_lines(points, canvas), to_lines)]
 
     def _resting_corners(self, points: FacePoints) -> np.ndarray:
         """How far both corners [2, 2] go (outwards, down) to be no wider and no higher than they are at rest."""
         assert self.corners is not None
-        width, height = points.mouth
-        out, down = min(0.0, self.corners[0] - width), max(0.0, self.corners[1] - height)
-        return np.array([(out * side, down) for side in points.sides])
+        out = float(np.clip(self.corners[0] - points.mouth[0], -NARROWER, 0.0))
+        heights = (points.places["corner"] - points.places["lip_middle"]) @ points.across / points.unit
+        return np.array(
+            [
+                (out * side, max(0.0, self.corners[1] - height))
+                for side, height in zip(points.sides, heights, strict=True)
+            ]
+        )
 
     def _smiling_corners(self, points: FacePoints) -> np.ndarray:
         """How far both corners [2, 2] go (outwards, down) to smile."""
@@ -164,8 +213,15 @@ class Warp:
         out, up = np.clip([self.smile[0] - width, self.smile[1] + height], LEAST_SMILE, MOST_SMILE)
         return np.array([(out * side, -up) for side in points.sides])
 
-    def _field(self, points: FacePoints, grid: Canvas) -> np.ndarray:
-        """How all of the grid moves, float32 [S, S, 2] in pixels of the 128-pixel crop, so that the points do."""
+    def _field(self, points: FacePoints, lips: Lips | None, part: float, grid: Canvas) -> np.ndarray:
+        """
+        How all of the grid moves, float32 [S, S, 2] in pixels of the 128-pixel crop, so that the points do, after the
+        lips parted by `part` distances of the eyes.
+        """
+        above, below = (0.0, 0.0) if lips is None else self.thin * np.array(lips.thickness) / points.unit
+        thinner = {"lip_upper": above, "lip_side_upper": above * BESIDE}
+        thinner |= {"lip_lower": -below, "lip_side_lower": -below * BESIDE}
+        sunk = {"lip_lower": part, "lip_side_lower": part * BESIDE, "lip_middle": part / 2}
         corners = np.zeros((2, 2))
         if self.corners is not None:
             corners = self._resting_corners(points)
@@ -173,12 +229,13 @@ class Warp:
             corners = self._smiling_corners(points)
         places, shifts = [], []
         for name, pair in points.places.items():
-            move = np.array(self.moves.get(name, (0.0, 0.0))) + corners * ALONG_WITH_CORNERS.get(name, 0.0)
+            move = corners * ALONG_WITH_CORNERS.get(name, np.zeros(2)) + self.moves.get(name, (0.0, 0.0))
+            move[:, 1] += thinner.get(name, 0.0)
             in_the_middle = np.allclose(*pair)
             for side, place in enumerate(pair[:1] if in_the_middle else pair):
                 out, down = move[side]
                 out *= 0.0 if in_the_middle else (-1, 1)[side]
-                places.append(place)
+                places.append(place + sunk.get(name, 0.0) * points.unit * points.across)
                 shifts.append(points.unit * (out * points.along + down * points.across))
         at, reach = np.array(places), REACH * points.unit
         distances = np.linalg.norm(at[:, None] - at[None], axis=-1)
@@ -190,23 +247,37 @@ class Warp:
         return np.einsum("px,py,pc->yxc", *bells, heights).astype(np.float32)
 
 
+def whole_mouth(parsing: FaceParsing) -> bool:
+    """Whether the mouth that is seen of a face, if any, is all in the photo and not in profile."""
+    points = FacePoints.of(parsing)
+    if "corner" not in points.places:
+        return True
+    left, right = points.places["corner"]
+    tilted = abs((right - left) @ points.across) > MOST_TILTED * ((right - left) @ points.along)
+    mouth = np.concatenate([points.places[name] for name in ("corner", "lip_upper", "lip_lower")])
+    return not tilted and parsing.shows(mouth)
+
+
 def _fold_lines(points: FacePoints, canvas: Canvas) -> np.ndarray:
     """What folds from the nose to beside the mouth, and cheeks that rise above them, add to the lightness [S, S]."""
-    x, y = canvas.places()
     unit, lines = points.unit, np.zeros((canvas.size, canvas.size), np.float32)
-    steps = np.linspace(0, 1, 32)[:, None]
+    x, y = canvas.places()
+    steps = np.linspace(0, 1, 24)[:, None]
     for side, outwards in enumerate((-1, 1)):
         wide = outwards * points.sides[side] * unit * points.along
         start = points.places["nose_side"][side] - 0.05 * unit * points.across + 0.03 * wide
         end = points.places["corner"][side] + 0.13 * wide + 0.02 * unit * points.across
-        bend = np.array((start + end) / 2) + 0.06 * wide - 0.02 * unit * points.across
+        bend = (start + end) / 2 + 0.06 * wide - 0.02 * unit * points.across
         path = (1 - steps) ** 2 * start + 2 * steps * (1 - steps) * bend + steps**2 * end
         fade = np.sin(np.pi * (0.1 + 0.85 * steps[:, 0]))
         for away, height, width in ((0.0, -FOLD_DARK, FOLD_LINE), (CHEEK_OUT, FOLD_BRIGHT, CHEEK_WIDE)):
             line = path + away * wide - away / 2 * unit * points.across
-            distance = np.hypot(x[..., None] - line[:, 0], y[..., None] - line[:, 1])
-            nearest = distance.argmin(-1)
-            lines += height * fade[nearest] * np.exp(-((distance.min(-1) / (width * unit)) ** 2) / 2)
+            low, high = line.min(0) - 3 * width * unit, line.max(0) + 3 * width * unit
+            near = np.ix_((y[:, 0] > low[1]) & (y[:, 0] < high[1]), (x > low[0]) & (x < high[0]))
+            columns, rows = x[near[1]], y[near[0][:, 0]]
+            distance = np.hypot(columns[..., None] - line[:, 0], rows[..., None] - line[:, 1])
+            bell = np.exp(-((distance.min(-1) / (width * unit)) ** 2) / 2)
+            lines[near] += height * fade[distance.argmin(-1)] * bell
     return lines
 
 
