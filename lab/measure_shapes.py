@@ -23,7 +23,10 @@ from gptface.processing.face_points import POINTS, FacePoints
 from gptface.processing.image_loading import load_image
 
 EXPRESSIONS = ("happy", "sad", "angry", "surprise", "fear", "disgust")
-SHAPES = ("Arched_Eyebrows", "Bushy_Eyebrows", "Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones", "Smiling")
+SHAPES = (
+    "Arched_Eyebrows", "Bushy_Eyebrows", "Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones",
+    "Smiling",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
 
 # More than was measured (corners 0.06 outwards and 0.04 up from the middle of the lips), as a judge of photos needs.
 SMILING = Warp(
-    {"cheek": (0.04, -0.12), "lid_lower": (0.0, -0.03), "nose_side": (0.03, -0.01)}
-    | {"lip_upper": (0.0, -0.06), "lip_middle": (0.0, -0.06), "lip_lower": (0.0, -0.05)}
-    | {"lip_side_upper": (0.0, -0.045), "lip_side_lower": (0.0, -0.04)},
+    {"cheek": (0.04, -0.12), "lid_lower": (0.0, -0.035), "nose_side": (0.03, -0.01)}
+    | {"lip_upper": (0.0, -0.03), "lip_middle": (0.0, -0.03), "lip_lower": (0.0, -0.02)}
+    | {"lip_side_upper": (0.0, -0.015), "lip_side_lower": (0.0, -0.01)},
     smile=(0.52, 0.14),
-    apart=0.15,
-    thin=0.28,
-    teeth=0.16,
+    apart=0.17,
+    thin=0.3,
+    teeth=0.17,
     fold=1.3,
 )
 NEUTRAL = Warp({"cheek": (-0.01, 0.03)}, corners=(0.41, 0.0), close=1.0, smooth=1.0)

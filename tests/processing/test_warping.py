@@ -249,14 +249,15 @@ def test_a_smile_shows_teeth_between_lips_that_were_closed_and_lifts_the_corners
     mouth = np.s_[128 + 2 * 84 : 128 + 2 * 116, 128 + 2 * 42 : 128 + 2 * 86]
     bright = [(each[mouth].min(-1) > 150).sum() for each in (before, after)]
     assert bright[0] == 0 < 250 < bright[1]
-    lips = [like(each, LOWER_LIP, 80)[128:384, 128:384] for each in (before, after)]
+    beside = np.s_[128 + 2 * 78 : 128 + 2 * 112, 128 + 2 * 40 : 128 + 2 * 88]
+    lips = [like(each, LOWER_LIP, 80)[beside] for each in (before, after)]
     columns = [np.flatnonzero(each.any(0)) for each in lips]
     assert columns[1][0] < columns[0][0] - 3 and columns[1][-1] > columns[0][-1] + 3, "a wider mouth"
     ends = [each[:, found[:6]].nonzero()[0].mean() for each, found in zip(lips, columns, strict=True)]
     assert ends[1] < ends[0] - 3, "its corner is higher"
     assert 0.5 < lips[1].sum() / lips[0].sum() < 1.5, "both lips stay"
-    rows = lips[1][:, 112:144].any(1).nonzero()[0]
-    teeth = (after[128:384, 240:272].min(-1) > 150).any(1).nonzero()[0]
+    rows = lips[1][:, 38:58].any(1).nonzero()[0]
+    teeth = (after[beside][:, 38:58].min(-1) > 150).any(1).nonzero()[0]
     assert rows[0] < teeth[0] and teeth[-1] < rows[-1], "teeth lie between the lips"
 
 
