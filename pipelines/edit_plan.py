@@ -59,8 +59,12 @@ class EditRequest:
 
     @property
     def transfers(self) -> tuple[Transfer, ...]:
-        """How the face changes where nothing is to be drawn: all edits are of that kind; movements add up to one."""
-        found = tuple(edit.transfer for edit in self.edits)
+        """
+        How the face changes where nothing is to be drawn: all edits, and what is said of the mouth beside them, are of
+        that kind; movements add up to one.
+        """
+        asked = (each for intent in self.intents for each in (intent.edit, intent.detail))
+        found = tuple(each.transfer for each in asked if each is not None)
         if None in found:
             return ()
         moving = [each for each in found if isinstance(each, Warp)]

@@ -112,10 +112,12 @@ class Warp:
 
         ```
         """
+        stays = (0.0, 0.0)
+        pairs = {name: (self.moves.get(name, stays), other.moves.get(name, stays)) for name in POINTS}
         moves = {
             name: (first[0] + second[0], first[1] + second[1])
-            for name in (*self.moves, *other.moves)
-            for first, second in ((self.moves.get(name, (0.0, 0.0)), other.moves.get(name, (0.0, 0.0))),)
+            for name, (first, second) in pairs.items()
+            if (first, second) != (stays, stays)
         }
         lips = other if other._opens_or_closes and not (self._opens_or_closes and other.moves) else self
         return Warp(

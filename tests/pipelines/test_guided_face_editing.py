@@ -512,13 +512,15 @@ def test_a_mouth_in_profile_stays_and_the_result_says_so(edit, face, sees):
 
 
 def test_movements_that_one_prompt_asks_for_are_one_pass_and_other_edits_are_their_own():
-    """Done one after the other "mouth open, angry" closed the mouth again."""
-    names = [[edit.name for edit in request.edits] for request in read_requests("mouth open, eyeglasses, angry")]
-    assert names == [["mouth_open", "angry"], ["eyeglasses"]]
-    (both, _) = read_requests("mouth open, eyeglasses, angry")
-    (warp,) = both.transfers
+    """ "Mouth open, angry" was angry with a closed mouth, and did not say so."""
+    (angry,) = read_requests("mouth open, angry")
+    (warp,) = angry.transfers
     assert warp.part and not warp.close and warp.moves == EDITS["angry"].transfer.moves
-    assert len(read_requests("mouth open, angry", drawn=True)) == 2
+    prompt = "sad, eyeglasses, arched eyebrows"
+    names = [[edit.name for edit in request.edits] for request in read_requests(prompt)]
+    assert names == [["sad", "arched_eyebrows"], ["eyeglasses"]]
+    assert len(read_requests(prompt)[0].transfers) == 1
+    assert len(read_requests(prompt, drawn=True)) == 3, "the model draws one after the other"
 
 
 def test_a_prompt_that_asks_for_no_edit_is_refused_and_words_of_ones_own_are_passed_on_if_wanted(edit, face):
