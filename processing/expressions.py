@@ -21,8 +21,8 @@ def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
     }
 
 
-# In the mean corners of smiles are 0.07 farther outwards and 0.08 higher, and lids 0.01; less than here is no smile to a
-# judge of photos.
+# In the mean corners of smiles are 0.07 farther outwards and 0.08 higher, lids 0.01; less than here is no smile to
+# a judge of photos.
 SMILING = Warp(
     {"cheek": (0.04, -0.12), "lid_lower": (0.0, -0.035), "nose_side": (0.03, -0.01)}
     | {"lip_upper": (0.0, -0.03), "lip_middle": (0.0, -0.03), "lip_lower": (0.0, -0.02)}
