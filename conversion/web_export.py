@@ -28,6 +28,7 @@ from gptface.processing import detection, hair, part_colour
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, LARGEST_MISFIT
 from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE
 from gptface.processing.edits import EDITS, Edit
+from gptface.processing.expressions import SMILING
 from gptface.processing.face_parsing import FADE, SURROUNDINGS, class_indices
 from gptface.processing.part_colour import PartColour
 from gptface.processing.provenance import EDITED, describe, xmp_packet
@@ -130,15 +131,15 @@ def _require_parts(pipeline: GuidedFaceEditingPipeline, source: str | Path) -> N
 
 def _edits() -> list[Edit]:
     """
-    Those that come out well: another colour of a part, or drawn by the plan, all of their area; what is taken off is
-    drawn here, too.
+    Those that come out well: another colour of a part, or drawn by the plan, all of their area; what is taken off and
+    smiles are drawn here, too.
     """
     good = [edit for edit in EDITS.values() if edit.quality != "experimental"]
     return [
         edit
         for edit in good
         if isinstance(edit.transfer, PartColour)
-        or ((edit.transfer is None or edit.kind == "remove") and edit.defaults.get("plan_first"))
+        or ((edit.transfer in (None, SMILING) or edit.kind == "remove") and edit.defaults.get("plan_first"))
     ]
 
 

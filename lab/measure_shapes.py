@@ -23,7 +23,10 @@ from gptface.processing.face_points import POINTS, FacePoints
 from gptface.processing.image_loading import load_image
 
 EXPRESSIONS = ("happy", "sad", "angry", "surprise", "fear", "disgust")
-SHAPES = ("Arched_Eyebrows", "Bushy_Eyebrows", "Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones")
+SHAPES = (
+    "Arched_Eyebrows", "Bushy_Eyebrows", "Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones",
+    "Smiling",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
                 compare(name, [(found, neutral)])
     if wanted & set(SHAPES):
         table = pq.read_table(options.data / "train" / "celeba178.parquet")
-        labels = {name: np.array(table[name].to_pylist()) > 0 for name in (*SHAPES, "Male", "Eyeglasses", "Smiling")}
+        labels = {name: np.array(table[name].to_pylist()) > 0 for name in (*SHAPES, "Male", "Eyeglasses")}
         for name in SHAPES:
             if name not in wanted:
                 continue

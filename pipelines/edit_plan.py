@@ -1,8 +1,10 @@
 """What an edit will do to a photo, and what came out: each made once, and passed on as it is."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +20,7 @@ from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask, covered_cells, widen
 from gptface.processing.prompt_reading import EditIntent, read_prompt, regions_from_prompt, speaks_of_expressions_alone
 from gptface.processing.regions import REGIONS, find_region, kept_pixels, region_cells, shown_cells
+from gptface.processing.warping import Warp
 
 from .edit_verification import HeadScores, probability
 from .face_pipeline import AlignedFace
@@ -56,14 +59,26 @@ class EditRequest:
 
     @property
     def transfers(self) -> tuple[Transfer, ...]:
-        """How the face changes where nothing is to be drawn: all edits are of that kind."""
-        found = tuple(edit.transfer for edit in self.edits)
-        return tuple(each for each in found if each is not None) if None not in found else ()
+        """
+        How the face changes where nothing is to be drawn: all edits, and what is said of the mouth beside them, are of
+        that kind; movements add up to one.
+        """
+        asked = (each for intent in self.intents for each in (intent.edit, intent.detail))
+        found = tuple(each.transfer for each in asked if each is not None)
+        if None in found:
+            return ()
+        moving = [each for each in found if isinstance(each, Warp)]
+        others = tuple(each for each in found if each is not None and not isinstance(each, Warp))
+        return (*others, reduce(add, moving)) if moving else others
 
     @property
-    def requirements(self) -> dict[str, Transfer]:
-        """Of edits that are no use unless a face shows what they need, that and how it changes, see [`Edit`]."""
-        return {edit.needs: edit.transfer for edit in self.edits if edit.needs and edit.transfer is not None}
+    def requirements(self) -> dict[str, Callable[[FaceParsing], bool]]:
+        """Of edits that are no use unless a face shows what they need, that and whether it does, see [`Edit`]."""
+        return {
+            edit.needs: edit.needed or edit.transfer.fits
+            for edit in self.edits
+            if edit.needs and edit.transfer is not None
+        }
 
     def is_settled(self, scores: HeadScores) -> bool:
         """Whether all faces have all that is asked for, and more of it was not asked for."""
@@ -77,15 +92,17 @@ class EditRequest:
         )
 
 
-def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> list[EditRequest]:
+def read_requests(prompt: Any, strict: bool = True, at_once: bool = False, drawn: bool = False) -> list[EditRequest]:
     """
-    A prompt → the passes of the pipeline that it asks for, one an edit; warns of what was ignored or corrected, and of
-    edits that seldom work.
+    A prompt → the passes of the pipeline that it asks for, one an edit, but one for all that move the photo's own
+    pixels, so that none undoes what another does; warns of what was ignored or corrected, and of edits that seldom
+    work.
 
     Args:
         strict: whether words must be those of an edit of the table; else they are passed on to the model as they are,
             with a warning where the table has not all of them, and change the regions that they name, or the face.
         at_once: one pass for all edits, for an area that the user chose.
+        drawn: whether the model draws what else would be moved, an edit a pass.
 
     Raises:
         UnknownEditError: `strict`, and no edit is known by these words.
@@ -100,8 +117,11 @@ def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> li
     if doubtful:
         named = " and ".join(doubtful)
         warnings.warn(f"prompt: {named} may come out badly, it is experimental (gptface edits)", stacklevel=2)
-    groups = [reading.intents] if at_once else [(intent,) for intent in reading.intents]
-    return [_request(prompt, group) for group in groups]
+    if at_once:
+        return [_request(prompt, reading.intents)]
+    moving = [each for each in reading.intents if not drawn and isinstance(each.edit.transfer, Warp)]
+    groups = [moving if each in moving else [each] for each in reading.intents if each not in moving[1:]]
+    return [_request(prompt, tuple(group)) for group in groups]
 
 
 def _request(text: str, intents: tuple[EditIntent, ...]) -> EditRequest:
@@ -299,9 +319,7 @@ class EditPlan:
     @property
     def lacks(self) -> str:
         """What the edit needs and not all of the faces show; empty where they do."""
-        missing = (
-            needs for needs, fitting in self.request.requirements.items() if not all(map(fitting.fits, self.left_out))
-        )
+        missing = (needs for needs, shown in self.request.requirements.items() if not all(map(shown, self.left_out)))
         return " or ".join(missing)
 
     @property

@@ -157,7 +157,8 @@ class _Deciding:
         self.pipe = pipe
         self.options, drawing, blending = pipe._sanitize_parameters(**parameters)
         at_once = self.options.get("region") is not None
-        self.requests = read_requests(prompt, self.options.pop("strict", True), at_once)
+        drawn = bool(self.options.get("draw"))
+        self.requests = read_requests(prompt, self.options.pop("strict", True), at_once, drawn)
         self.force = self.options.pop("force", False)
         seeding = {name: drawing.pop(name, None) for name in SEEDING}
         count = checked_count("num_images_per_prompt", drawing.pop("num_images_per_prompt", 1))

@@ -1,6 +1,6 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
 from gptface.processing.alignment import align
 from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, Transfer, find_toning, keep_toning
 from gptface.processing.edits import Edit
+from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
 from gptface.processing.prompt_reading import expand_prompt as expanded
@@ -124,9 +125,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             the model's face parser sees of what it is about, all of it without a parser. `"hair"` ends a little beside
             the hair: for hair that is to grow beyond it draw a mask. Colours of hair, lipstick, glasses, beards,
             bangs and ages are not drawn but laid over what the face parser sees, around the crop, too, see
-            [`Transfer`], and for expressions other than smiles and for brows the photo's own pixels are moved; where a
-            face does not show what that takes (eyes for glasses, hair for bangs), or other regions are named than
-            those of the edit, they are drawn.
+            [`Transfer`], and for expressions and brows the photo's own pixels are moved, all that are asked for at
+            once; where a face does not show what that takes (eyes for glasses), or other regions are named than those
+            of the edit, they are drawn; where drawing is no use (hair for bangs, a mouth that is not whole), nothing
+            is done, and `note` says so.
             `"auto"` takes the cells that the match with the prompt depends on most.
         negative_prompt: what to move away from; acts through `guidance_scale`.
         source_prompt: what the face is now ("not smiling"); guidance by image-text matching and `"auto"` then go by
@@ -222,7 +224,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     ) -> dict[str, Any]:
         """One photo → the plan of the first edit that its prompt asks for, and what is to be done after it."""
         at_once = options.get("mask_image") is not None or options.get("region") is not None
-        requests = read_requests(prompt, strict, at_once)
+        requests = read_requests(prompt, strict, at_once, bool(options.get("draw")))
         plan = self.plan(self.load(source), requests[0], **options)
         return {"plan": plan, "requests": requests, "options": options, "force": force, "name": source.name}
 
@@ -475,12 +477,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         hole: bool,
         transfers: Sequence[Transfer],
         share: float,
-        required: Sequence[Transfer] = (),
+        required: Sequence[Callable[[FaceParsing], bool]] = (),
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say; and a `share` of the `transfers`, where all of these fit it; where one that is `required` does
-        not, nothing.
+        will say; and a `share` of the `transfers`, where all of these fit it; nothing where it does not show what is
+        `required`.
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
@@ -503,9 +505,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             area = EditArea(cells, bound)
         laid = None
         if transfers and parsing is not None:
-            unfit = [each for each in transfers if not each.fits(parsing)]
-            if not unfit or any(each in required for each in unfit):
-                laid = FaceTransfers(() if unfit else tuple(transfers), parsing, share)
+            if not all(shown(parsing) for shown in required):
+                laid = FaceTransfers((), parsing, share)
+            elif all(each.fits(parsing) for each in transfers):
+                laid = FaceTransfers(tuple(transfers), parsing, share)
         return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
 
     def _draw(

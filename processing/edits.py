@@ -4,7 +4,7 @@ A row is an [`Edit`]. Prompts are read by it, the model is told its phrase, the 
 lists of edits in docs/edits.md and on the command line are printed from it. To add an edit, add a row.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -22,14 +22,17 @@ from .expressions import (
     NEUTRAL,
     SAD,
     SERIOUS,
+    SMILING,
     SURPRISED,
 )
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .eyewear_removal import NO_GLASSES
+from .face_parsing import FaceParsing
 from .headwear import KNITTED_HAT
 from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
+from .warping import whole_mouth
 
 Kind = Literal["add", "remove", "colour", "shape", "expression", "age", "make-up", "fill"]
 Quality = Literal["good", "fair", "experimental"]
@@ -70,6 +73,7 @@ class Edit:
             on CelebA's training faces. None where the model draws the edit.
         needs: what a face must show for its transfer, where it is no use to draw anything else; empty where the model
             draws faces that the transfer does not fit.
+        needed: whether a face shows that; None where the transfer says it by fitting.
         entailed: attributes that may change along with it by its meaning: no side effects.
         quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
             `"fair"` from 1.8 on, else `"experimental"`, which those are, too, that nobody has marked yet.
@@ -99,6 +103,7 @@ class Edit:
     group: str = ""
     transfer: Transfer | None = None
     needs: str = ""
+    needed: Callable[[FaceParsing], bool] | None = None
     entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -145,6 +150,8 @@ _BY_CODES_FREELY = MappingProxyType({"plan_first": False, "guidance_scale": 1.5,
 _IN_PART = MappingProxyType({"strength": 0.3})
 _AS_USUAL: Mapping[str, Any] = MappingProxyType({})
 
+# A mouth that is not seen is drawn; one that is cut off or seen from the side looks bad either way.
+_MOUTH = MappingProxyType({"needs": "whole mouth", "needed": whole_mouth})
 # What comes along with an edit by its meaning.
 _SMILE = ("Smiling", "Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
 _EYES = ("Eyeglasses", "Bags_Under_Eyes", "Narrow_Eyes")
@@ -172,6 +179,7 @@ def _edit(
     group: str = "",
     transfer: Transfer | None = None,
     needs: str = "",
+    needed: Callable[[FaceParsing], bool] | None = None,
     entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
@@ -191,6 +199,7 @@ def _edit(
         group,
         transfer,
         needs,
+        needed,
         tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
@@ -217,8 +226,8 @@ def _hair(colours: str, more: str) -> str:
 _ROWS = (
     # expressions
     _edit(
-        "smiling", "smiling", "expression", "smile", _has("Smiling"), "not_smiling", "A smile that shows the teeth.",
-        group="expression", quality="good", entailed=_SMILE, defaults=_EXPRESSION,
+        "smiling", "smiling", "expression", "smile", _has("Smiling"), "not_smiling", "A smile that shows the upper teeth: corners of the mouth, cheeks and lower lids rise.",
+        group="expression", quality="good", transfer=SMILING, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="smile, smiles, smiled, smiley, big smile, broad smile, happy smile, smiling happily, grin, grins, grinning, laugh, laughs, "
         "laughing, laughter, cheerful",
         de="lächeln, lächelnd, lächelt, lächle, lächelnde, lächelnder, lachen, lachend, lacht, grinsen, grinsend",
@@ -229,62 +238,62 @@ _ROWS = (
     _edit(
         "not_smiling", "not smiling", "expression", "resting_mouth", _has("Smiling", 0), "smiling",
         "A serious face with the mouth at rest.",
-        group="expression", quality="good", transfer=SERIOUS, entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=SERIOUS, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="serious, unsmiling, serious looking, serious face, serious expression, straight face, stern",
         de="ernst, ernste, ernster, ernsthaft", fr="sérieux, sérieuse", es="serio, seria", zh="严肃, 严肃的",
     ),
     _edit(
         "neutral", "neutral expression", "expression", "resting_mouth", _shows("neutral"), None, "A calm face without any expression.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=NEUTRAL,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=NEUTRAL, **_MOUTH,
         en="neutral, expressionless, calm, calm face, neutral face, blank look, blank expression, looking neutral, bored",
         de="neutral, neutraler, neutrale, ausdruckslos, ruhig", fr="neutre, inexpressif, inexpressive, calme",
         es="inexpresivo, inexpresiva, tranquilo, tranquila", zh="面无表情, 平静, 中性表情",
     ),
     _edit(
-        "happy", "happy", "expression", "smile", _shows("happy"), "not_smiling", "A happy face.",
-        group="expression", quality="good", entailed=_SMILE, defaults=_EXPRESSION,
+        "happy", "happy", "expression", "smile", _shows("happy"), "not_smiling", "A happy face: a smile that shows the upper teeth.",
+        group="expression", quality="good", transfer=SMILING, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="happier, happily, happiness, joy, joyful, joyous, glad, delighted, in a good mood",
         de="glücklich, fröhlich, froh, glücklicher, fröhlicher", fr="heureux, heureuse, joyeux, joyeuse, content, contente",
         es="feliz, alegre, contento, contenta", zh="开心, 高兴, 快乐",
     ),
     _edit(
         "sad", "sad", "expression", "mouth, cheeks, brows", _shows("sad"), "neutral", "A sad face: brows that rise in the middle, corners of the mouth that sink.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=SAD,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=SAD, **_MOUTH,
         en="sadness, sadder, unhappy, sorrowful, gloomy, crying, cries, cry, upset, depressed",
         de="traurig, trauriger, unglücklich, weinen, weinend", fr="triste, malheureux, malheureuse, pleurer",
         es="infeliz, llorando", zh="悲伤, 难过, 伤心",
     ),
     _edit(
         "angry", "angry", "expression", "mouth, cheeks, brows", _shows("angry"), "neutral", "An angry face: brows that sink and meet, lips that are pressed together.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=ANGRY,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=ANGRY, **_MOUTH,
         en="anger, angrier, furious, mad, annoyed, frown, frowning, frowns, frowning in anger, rage",
         de="wütend, zornig, böse, verärgert", fr="en colère, fâché, fâchée, furieux, furieuse",
         es="enfadado, enfadada, enojado, enojada, furioso, furiosa", zh="生气, 愤怒",
     ),
     _edit(
         "surprised", "surprised", "expression", "mouth, chin, brows", _shows("surprise"), "neutral", "A surprised face with raised brows and an open mouth.",
-        group="expression", quality="good", transfer=SURPRISED, entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=SURPRISED, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="surprise, astonished, amazed, shocked, looking surprised, startled, stunned",
         de="überrascht, erstaunt, schockiert", fr="surpris, surprise, étonné, étonnée",
         es="sorprendido, sorprendida, asombrado, asombrada", zh="惊讶, 吃惊",
     ),
     _edit(
         "afraid", "afraid", "expression", "mouth, chin, brows", _shows("fear"), "neutral", "A frightened face.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=AFRAID,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=AFRAID, **_MOUTH,
         en="fear, scared, frightened, fearful, terrified, looking afraid, worried, anxious",
         de="ängstlich, verängstigt, erschrocken", fr="effrayé, effrayée, apeuré, apeurée, peur",
         es="asustado, asustada, miedo", zh="害怕, 恐惧",
     ),
     _edit(
         "disgusted", "disgusted", "expression", "mouth, nose, brows", _shows("disgust"), "neutral", "A face that shows disgust.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=DISGUSTED,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=DISGUSTED, **_MOUTH,
         en="disgust, revolted, grimacing in disgust, looking disgusted, grossed out",
         de="angeekelt, angewidert, ekel", fr="dégoûté, dégoûtée, dégoût", es="asqueado, asqueada, asco", zh="厌恶, 恶心",
     ),
     _edit(
         "mouth_open", "mouth slightly open", "expression", "mouth, chin", _has("Mouth_Slightly_Open"), "mouth_closed",
         "The lips part.",
-        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_OPEN,
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_OPEN, **_MOUTH,
         en="mouth open, open mouth, opens mouth, opening mouth, mouth wide open, wide open mouth, open mouthed, lips parted, parted lips, "
         "visible teeth, show teeth, showing teeth, mouth opened, yawn, yawning",
         de="mund offen, offener mund, offenem mund, mund öffnen, öffne mund, mund auf",
@@ -292,7 +301,7 @@ _ROWS = (
     ),
     _edit(
         "mouth_closed", "mouth closed", "expression", "mouth", _has("Mouth_Slightly_Open", 0), "mouth_open", "The lips meet.",
-        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_CLOSED,
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_CLOSED, **_MOUTH,
         en="closed mouth, close mouth, closes mouth, closing mouth, mouth shut, shut mouth, lips closed, closed lips, close lips",
         de="mund geschlossen, geschlossener mund, geschlossenem mund, mund schließen, schließe mund, mund zu",
         fr="bouche fermée, ferme bouche, fermer bouche", es="boca cerrada, cierra boca, cerrar boca", zh="闭嘴, 闭上嘴, 嘴巴闭合",

@@ -48,11 +48,13 @@ class FaceParsing:
             `SURROUNDINGS` times the face crop, the crop in its middle.
         labels: names of the C classes.
         matrix: [2, 3] from the photo to the frame.
+        photo_size: width and height of the photo; None where it is not known.
     """
 
     probabilities: np.ndarray
     labels: tuple[str, ...]
     matrix: np.ndarray
+    photo_size: tuple[int, int] | None = None
 
     def mask(self, names: str | Iterable[str]) -> np.ndarray:
         """
@@ -65,6 +67,17 @@ class FaceParsing:
             ValueError: an unknown name.
         """
         return self.probabilities[class_indices(names, self.labels)].sum(0).clip(0, 1)
+
+    def shows(self, places: np.ndarray) -> bool:
+        """
+        Whether the photo reaches as far as all of some places [N, 2], in pixels of the 128-pixel crop; beyond its edge
+        a frame is made up. True where the size of the photo is not known.
+        """
+        if self.photo_size is None:
+            return True
+        middle = self.probabilities.shape[1] / 2
+        in_photo = apply(inverse(self.matrix), middle + (places - CROP_SIZE / 2) * self.unit)
+        return bool(((in_photo >= 0) & (in_photo <= self.photo_size)).all())
 
     @property
     def unit(self) -> float:
@@ -183,8 +196,8 @@ def parse_all(
         if each.shape != expected:
             raise ValueError(f"the parser must give probabilities {expected}, got {each.shape}")
     return [
-        FaceParsing(_joined(near, far), tuple(labels), frame)
-        for near, far, frame in zip(seen[::2], seen[1::2], frames, strict=True)
+        FaceParsing(_joined(near, far), tuple(labels), frame, photo.size)
+        for near, far, frame, photo in zip(seen[::2], seen[1::2], frames, photos, strict=True)
     ]
 
 

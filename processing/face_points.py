@@ -19,6 +19,9 @@ LEAST_COLUMNS = 12
 #: Place between the corners, in [-1, 1], up to which lips count in their thickness.
 MIDDLE = 0.4
 
+#: How wide a side of the mouth is seen on a turned head, at least and at most, of the mean of both.
+FORESHORTENED = (0.5, 1.5)
+
 #: Points of either side of a face, and those of its middle.
 POINTS = (
     "brow_inner", "brow_middle", "brow_outer", "brow_upper", "brow_lower",
@@ -86,6 +89,19 @@ class FacePoints:
             places["lip_middle"] = (places["lip_upper"] + places["lip_lower"]) / 2
             places["chin"] = places["lip_lower"] + 0.42 * unit * across
         return cls({name: places[name] for name in POINTS if name in places}, along, across, unit)
+
+    @property
+    def sides(self) -> tuple[float, float]:
+        """
+        How wide either side of the mouth is seen, of the mean of both: they differ where the head is turned; 1 where
+        no mouth or nose is seen.
+        """
+        if not {"corner", "nose_base"} <= self.places.keys():
+            return 1.0, 1.0
+        left, right = (self.places["corner"] - self.places["nose_base"]) @ self.along
+        both = (right - left) / 2
+        least, most = FORESHORTENED
+        return float(np.clip(-left / both, least, most)), float(np.clip(right / both, least, most))
 
     @property
     def mouth(self) -> tuple[float, float]:

@@ -7,7 +7,7 @@ Lips part along the line between them, and meet by what is between them being hi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from PIL import Image
 from .ageing import Ageing, SkinLayer
 from .alignment import CROP_SIZE, apply, compose, inverse, scale_of, translation
 from .blending import Box, PhotoLayer, warp_channels
-from .canvas import BEYOND, Canvas, blur, minimum_filter, smoothstep
+from .canvas import BEYOND, Canvas, blur, smoothstep
 from .face_parsing import FaceParsing
 from .face_points import POINTS, FacePoints, Lips
-from .part_colour import SURELY
+from .mouth import MouthCut
 
 #: Pixels of the grid that movement is computed on, along one of the 128-pixel crop, and steps of its flow.
 FINENESS, STEPS = 2.0, 12
@@ -33,21 +33,28 @@ STILL = ("background", "ear", "earring", "hair", "hat", "eyeglasses", "neck", "n
 FADE, FRAMES_FADE, EDGE_FADE = 2.5, 3.0, 14.0
 #: Movements, in pixels of the 128-pixel crop, below which nothing is changed and from which on all is.
 LEAST, SEEN = 0.02, 0.08
-#: Share of the way to each other that the upper lip goes, and what is hidden of each lip's edge, in pixels of the
-#: 128-pixel crop: teeth shine through it.
-MEET, HEM = 0.45, 0.35
-#: Over how many times its movement what is beside a lip stretches, at least: from 1.5 on nothing folds.
-STRETCH = 2.0
-#: How far below the lower lip a chin goes with it at most, in widths of the mouth; and how near to the jaw, in pixels
-#: of the 128-pixel crop.
-CHIN, JAW = 0.45, 1.5
-#: How bright the inside of a mouth is beside the lips, at its upper and at its lower end.
-DARKEST, TONGUE = 0.14, 0.42
-
 #: Where folds between cheeks and mouth are: how far outwards of its corners, how wide and how high around the middle
 #: between them and the nose, in distances of the eyes; and what is left of their detail, from fine to coarse.
 FOLD_OUT, FOLD_WIDTH, FOLD_HEIGHT = 0.08, 0.3, 0.42
 EVEN = Ageing(0.0, (0.9, 0.45, 0.3, 0.45), 0.0, (0.0, 0.0, 0.0), 0.0)
+#: What becomes of that detail where folds are deepened; and how dark the line of a new one is, how bright the cheek
+#: beside it (lightness in Oklab), how wide both are and how far apart, in distances of the eyes.
+DEEPER = Ageing(0.0, (1.0, 1.3, 1.5, 1.3), 0.0, (0.0, 0.0, 0.0), 0.0)
+FOLD_DARK, FOLD_BRIGHT, FOLD_LINE, CHEEK_WIDE, CHEEK_OUT = 0.1, 0.045, 0.035, 0.1, 0.16
+#: By how much corners of a mouth at rest move inwards at most: those of a laugh would pinch it.
+NARROWER = 0.07
+#: By how much corners of a smile move outwards and up, at least and at most, in distances of the eyes.
+LEAST_SMILE, MOST_SMILE = (0.07, 0.11), (0.19, 0.14)
+#: Shares of the movement of the corners (outwards, down) that what lies beside them takes part in.
+ALONG_WITH_CORNERS = {
+    "corner": np.ones(2),
+    "lip_side_upper": np.array((1 / 2, 1 / 3)),
+    "lip_side_lower": np.array((1 / 2, 1 / 3)),
+}
+#: How far the sides of lips take part in what their middle does.
+BESIDE = 0.65
+#: How steep a mouth may be to the line of the eyes: what is steeper is a profile, or no mouth.
+MOST_TILTED = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,15 @@ class Warp:
         moves: of `POINTS`, how far they move (outwards, down); all others stay.
         corners: how far from the middle of the mouth its corners are at most, and how far below the middle of the
             lips at least; None where they stay.
+        smile: how far from the middle of the mouth its corners are at least, and how far above the middle of the lips;
+            None where they do not smile.
         close: share of the way to lips that meet.
         part: by how much the lower lip sinks.
+        apart: how far apart lips are then at least, in place of `part`.
+        thin: share of their thickness that lips lose.
+        teeth: how much of the upper teeth is seen between lips that part, at most.
         smooth: share of the folds between cheeks and mouth that is evened out.
+        fold: how deep such folds become, 1 is that of a smile.
 
     Raises:
         ValueError: a point that there is not, or lips that both close and part.
@@ -69,51 +82,102 @@ class Warp:
 
     moves: Mapping[str, tuple[float, float]]
     corners: tuple[float, float] | None = None
+    smile: tuple[float, float] | None = None
     close: float = 0.0
     part: float = 0.0
+    apart: float = 0.0
+    thin: float = 0.0
+    teeth: float = 0.0
     smooth: float = 0.0
+    fold: float = 0.0
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.moves) - set(POINTS)):
             raise ValueError(f"a face has no {', '.join(unknown)}; it has {', '.join(POINTS)}")
-        if self.close and self.part:
+        if sum(map(bool, (self.close, self.part, self.apart))) > 1:
             raise ValueError("lips close or part, not both")
+
+    def __add__(self, other: "Warp") -> "Warp":
+        """
+        Both movements at once. Where both speak of lips that close or part, the one that moves nothing else is right:
+        lips are all that it is about.
+
+        Example:
+
+        ```python
+        >>> from gptface.processing.expressions import ANGRY, MOUTH_OPEN
+        >>> both = MOUTH_OPEN + ANGRY
+        >>> both.moves == ANGRY.moves, both.close, both.part == MOUTH_OPEN.part
+        (True, 0.0, True)
+
+        ```
+        """
+        stays = (0.0, 0.0)
+        pairs = {name: (self.moves.get(name, stays), other.moves.get(name, stays)) for name in POINTS}
+        moves = {
+            name: (first[0] + second[0], first[1] + second[1])
+            for name, (first, second) in pairs.items()
+            if (first, second) != (stays, stays)
+        }
+        lips = other if other._opens_or_closes and not (self._opens_or_closes and other.moves) else self
+        return Warp(
+            moves,
+            self.corners or other.corners,
+            self.smile or other.smile,
+            lips.close,
+            lips.part,
+            lips.apart,
+            *(max(getattr(each, name) for each in (self, other)) for name in ("thin", "teeth", "smooth", "fold")),
+        )
+
+    @property
+    def _opens_or_closes(self) -> bool:
+        return bool(self.close or self.part or self.apart)
 
     @property
     def moves_the_mouth(self) -> bool:
         """Whether the mouth is told what to do, by more than moved points."""
-        return bool(self.corners or self.close or self.part)
+        return bool(self.corners or self.smile) or self._opens_or_closes
 
     def fits(self, parsing: FaceParsing) -> bool:
         """
-        Whether the mouth is seen, of an expression that speaks of it, else whether all that moves is seen. What lies
-        behind glasses stays.
+        Whether the mouth is seen, of an expression that speaks of it, all of it and where a mouth may be; else whether
+        all that moves is seen. What lies behind glasses stays.
         """
         points = FacePoints.of(parsing)
         if self.moves_the_mouth:
-            return "corner" in points.places and Lips.of(parsing) is not None
+            return "corner" in points.places and Lips.of(parsing) is not None and whole_mouth(parsing)
         return self.moves.keys() <= points.places.keys()
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[PhotoLayer]:
         """The face, moved, see [`Transfer.layers`]; nothing is left to chance."""
-        points, grid = FacePoints.of(parsing), _grid(Canvas.of(parsing))
-        speed = _freedom(grid, parsing)[..., None] * self._field(points, grid)
+        points, grid, lips = FacePoints.of(parsing), _grid(Canvas.of(parsing)), Lips.of(parsing)
+        close, part = (0.0, 0.0) if lips is None else self._lips(lips, points.unit)
+        speed = _freedom(grid, parsing)[..., None] * self._field(points, lips, part / points.unit, grid)
         movement = flow(np.float32(share) * speed, FINENESS)
         moving = np.hypot(*np.moveaxis(movement, 2, 0))
-        lips = Lips.of(parsing) if self.close or self.part else None
         cut = None
-        if lips is not None:
-            cut = MouthCut.of(lips, share * self.close, share * self.part * points.unit, points, parsing, photo)
+        if lips is not None and (close or part):
+            teeth = self.teeth * points.unit
+            cut = MouthCut.of(lips, share * close, share * part, teeth, points, parsing, photo)
             x, y = grid.places()
             moving = np.maximum(moving, cut.movement(x + movement[..., 0], y + movement[..., 1]))
         moved = MovedLayer(movement, smoothstep(moving, LEAST, SEEN).astype(np.float32), grid.matrix, cut)
-        return [*self._evened(points, parsing, share), moved]
+        return [*self._folds(points, parsing, share), moved]
 
-    def _evened(self, points: FacePoints, parsing: FaceParsing, share: float) -> list[PhotoLayer]:
-        """Skin beside the mouth with weaker folds."""
-        if not self.smooth or not {"corner", "nose_side"} <= points.places.keys():
+    def _lips(self, lips: Lips, unit: float) -> tuple[float, float]:
+        """Share of the way to each other that lips go, and how far the lower one sinks, in pixels of the crop."""
+        if not self.apart:
+            return self.close, self.part * unit
+        upper, lower, _ = (float(each) for each in lips.edges(np.array(sum(lips.ends) / 2)))
+        gap, wanted = lower - upper, self.apart * unit
+        return 0.0, max(0.0, wanted - gap)
+
+    def _folds(self, points: FacePoints, parsing: FaceParsing, share: float) -> list[PhotoLayer]:
+        """Skin beside the mouth with weaker or deeper folds."""
+        if not (self.smooth or self.fold) or not {"corner", "nose_side"} <= points.places.keys():
             return []
         skin = parsing.mask("facial_skin")
         axis = (np.arange(len(skin)) + 0.5 - len(skin) / 2) / parsing.unit + CROP_SIZE / 2
@@ -125,25 +189,56 @@ class Warp:
             distance = (across**2 + down[:, None] ** 2) / points.unit**2
             around = np.maximum(around, np.exp(-(distance**2)))
         away = blur(parsing.mask(("whole_mouth", "nose", "eyes", "hair")), 2.0)
-        alpha = share * self.smooth * around * (skin - away).clip(0, 1)
-        return [SkinLayer(EVEN, alpha.astype(np.float32), parsing.matrix, None, np.eye(2, 3))]
+        alpha = (share * max(self.smooth, self.fold) * around * (skin - away).clip(0, 1)).astype(np.float32)
+        if self.smooth:
+            return [SkinLayer(EVEN, alpha, parsing.matrix, None, np.eye(2, 3))]
+        canvas = _grid(Canvas.of(parsing))
+        to_lines = compose(inverse(parsing.matrix), canvas.matrix)
+        return [SkinLayer(DEEPER, alpha, parsing.matrix, _fold_lines(points, canvas), to_lines)]
 
-    def _field(self, points: FacePoints, grid: Canvas) -> np.ndarray:
-        """How all of the grid moves, float32 [S, S, 2] in pixels of the 128-pixel crop, so that the points do."""
-        moves = dict(self.moves)
+    def _resting_corners(self, points: FacePoints) -> np.ndarray:
+        """How far both corners [2, 2] go (outwards, down) to be no wider and no higher than they are at rest."""
+        assert self.corners is not None
+        out = float(np.clip(self.corners[0] - points.mouth[0], -NARROWER, 0.0))
+        heights = (points.places["corner"] - points.places["lip_middle"]) @ points.across / points.unit
+        return np.array(
+            [
+                (out * side, max(0.0, self.corners[1] - height))
+                for side, height in zip(points.sides, heights, strict=True)
+            ]
+        )
+
+    def _smiling_corners(self, points: FacePoints) -> np.ndarray:
+        """How far both corners [2, 2] go (outwards, down) to smile."""
+        assert self.smile is not None
+        width, height = points.mouth
+        out, up = np.clip([self.smile[0] - width, self.smile[1] + height], LEAST_SMILE, MOST_SMILE)
+        return np.array([(out * side, -up) for side in points.sides])
+
+    def _field(self, points: FacePoints, lips: Lips | None, part: float, grid: Canvas) -> np.ndarray:
+        """
+        How all of the grid moves, float32 [S, S, 2] in pixels of the 128-pixel crop, so that the points do, after the
+        lips parted by `part` distances of the eyes.
+        """
+        above, below = (0.0, 0.0) if lips is None else self.thin * np.array(lips.thickness) / points.unit
+        thinner = {"lip_upper": above, "lip_side_upper": above * BESIDE}
+        thinner |= {"lip_lower": -below, "lip_side_lower": -below * BESIDE}
+        sunk = {"lip_lower": part, "lip_side_lower": part * BESIDE, "lip_middle": part / 2}
+        corners = np.zeros((2, 2))
         if self.corners is not None:
-            width, height = points.mouth
-            moves["corner"] = out, down = min(0.0, self.corners[0] - width), max(0.0, self.corners[1] - height)
-            for name in ("lip_side_upper", "lip_side_lower"):
-                own = moves.get(name, (0.0, 0.0))
-                moves[name] = (own[0] + out / 2, own[1] + down / 3)
+            corners = self._resting_corners(points)
+        elif self.smile is not None:
+            corners = self._smiling_corners(points)
         places, shifts = [], []
         for name, pair in points.places.items():
-            out, down = moves.get(name, (0.0, 0.0))
+            move = corners * ALONG_WITH_CORNERS.get(name, np.zeros(2)) + self.moves.get(name, (0.0, 0.0))
+            move[:, 1] += thinner.get(name, 0.0)
             in_the_middle = np.allclose(*pair)
-            for outwards, place in zip((0.0,) if in_the_middle else (-out, out), pair, strict=False):
-                places.append(place)
-                shifts.append(points.unit * (outwards * points.along + down * points.across))
+            for side, place in enumerate(pair[:1] if in_the_middle else pair):
+                out, down = move[side]
+                out *= 0.0 if in_the_middle else (-1, 1)[side]
+                places.append(place + sunk.get(name, 0.0) * points.unit * points.across)
+                shifts.append(points.unit * (out * points.along + down * points.across))
         at, reach = np.array(places), REACH * points.unit
         distances = np.linalg.norm(at[:, None] - at[None], axis=-1)
         heights = np.linalg.solve(np.exp(-((distances / reach) ** 2) / 2) + SLACK * np.eye(len(at)), np.array(shifts))
@@ -152,6 +247,40 @@ class Warp:
             for axis, middle in zip(grid.places(), at.T, strict=True)
         ]
         return np.einsum("px,py,pc->yxc", *bells, heights).astype(np.float32)
+
+
+def whole_mouth(parsing: FaceParsing) -> bool:
+    """Whether the mouth that is seen of a face, if any, is all in the photo and not in profile."""
+    points = FacePoints.of(parsing)
+    if "corner" not in points.places:
+        return True
+    left, right = points.places["corner"]
+    tilted = abs((right - left) @ points.across) > MOST_TILTED * ((right - left) @ points.along)
+    mouth = np.concatenate([points.places[name] for name in ("corner", "lip_upper", "lip_lower")])
+    return not tilted and parsing.shows(mouth)
+
+
+def _fold_lines(points: FacePoints, canvas: Canvas) -> np.ndarray:
+    """What folds from the nose to beside the mouth, and cheeks that rise above them, add to the lightness [S, S]."""
+    unit, lines = points.unit, np.zeros((canvas.size, canvas.size), np.float32)
+    x, y = canvas.places()
+    steps = np.linspace(0, 1, 24)[:, None]
+    for side, outwards in enumerate((-1, 1)):
+        wide = outwards * points.sides[side] * unit * points.along
+        start = points.places["nose_side"][side] - 0.05 * unit * points.across + 0.03 * wide
+        end = points.places["corner"][side] + 0.13 * wide + 0.02 * unit * points.across
+        bend = (start + end) / 2 + 0.06 * wide - 0.02 * unit * points.across
+        path = (1 - steps) ** 2 * start + 2 * steps * (1 - steps) * bend + steps**2 * end
+        fade = np.sin(np.pi * (0.1 + 0.85 * steps[:, 0]))
+        for away, height, width in ((0.0, -FOLD_DARK, FOLD_LINE), (CHEEK_OUT, FOLD_BRIGHT, CHEEK_WIDE)):
+            line = path + away * wide - away / 2 * unit * points.across
+            low, high = line.min(0) - 3 * width * unit, line.max(0) + 3 * width * unit
+            near = np.ix_((y[:, 0] > low[1]) & (y[:, 0] < high[1]), (x > low[0]) & (x < high[0]))
+            columns, rows = x[near[1]], y[near[0][:, 0]]
+            distance = np.hypot(columns[..., None] - line[:, 0], rows[..., None] - line[:, 1])
+            bell = np.exp(-((distance.min(-1) / (width * unit)) ** 2) / 2)
+            lines[near] += height * fade[distance.argmin(-1)] * bell
+    return lines
 
 
 def _grid(canvas: Canvas) -> Canvas:
@@ -206,90 +335,6 @@ def flow(field: np.ndarray, fineness: float) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class MouthCut:
-    """
-    Lips that meet or part. Lengths are in pixels of the 128-pixel crop.
-
-    Args:
-        lips: as the photo has them.
-        close: share of the way to lips that meet.
-        part: how far the lower lip sinks in its middle.
-        nose: row of its lower end.
-        jaw: [128], row at which the face ends in each column of the crop.
-        colour: sRGB [3] in [0, 1] of the lips.
-    """
-
-    lips: Lips
-    close: float
-    part: float
-    nose: float
-    jaw: np.ndarray
-    colour: np.ndarray
-
-    @classmethod
-    def of(
-        cls, lips: Lips, close: float, part: float, points: FacePoints, parsing: FaceParsing, photo: Image.Image
-    ) -> "MouthCut":
-        """That of a face in a photo."""
-        middle = np.array(sum(lips.ends) / 2)
-        _, lower, _ = (float(each) for each in lips.edges(middle))
-        nose = points.places.get("nose_base")
-        # the first row below the lips in which a column of the crop shows no face
-        face = parsing.crop_mask(("facial_skin", "whole_mouth"), CROP_SIZE) > SURELY
-        start = int(np.clip(lower, 0, CROP_SIZE - 1))
-        jaw = start + np.argmin(np.pad(face[start:], ((0, 1), (0, 0))), axis=0)
-        jaw = blur(minimum_filter(np.minimum(jaw, CROP_SIZE - JAW)[None].astype(np.float32), 1), JAW)[0] - JAW
-        shown = parsing.mask("lips")
-        colour = (parsing.pixels(photo) * shown[..., None]).sum((0, 1)) / max(float(shown.sum()), 1e-6)
-        return cls(lips, close, part, 0.0 if nose is None else float(nose[0, 1]), jaw, colour)
-
-    def rows(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """
-        Of pixels at `x` and `y`: the rows that they show where they are of the upper part of the face, and of the
-        lower one; the rows at which the upper part ends there, and the lower one begins.
-        """
-        upper, lower, inside = self.lips.edges(x)
-        if self.part:
-            up = low = lower  # teeth stay where they are
-        else:
-            hem = HEM * smoothstep(inside, 0.0, 0.3)
-            up, low = upper - hem, lower + hem
-        above, below = self.lips.thickness
-        chin = np.interp(x, np.arange(len(self.jaw)) + 0.5, self.jaw) - low - below
-        chin = np.minimum(chin, CHIN * (self.lips.ends[1] - self.lips.ends[0])).clip(1e-3)
-        seam = up + MEET * (low - up)
-        down = self.close * (seam - up)
-        sink = self.close * (seam - low) + self.part * inside**0.75
-        sink = np.clip(sink, -chin / STRETCH, chin / STRETCH)
-        fade_up = np.maximum(up - above - self.nose, STRETCH * down).clip(1.0, CROP_SIZE)
-        near_up = 1 - smoothstep(up + down - above - y, 0.0, fade_up)
-        # it ends where it began, however far the lip goes
-        near_low = 1 - smoothstep(y - low - sink - below, 0.0, chin - sink)
-        return y - down * near_up, y - sink * near_low, up + down, low + sink
-
-    def mixed(self, last: "MouthCut | None", kept: float) -> "MouthCut":
-        """That of a film's next frame, with a share of the last one's lips in it."""
-        if last is None:
-            return self
-        return replace(
-            self, lips=self.lips.mixed(last.lips, kept), colour=self.colour + kept * (last.colour - self.colour)
-        )
-
-    def movement(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """How far what pixels show has moved; between lips that part it is new."""
-        above, below, end, start = self.rows(x, y)
-        moved: np.ndarray = np.where(y <= end, np.abs(above - y), np.where(y >= start, np.abs(below - y), 1.0))
-        return moved
-
-    def inside(self, row: np.ndarray, end: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """What is seen [..., 3] between lips that part: dark, and further down the tongue."""
-        depth = ((row - end) / np.maximum(start - end, 1e-3)).clip(0, 1)
-        brightness = DARKEST + (TONGUE - DARKEST) * smoothstep(depth, 0.3, 1.1)
-        pixels: np.ndarray = brightness[..., None] * self.colour
-        return pixels
-
-
-@dataclass(frozen=True, eq=False)
 class MovedLayer:
     """
     The photo's own pixels in another place, see [`PhotoLayer`].
@@ -327,7 +372,7 @@ class MovedLayer:
         upper, lower = ((0.5 + past / pixel).clip(0, 1)[..., None] for past in (end - row, row - start))
         between = (1 - upper - lower).clip(0) if self.cut.part else np.zeros_like(upper)
         after = upper * shown(column, above) + (1 - upper - between) * shown(column, below)
-        return (after + between * self.cut.inside(row, end, start) - base).astype(np.float32)
+        return (after + between * self.cut.inside(column, row, end, start, pixel) - base).astype(np.float32)
 
 
 def sample(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -165,7 +165,7 @@ def test_the_page_draws_the_picture_of_the_package_and_takes_it_back(page, photo
     landmarks = json.loads(page.get_attribute("#faces button", "data-landmarks"))
     found = default_detector().detect(Image.open(photo))[0].landmarks
     np.testing.assert_allclose(landmarks, found, atol=0.05)
-    result = edit(str(photo), "smiling", seed=SEED, force=True, landmarks=landmarks)[0]
+    result = edit(str(photo), "smiling", seed=SEED, force=True, draw=True, landmarks=landmarks)[0]
     expected, before = np.asarray(result["image"], int), np.asarray(Image.open(photo), int)
     assert (expected != before).any(), "a test of an edit that changes nothing shows nothing"
     assert np.abs(drawn - expected).max() <= 2

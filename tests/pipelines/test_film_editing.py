@@ -14,7 +14,8 @@ from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing.detection import FaceNotFoundError
 from gptface.processing.face_points import Lips
 from gptface.processing.film_files import open_film
-from gptface.processing.warping import MouthCut, MovedLayer
+from gptface.processing.mouth import MouthCut
+from gptface.processing.warping import MovedLayer
 
 HOW = {"seed": 3, "num_inference_steps": 2, "force": True}
 

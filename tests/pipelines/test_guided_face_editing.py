@@ -496,6 +496,33 @@ def test_an_expression_keeps_the_tone_of_the_skin_and_what_has_a_colour_does_not
     assert tones == [1, 0, 0, 1]
 
 
+def test_a_mouth_in_profile_stays_and_the_result_says_so(edit, face, sees):
+    """A smile beside the mouth, or on the neck."""
+    size = edit.face_size
+
+    def rule(y, x, _):
+        below = y - 0.75 * size - 0.9 * (x - size / 2)
+        mouth = (abs(x - size / 2) < size / 6) & (abs(below) < size / 8)
+        return {"upper_lip": mouth & (below < 0), "lower_lip": mouth & (below >= 0), "skin": ~mouth & (y > 0)}
+
+    sees(rule)
+    result = edit(face, prompt="smiling", aligned=True, seed=0, force=True)[0]
+    assert "no whole mouth is seen" in result["note"] and np.array_equal(pixels(result), np.asarray(face))
+    assert edit(face, prompt="smiling", aligned=True, seed=0, force=True, draw=True)[0]["note"] is None
+
+
+def test_movements_that_one_prompt_asks_for_are_one_pass_and_other_edits_are_their_own():
+    """ "Mouth open, angry" was angry with a closed mouth, and did not say so."""
+    (angry,) = read_requests("mouth open, angry")
+    (warp,) = angry.transfers
+    assert warp.part and not warp.close and warp.moves == EDITS["angry"].transfer.moves
+    prompt = "sad, eyeglasses, arched eyebrows"
+    names = [[edit.name for edit in request.edits] for request in read_requests(prompt)]
+    assert names == [["sad", "arched_eyebrows"], ["eyeglasses"]]
+    assert len(read_requests(prompt)[0].transfers) == 1
+    assert len(read_requests(prompt, drawn=True)) == 3, "the model draws one after the other"
+
+
 def test_a_prompt_that_asks_for_no_edit_is_refused_and_words_of_ones_own_are_passed_on_if_wanted(edit, face):
     """Every Latin string has pieces that the checkpoint knows: "as a pirate" made a white mask of a face."""
     with pytest.raises(UnknownEditError, match="did you mean"):

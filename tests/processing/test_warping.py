@@ -13,10 +13,20 @@ from gptface.processing import expressions
 from gptface.processing.alignment import inverse
 from gptface.processing.blending import paste
 from gptface.processing.canvas import blur
-from gptface.processing.expressions import ANGRY, ARCHED_BROWS, MOUTH_CLOSED, MOUTH_OPEN, NEUTRAL, SAD, SURPRISED
+from gptface.processing.expressions import (
+    ANGRY,
+    ARCHED_BROWS,
+    MOUTH_CLOSED,
+    MOUTH_OPEN,
+    NEUTRAL,
+    SAD,
+    SMILING,
+    SURPRISED,
+)
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.face_points import FacePoints, Lips
-from gptface.processing.warping import MouthCut, Warp, flow
+from gptface.processing.mouth import MouthCut, Teeth
+from gptface.processing.warping import NARROWER, Warp, flow
 
 WARPS = {name: each for name, each in vars(expressions).items() if isinstance(each, Warp)}
 LOWER_LIP, TEETH = COLOURS["lower_lip"], COLOURS["mouth"]
@@ -231,3 +241,99 @@ def test_points_are_found_where_the_parts_are():
     assert points.places["brow_inner"][:, 0] == pytest.approx([53.5, 74.5], abs=2)
     assert points.places["corner"][:, 0] == pytest.approx([47, 81], abs=1.5)
     assert points.mouth[0] == pytest.approx(17 / 39, abs=0.04)
+
+
+def test_a_smile_shows_teeth_between_lips_that_were_closed_and_lifts_the_corners():
+    photo, parsing = draw_mouth(parted=0.0)
+    before, (after, _) = np.asarray(photo, float), moved(SMILING, photo, parsing)
+    mouth = np.s_[128 + 2 * 84 : 128 + 2 * 116, 128 + 2 * 42 : 128 + 2 * 86]
+    bright = [(each[mouth].min(-1) > 150).sum() for each in (before, after)]
+    assert bright[0] == 0 < 250 < bright[1]
+    beside = np.s_[128 + 2 * 78 : 128 + 2 * 112, 128 + 2 * 40 : 128 + 2 * 88]
+    lips = [like(each, LOWER_LIP, 80)[beside] for each in (before, after)]
+    columns = [np.flatnonzero(each.any(0)) for each in lips]
+    assert columns[1][0] < columns[0][0] - 3 and columns[1][-1] > columns[0][-1] + 3, "a wider mouth"
+    ends = [each[:, found[:6]].nonzero()[0].mean() for each, found in zip(lips, columns, strict=True)]
+    assert ends[1] < ends[0] - 3, "its corner is higher"
+    assert 0.5 < lips[1].sum() / lips[0].sum() < 1.5, "both lips stay"
+    rows = lips[1][:, 38:58].any(1).nonzero()[0]
+    teeth = (after[beside][:, 38:58].min(-1) > 150).any(1).nonzero()[0]
+    assert rows[0] < teeth[0] and teeth[-1] < rows[-1], "teeth lie between the lips"
+
+
+def test_teeth_of_the_photo_stay_and_none_are_drawn_over_them():
+    photo, parsing = draw_mouth(parted=9.0)
+    points, lips = FacePoints.of(parsing), Lips.of(parsing)
+    assert Teeth.of(lips, 5.0, points, parsing, photo) is None
+    dark = Image.fromarray(np.where(like(np.asarray(photo, float), TEETH)[..., None], 20, np.asarray(photo)))
+    assert Teeth.of(lips, 5.0, points, parsing, dark) is not None, "an open mouth that shows none gets some"
+    closed = draw_mouth(parted=0.0)
+    assert Teeth.of(Lips.of(closed[1]), 5.0, FacePoints.of(closed[1]), *closed[::-1]) is not None
+
+
+def test_teeth_are_as_light_as_the_skin_tells():
+    found = []
+    for skin in (COLOURS["skin"], (90, 60, 45)):
+        photo, parsing = draw_mouth(parted=0.0, skin=skin)
+        found.append(Teeth.of(Lips.of(parsing), 5.0, FacePoints.of(parsing), parsing, photo).colour)
+    assert (found[0] > found[1] + 0.1).all() and (found[1] > np.array((90, 60, 45)) / 255 + 0.1).all()
+
+
+@pytest.mark.parametrize("middle", [-0.4, 0.0, 0.4])
+def test_the_row_of_teeth_turns_with_the_head(middle):
+    teeth = Teeth(5.0, middle, 18.0, 0.62, np.full(3, 0.9))
+    place = np.linspace(-0.95, 0.95, 39)
+    beside = teeth.beside_the_middle(place)
+    assert (np.diff(beside) >= 0).all() and abs(np.interp(middle, place, beside)) < 1.0
+    right, left = (abs(np.interp(middle + step, place, beside)) for step in (0.3, -0.3))
+    assert np.sign(right - left).round() == np.sign(middle) or abs(right - left) < 0.01, "the far half is narrower"
+
+
+def test_a_turned_head_smiles_less_on_the_side_that_is_turned_away():
+    parsing = draw_mouth(parted=0.0)[1]
+    beside = FacePoints.of(parsing)
+    places = {name: pair.copy() for name, pair in beside.places.items()}
+    places["nose_base"] = places["nose_base"] - [6.0, 0.0]
+    turned = FacePoints(places, beside.along, beside.across, beside.unit)
+    assert turned.sides[0] < 0.8 and turned.sides[1] > 1.2 and sum(turned.sides) == pytest.approx(2)
+    corners = SMILING._smiling_corners(turned)
+    assert 0 < corners[0, 0] < corners[1, 0] and corners[0, 1] == corners[1, 1] < 0
+
+
+def test_corners_of_a_crooked_laugh_come_to_rest_at_one_height_and_no_further_in_than_it_suits():
+    parsing = draw_mouth(parted=9.0)[1]
+    points = FacePoints.of(parsing)
+    places = {name: pair.copy() for name, pair in points.places.items()}
+    places["corner"] = places["corner"] + [[-5.0, -4.0], [5.0, 2.0]]
+    laugh = FacePoints(places, points.along, points.across, points.unit)
+    corners = NEUTRAL._resting_corners(laugh)
+    heights = (places["corner"] - places["lip_middle"])[:, 1] / points.unit + corners[:, 1]
+    assert heights[0] == pytest.approx(NEUTRAL.corners[1], abs=0.02) and heights[1] >= heights[0] - 0.02
+    assert (corners[:, 0] >= -NARROWER * 1.5).all()
+
+
+def test_movements_add_up_in_either_order():
+    for both in (MOUTH_OPEN + ANGRY, ANGRY + MOUTH_OPEN):
+        assert both.moves == ANGRY.moves and both.corners == ANGRY.corners
+        assert both.part == MOUTH_OPEN.part and not both.close, "who asks for an open mouth gets one"
+    closed = SMILING + MOUTH_CLOSED
+    assert closed.smile == SMILING.smile and closed.close == 1 and not closed.apart, "a smile with closed lips"
+    arched = SAD + ARCHED_BROWS
+    assert arched.moves["brow_middle"][1] == pytest.approx(-0.02 - 0.075) and arched.close == SAD.close
+    photo, parsing = draw_mouth(parted=0.0)
+    after, _ = moved(ANGRY + MOUTH_OPEN, photo, parsing)
+    change = brow(after) - brow(np.asarray(photo, float))
+    assert change[0] > 1.5 and (after[128 + 2 * 86 : 128 + 2 * 122, 184:280].sum(-1) < 180).sum() > 60
+
+
+def test_a_mouth_that_the_photo_cuts_off_or_that_is_none_is_not_moved():
+    parsing = draw_mouth()[1]
+    for size, whole in (((ALL, ALL), True), ((ALL, 128 + 2 * 98), False), ((128 + 2 * 70, ALL), False)):
+        seen = FaceParsing(parsing.probabilities, LABELS, parsing.matrix, size)
+        assert SMILING.fits(seen) == SAD.fits(seen) == whole
+    steep = parsing.probabilities.copy()
+    for name in ("upper_lip", "lower_lip", "mouth"):
+        index = LABELS.index(name)
+        for column in range(ALL):
+            steep[index, :, column] = np.roll(parsing.probabilities[index, :, column], round(0.8 * (column - 256)))
+    assert not SMILING.fits(FaceParsing(steep, LABELS, parsing.matrix)), "a profile"
