@@ -7,9 +7,9 @@ from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas, blur, smoothstep
+from .canvas import Canvas, nearest_colours, smoothstep
 from .face_parsing import FaceParsing
-from .lighting import GAMMA, light_on_face
+from .lighting import GAMMA, exposure, light_on_face
 from .part_colour import SURELY
 
 # Lengths are in pixels of the 128-pixel crop, in which pupils are 39 apart, a millimetre some 0.6 of them.
@@ -133,14 +133,14 @@ class KnittedHat:
         on_cuff = canvas.covered(_rounded(cuff.inside, np.minimum(height_on_cuff, self.cuff - height_on_cuff)))
         covered = np.maximum(on_cuff, on_crown)
 
-        light = light_on_face(canvas, pixels, parsing)
+        light, exposed = light_on_face(canvas, pixels, parsing), exposure(canvas, pixels, parsing)
         shade_crown = wool.shade(canvas, crown, height, light, generator)
         shade_cuff = wool.shade(canvas, cuff, height_on_cuff, light, generator, self.cuff)
         # above the edge of the cuff little light comes between it and the crown
         shade_crown *= 1 - 0.5 * np.exp(-(height - self.cuff).clip(0) / 2.0)
         shade = on_cuff * shade_cuff + (1 - on_cuff) * shade_crown
         grain = _grain(canvas, pixels, generator)[..., None]
-        picture = (np.array(wool.colour) ** GAMMA * shade[..., None]).clip(0, 1) ** (1 / GAMMA)
+        picture = (np.array(wool.colour) ** GAMMA * (exposed * shade)[..., None]).clip(0, 1) ** (1 / GAMMA)
         picture, covered = _with_fibres(canvas, picture, covered, generator)
         if soft := canvas.softness(photo):
             seen, covered = canvas.blur(picture * covered[..., None], soft), canvas.blur(covered, soft)
@@ -148,8 +148,9 @@ class KnittedHat:
 
         gone = _pressed_hair(canvas, parsing, head, crown, rim)
         background = canvas.mask(parsing, "background") * (gone < 0.02)
-        gone *= float(background.max(initial=0) > SEEN)
-        wall = _filled(pixels, background)
+        known = background * (background > SEEN)
+        gone *= float(known.any())
+        wall = nearest_colours(pixels, known, canvas.scale) if known.any() else pixels
 
         shadow = SHADOW * canvas.shadow(on_cuff, SHADOW_BELOW, SHADOW_WIDTH)
         shadow *= canvas.mask(parsing, ("face", "hair", "ears"))
@@ -209,24 +210,6 @@ def _grain(canvas: Canvas, pixels: np.ndarray, generator: np.random.Generator) -
     """Grain [S, S] as strong as that of the photo."""
     grey = pixels.mean(2)
     return 1.5 * float(np.median(np.abs(grey - canvas.blur(grey, 0.6)))) * canvas.noise(generator, 0.6)
-
-
-def _filled(pixels: np.ndarray, wall: np.ndarray) -> np.ndarray:
-    """The wall behind a head, [S, S, 3], from what is seen of it."""
-    known = wall * (wall > SEEN)
-    planes = np.dstack([pixels * known[..., None], known]).astype(np.float32)
-    side = (CROP_SIZE,) * 2
-    small = _resized(planes, side)
-    total = np.zeros_like(small)
-    # from near by where there is something near by
-    for power, deviation in enumerate((1.2, 3.0, 8.0, 24.0)):
-        total += 50.0**-power * blur(small, deviation)
-    return _resized(total[..., :3] / np.maximum(total[..., 3:], 1e-12), pixels.shape[:2])
-
-
-def _resized(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    images = (Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR) for plane in np.moveaxis(planes, 2, 0))
-    return np.stack([np.asarray(each) for each in images], -1)
 
 
 @dataclass(frozen=True)
