@@ -7,8 +7,9 @@ from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas, nearest_colours, smoothstep
+from .canvas import Canvas, minimum_filter, nearest_colours, smoothstep
 from .face_parsing import FaceParsing
+from .hair import refine_hair
 from .lighting import GAMMA, exposure, light_on_face
 from .part_colour import SURELY
 
@@ -37,8 +38,8 @@ SHADOW, SHADOW_BELOW, SHADOW_WIDTH = 0.6, 2.5, 2.4
 FIBRES, FIBRE_LENGTH, FIBRE, FIBRE_COVER = 5.0, 1.0, 0.14, 0.35
 #: Share of the light that comes from everywhere.
 AMBIENT = 0.2
-#: How sure of the background a parser must be for it to be known.
-SEEN = 0.9
+#: How sure of the background one must be for it to be known, and how far from anything else.
+SEEN, APART = 0.9, 2.0
 #: Share of the crop that a hat which is worn fills at least, and of facial skin that there must be.
 LEAST_HAT, LEAST_SKIN = 1 / 100, 0.08
 
@@ -147,8 +148,9 @@ class KnittedHat:
             picture = seen / np.maximum(covered, 1e-3)[..., None]
 
         gone = _pressed_hair(canvas, parsing, head, crown, rim)
-        background = canvas.mask(parsing, "background") * (gone < 0.02)
-        known = background * (background > SEEN)
+        # where a parser takes the wall for hair, that wall is the nearest one to be seen
+        background = canvas.mask(refine_hair(photo, parsing), "background")
+        known = background * (minimum_filter(background, round(APART * canvas.scale)) > SEEN)
         gone *= float(known.any())
         wall = nearest_colours(pixels, known, canvas.scale) if known.any() else pixels
 
