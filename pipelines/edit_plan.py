@@ -14,7 +14,7 @@ from gptface.modeling_gptface.generation_gptface import Captions
 from gptface.processing.alignment import CROP_SIZE
 from gptface.processing.blending import PhotoLayer, Transfer
 from gptface.processing.edits import Edit
-from gptface.processing.face_parsing import FaceParsing
+from gptface.processing.face_parsing import FaceParsing, Shown
 from gptface.processing.masks import cells_to_mask, covered_cells, widen
 from gptface.processing.prompt_reading import EditIntent, read_prompt, regions_from_prompt, speaks_of_expressions_alone
 from gptface.processing.regions import REGIONS, find_region, kept_pixels, region_cells, shown_cells
@@ -57,13 +57,14 @@ class EditRequest:
     @property
     def transfers(self) -> tuple[Transfer, ...]:
         """How the face changes where nothing is to be drawn: all edits are of that kind."""
-        found = tuple(edit.transfer for edit in self.edits)
+        found = tuple(intent.transfer for intent in self.intents)
         return tuple(each for each in found if each is not None) if None not in found else ()
 
     @property
-    def requirements(self) -> dict[str, Transfer]:
-        """Of edits that are no use unless a face shows what they need, that and how it changes, see [`Edit`]."""
-        return {edit.needs: edit.transfer for edit in self.edits if edit.needs and edit.transfer is not None}
+    def requirements(self) -> dict[str, Transfer | Shown]:
+        """Of edits that are no use unless a face shows what they need, that and what tells it, see [`Edit`]."""
+        told = {intent.edit.needs: intent.edit.shown or intent.transfer for intent in self.intents}
+        return {needs: each for needs, each in told.items() if needs and each is not None}
 
     def is_settled(self, scores: HeadScores) -> bool:
         """Whether all faces have all that is asked for, and more of it was not asked for."""

@@ -13,6 +13,7 @@ from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
 from gptface.processing.alignment import align
 from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, Transfer, find_toning, keep_toning
 from gptface.processing.edits import Edit
+from gptface.processing.face_parsing import Shown
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
 from gptface.processing.prompt_reading import expand_prompt as expanded
@@ -369,10 +370,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             photo = fill_from_edges(photo, photo_mask > 0)
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
         transfers = request.transfers if laid_over else ()
+        # who draws a mask knows what is there, and of several edits at once the others may be done
+        needed = laid_over and (transfers or (mask_image is None and len(request.edits) == 1))
+        required = tuple(request.requirements.values()) if needed else ()
         plans = [
-            self._plan_face(
-                photo, face, names, photo_mask, hole, transfers, share, tuple(request.requirements.values())
-            )
+            self._plan_face(photo, face, names, photo_mask, hole, transfers, share, required)
             for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
@@ -475,7 +477,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         hole: bool,
         transfers: Sequence[Transfer],
         share: float,
-        required: Sequence[Transfer] = (),
+        required: Sequence[Transfer | Shown] = (),
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
@@ -502,10 +504,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
         laid = None
-        if transfers and parsing is not None:
+        if parsing is not None:
             unfit = [each for each in transfers if not each.fits(parsing)]
-            if not unfit or any(each in required for each in unfit):
-                laid = FaceTransfers(() if unfit else tuple(transfers), parsing, share)
+            if not all(each.fits(parsing) for each in required):
+                laid = FaceTransfers((), parsing, share)
+            elif transfers and not unfit:
+                laid = FaceTransfers(tuple(transfers), parsing, share)
         return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
 
     def _draw(

@@ -26,7 +26,8 @@ from .expressions import (
 )
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .eyewear_removal import NO_GLASSES
-from .headwear import KNITTED_HAT
+from .face_parsing import Shown
+from .headwear import KNITTED_HAT, KNITTED_HATS, LEAST_HAT
 from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
@@ -68,8 +69,11 @@ class Edit:
         group: edits of one group exclude each other; empty where there is none but the opposite.
         transfer: how the face changes where nothing is drawn; colours are measured by `lab/measure_part_colours.py`
             on CelebA's training faces. None where the model draws the edit.
-        needs: what a face must show for its transfer, where it is no use to draw anything else; empty where the model
-            draws faces that the transfer does not fit.
+        colours: name of a colour that a prompt may ask for → the transfer that takes it; empty where a colour has no
+            say.
+        needs: what a face must show, where it is no use to draw anything else; empty where the model draws faces that
+            the transfer does not fit.
+        shown: of an edit without a transfer, what that is for the face parser.
         entailed: attributes that may change along with it by its meaning: no side effects.
         quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
             `"fair"` from 1.8 on, else `"experimental"`, which those are, too, that nobody has marked yet.
@@ -98,7 +102,9 @@ class Edit:
     opposite: str | None = None
     group: str = ""
     transfer: Transfer | None = None
+    colours: Mapping[str, Transfer] = field(default_factory=dict)
     needs: str = ""
+    shown: Shown | None = None
     entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -171,7 +177,9 @@ def _edit(
     *,
     group: str = "",
     transfer: Transfer | None = None,
+    colours: Mapping[str, Transfer] = MappingProxyType({}),
     needs: str = "",
+    shown: Shown | None = None,
     entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
@@ -190,7 +198,9 @@ def _edit(
         opposite,
         group,
         transfer,
+        colours,
         needs,
+        shown,
         tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
@@ -356,12 +366,13 @@ _ROWS = (
         "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
-        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff; hair comes out from below it.", group="hat",
-        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
-        en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
+        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff, in the colour that the prompt names (\"a red hat\"); hair comes out from below it.", group="hat",
+        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, colours=KNITTED_HATS, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
+        en="hat, hats, cap, headwear, beanie, wool hat, woolly hat, knitted hat, knit hat, winter hat", de="hut, mütze, kappe, wollmütze", fr="chapeau, casquette, bonnet", es="sombrero, gorra, gorro", zh="帽子",
     ),
     _edit(
         "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat", entailed=_UNDER_A_HAT,
+        needs="hat", shown=Shown(("hat",), LEAST_HAT),
         en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
     ),
     _edit(

@@ -1,6 +1,8 @@
 """A knitted hat that is put on a head: its shape, its stitches and its light are computed, and laid over the photo."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -303,6 +305,9 @@ class Dome:
         return cls((1 - level) * sizes[0] / ROUNDNESS, normal, ring, longitude)
 
 
+_CUFF = 21.0
+
+#: In wool of the usual greys, blues and reds.
 KNITTED_HAT = KnittedHat(
     (
         Wool((0.20, 0.21, 0.24)),
@@ -310,5 +315,26 @@ KNITTED_HAT = KnittedHat(
         Wool((0.38, 0.10, 0.13)),
         Wool((0.48, 0.47, 0.45)),
     ),
-    21.0,
+    _CUFF,
+)
+#: Name of a colour → a hat of it: wool is less bright than paint.
+KNITTED_HATS: Mapping[str, KnittedHat] = MappingProxyType(
+    {
+        name: KnittedHat((Wool(colour),), _CUFF)
+        for name, colour in {
+            "red": (0.62, 0.09, 0.11),
+            "blue": (0.12, 0.27, 0.60),
+            "navy": (0.10, 0.14, 0.28),
+            "green": (0.13, 0.40, 0.20),
+            "yellow": (0.80, 0.63, 0.14),
+            "orange": (0.80, 0.38, 0.10),
+            "pink": (0.80, 0.46, 0.56),
+            "purple": (0.36, 0.18, 0.48),
+            "brown": (0.34, 0.21, 0.13),
+            "beige": (0.70, 0.62, 0.50),
+            "black": (0.09, 0.09, 0.10),
+            "white": (0.82, 0.81, 0.79),
+            "grey": (0.48, 0.47, 0.45),
+        }.items()
+    }
 )
