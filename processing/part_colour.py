@@ -28,7 +28,7 @@ TO_OKLAB = np.array(
 )
 #: How much the deviation of lightness, and of the other two, may change: strands of black hair have little contrast,
 #: and what its hue varies by is mostly what JPEG made of it.
-LEAST_CONTRAST, MOST_CONTRAST = np.array([0.5, 0.4, 0.4]), np.array([1.8, 0.7, 0.7])
+LEAST_CONTRAST, MOST_CONTRAST = np.array([0.5, 0.4, 0.4]), np.array([1.6, 0.7, 0.7])
 #: Noise of a photo, in levels of [0, 1]: at least and at most, which share of it is flat, over how many pixels it is
 #: looked at (a block of JPEG is 8 wide), and how many of its deviations a strand must differ by.
 NOISE_RANGE, FLATTEST, NOISE_REACH, NOISE = (1 / 255, 3 / 255), 0.1, 4.0, 2.0

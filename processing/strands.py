@@ -246,8 +246,8 @@ class Fringe:
         jitter = generator.normal(size=(len(lines), 3)) * [0.3, 0.2, 0.2]
         jitter[:, 0] += shades
         spread = np.minimum(colour.deviation, (MOST_CONTRAST, 1.0, 1.0))
+        ground = from_oklab(tones.mean(0) * [0.85, 1, 1])
         tones = from_oklab(tones + jitter * spread)
-        ground = from_oklab(np.array(colour.mean) * [0.85, 1, 1])
         picture, covered = canvas.hairs(lines, tones, ground, HAIR)
         picture, covered = canvas.blur(picture, SOFT), canvas.blur(covered, SOFT)
         x, y = canvas.places()
@@ -322,8 +322,8 @@ class Fringe:
         away = np.linalg.norm(locks[:, None] - places, axis=2)
         # hair is as light and dark as it is seen, but of the hue that it has nearest: another one is that of what is
         # behind; and its shadows have less of it
-        near = np.exp(-away.min(0) / NEAR)[:, None]
-        light, *hue = (near * seen).sum(0) / near.sum()
+        near = np.argsort(away.min(0))[: len(places) // 3 + 1]
+        light, *hue = np.median(seen[near], axis=0)
         shaded = np.array(hue) * (seen[:, :1] / light).clip(0, 1.3)
         seen[:, 1:] = shaded + 0.25 * (seen[:, 1:] - hue)
         nearest = (chances[:, kept] - np.repeat(away, STRANDS, 0) / NEAR).argmax(1).reshape(self.locks, STRANDS)
