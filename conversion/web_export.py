@@ -155,6 +155,7 @@ def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit, request: EditRequ
         return row | {
             "part": class_indices(wanted.part, labels),
             "beside": None if wanted.beside is None else class_indices(wanted.beside, labels),
+            "skin": class_indices("facial_skin", labels),
             "colour": {"mean": wanted.colour.mean, "deviation": wanted.colour.deviation},
             "hair": wanted.part == "hair",
             "regions": [],
@@ -245,6 +246,11 @@ def colour_settings(labels: Sequence[str]) -> dict[str, Any]:
             "leastForeign": part_colour.LEAST_FOREIGN,
             "leastContrast": part_colour.LEAST_CONTRAST.tolist(),
             "mostContrast": part_colour.MOST_CONTRAST.tolist(),
+            "gloss": part_colour.GLOSS,
+            "glossy": part_colour.GLOSSY,
+            "skin": part_colour.SKIN.tolist(),
+            "people": part_colour.PEOPLE,
+            "tinted": part_colour.TINTED,
         },
         "hair": {
             "certainty": hair.CERTAINTY,

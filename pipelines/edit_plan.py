@@ -63,8 +63,8 @@ class EditRequest:
         How the face changes where nothing is to be drawn: all edits, and what is said of the mouth beside them, are of
         that kind; movements add up to one.
         """
-        asked = (each for intent in self.intents for each in (intent.edit, intent.detail))
-        found = tuple(each.transfer for each in asked if each is not None)
+        found = [intent.transfer for intent in self.intents]
+        found += [intent.detail.transfer for intent in self.intents if intent.detail is not None]
         if None in found:
             return ()
         moving = [each for each in found if isinstance(each, Warp)]
@@ -74,11 +74,11 @@ class EditRequest:
     @property
     def requirements(self) -> dict[str, Callable[[FaceParsing], bool]]:
         """Of edits that are no use unless a face shows what they need, that and whether it does, see [`Edit`]."""
-        return {
-            edit.needs: edit.needed or edit.transfer.fits
-            for edit in self.edits
-            if edit.needs and edit.transfer is not None
+        told = {
+            intent.edit.needs: intent.edit.needed or (intent.transfer and intent.transfer.fits)
+            for intent in self.intents
         }
+        return {needs: shown for needs, shown in told.items() if needs and shown is not None}
 
     def is_settled(self, scores: HeadScores) -> bool:
         """Whether all faces have all that is asked for, and more of it was not asked for."""

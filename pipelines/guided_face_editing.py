@@ -371,10 +371,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             photo = fill_from_edges(photo, photo_mask > 0)
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
         transfers = request.transfers if laid_over else ()
+        # who draws a mask knows what is there, and of several edits at once the others may be done
+        needed = laid_over and (transfers or (mask_image is None and len(request.edits) == 1))
+        required = tuple(request.requirements.values()) if needed else ()
         plans = [
-            self._plan_face(
-                photo, face, names, photo_mask, hole, transfers, share, tuple(request.requirements.values())
-            )
+            self._plan_face(photo, face, names, photo_mask, hole, transfers, share, required)
             for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
@@ -504,10 +505,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
         laid = None
-        if transfers and parsing is not None:
+        if parsing is not None:
             if not all(shown(parsing) for shown in required):
                 laid = FaceTransfers((), parsing, share)
-            elif all(each.fits(parsing) for each in transfers):
+            elif transfers and all(each.fits(parsing) for each in transfers):
                 laid = FaceTransfers(tuple(transfers), parsing, share)
         return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
 

@@ -21,6 +21,8 @@ OVERSAMPLING = 2
 AROUND_THE_EYES, LEAST_STEP, SHARP = (28, 38, 100, 68), 0.12, 0.6
 #: The least softness of a photo that is seen, in pixels of the 128-pixel crop.
 LEAST_SOFT = 0.15
+#: How much colours from anywhere count where none are near, and the share of known pixels that rounding makes.
+NOTHING_NEAR, ROUNDED = 1e-10, 1e-5
 #: Half the width of an edge, in pixels of the 128-pixel crop.
 SMOOTH = 0.4
 
@@ -200,6 +202,31 @@ def blur(values: np.ndarray, deviation: float) -> np.ndarray:
         padded = torch.nn.functional.pad(planes, padding, mode="replicate")
         planes = torch.nn.functional.conv2d(padded, kernel.view(1, 1, *shape))
     return planes[:, 0].permute(1, 2, 0).numpy().reshape(values.shape)
+
+
+def nearest_colours(pixels: np.ndarray, known: np.ndarray, scale: float) -> np.ndarray:
+    """
+    Colours [H, W, 3] of a picture that are known at some pixels, elsewhere those of near by.
+
+    Args:
+        pixels: [H, W, 3].
+        known: how far each is known, [H, W] in [0, 1]; somewhere not 0.
+        scale: pixels along one of the 128-pixel crop: nothing finer than that is told.
+    """
+    planes = np.dstack([pixels * known[..., None], known]).astype(np.float32)
+    small = resized(planes, tuple(max(1, round(side / scale)) for side in known.shape[::-1]))
+    # rounding errors of a blur are no colours, where nothing is near
+    total = NOTHING_NEAR * np.append(planes[..., :3].sum((0, 1)) / planes[..., 3].sum(), 1)
+    for power, deviation in enumerate((1.2, 3.0, 8.0, 24.0)):
+        found = blur(small, deviation)
+        total = total + 50.0**-power * found * (found[..., 3:] > ROUNDED)
+    return resized((total[..., :3] / total[..., 3:]).astype(np.float32), known.shape[::-1])
+
+
+def resized(planes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Channels [H, W, C] at another (width, height)."""
+    images = (Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR) for plane in np.moveaxis(planes, 2, 0))
+    return np.stack([np.asarray(each) for each in images], -1)
 
 
 def weighted_blur(values: np.ndarray, weights: np.ndarray, deviation: float) -> np.ndarray:

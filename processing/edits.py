@@ -27,8 +27,8 @@ from .expressions import (
 )
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .eyewear_removal import NO_GLASSES
-from .face_parsing import FaceParsing
-from .headwear import KNITTED_HAT
+from .face_parsing import FaceParsing, Shown
+from .headwear import KNITTED_HAT, KNITTED_HATS, LEAST_HAT
 from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
@@ -71,8 +71,10 @@ class Edit:
         group: edits of one group exclude each other; empty where there is none but the opposite.
         transfer: how the face changes where nothing is drawn; colours are measured by `lab/measure_part_colours.py`
             on CelebA's training faces. None where the model draws the edit.
-        needs: what a face must show for its transfer, where it is no use to draw anything else; empty where the model
-            draws faces that the transfer does not fit.
+        colours: name of a colour that a prompt may ask for → the transfer that takes it; empty where a colour has no
+            say.
+        needs: what a face must show, where it is no use to draw anything else; empty where the model draws faces that
+            the transfer does not fit.
         needed: whether a face shows that; None where the transfer says it by fitting.
         entailed: attributes that may change along with it by its meaning: no side effects.
         quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
@@ -102,6 +104,7 @@ class Edit:
     opposite: str | None = None
     group: str = ""
     transfer: Transfer | None = None
+    colours: Mapping[str, Transfer] = field(default_factory=dict)
     needs: str = ""
     needed: Callable[[FaceParsing], bool] | None = None
     entailed: tuple[str, ...] = ()
@@ -178,6 +181,7 @@ def _edit(
     *,
     group: str = "",
     transfer: Transfer | None = None,
+    colours: Mapping[str, Transfer] = MappingProxyType({}),
     needs: str = "",
     needed: Callable[[FaceParsing], bool] | None = None,
     entailed: tuple[str, ...] = (),
@@ -198,6 +202,7 @@ def _edit(
         opposite,
         group,
         transfer,
+        colours,
         needs,
         needed,
         tuple(label for label in entailed if target is None or label != target.label),
@@ -365,12 +370,13 @@ _ROWS = (
         "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
-        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff; hair comes out from below it.", group="hat",
-        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
-        en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
+        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff, in the colour that the prompt names (\"a red hat\"); hair comes out from below it.", group="hat",
+        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, colours=KNITTED_HATS, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
+        en="hat, hats, cap, headwear, beanie, wool hat, woolly hat, knitted hat, knit hat, winter hat", de="hut, mütze, kappe, wollmütze", fr="chapeau, casquette, bonnet", es="sombrero, gorra, gorro", zh="帽子",
     ),
     _edit(
         "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat", entailed=_UNDER_A_HAT,
+        needs="hat", needed=Shown(("hat",), LEAST_HAT),
         en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
     ),
     _edit(

@@ -1,15 +1,18 @@
 """A knitted hat that is put on a head: its shape, its stitches and its light are computed, and laid over the photo."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas, blur, smoothstep
+from .canvas import Canvas, minimum_filter, nearest_colours, smoothstep
 from .face_parsing import FaceParsing
-from .lighting import GAMMA, light_on_face
+from .hair import refine_hair
+from .lighting import GAMMA, exposure, light_on_face
 from .part_colour import SURELY
 
 # Lengths are in pixels of the 128-pixel crop, in which pupils are 39 apart, a millimetre some 0.6 of them.
@@ -37,8 +40,8 @@ SHADOW, SHADOW_BELOW, SHADOW_WIDTH = 0.6, 2.5, 2.4
 FIBRES, FIBRE_LENGTH, FIBRE, FIBRE_COVER = 5.0, 1.0, 0.14, 0.35
 #: Share of the light that comes from everywhere.
 AMBIENT = 0.2
-#: How sure of the background a parser must be for it to be known.
-SEEN = 0.9
+#: How sure of the background one must be for it to be known, and how far from anything else.
+SEEN, APART = 0.9, 2.0
 #: Share of the crop that a hat which is worn fills at least, and of facial skin that there must be.
 LEAST_HAT, LEAST_SKIN = 1 / 100, 0.08
 
@@ -133,23 +136,25 @@ class KnittedHat:
         on_cuff = canvas.covered(_rounded(cuff.inside, np.minimum(height_on_cuff, self.cuff - height_on_cuff)))
         covered = np.maximum(on_cuff, on_crown)
 
-        light = light_on_face(canvas, pixels, parsing)
+        light, exposed = light_on_face(canvas, pixels, parsing), exposure(canvas, pixels, parsing)
         shade_crown = wool.shade(canvas, crown, height, light, generator)
         shade_cuff = wool.shade(canvas, cuff, height_on_cuff, light, generator, self.cuff)
         # above the edge of the cuff little light comes between it and the crown
         shade_crown *= 1 - 0.5 * np.exp(-(height - self.cuff).clip(0) / 2.0)
         shade = on_cuff * shade_cuff + (1 - on_cuff) * shade_crown
         grain = _grain(canvas, pixels, generator)[..., None]
-        picture = (np.array(wool.colour) ** GAMMA * shade[..., None]).clip(0, 1) ** (1 / GAMMA)
+        picture = (np.array(wool.colour) ** GAMMA * (exposed * shade)[..., None]).clip(0, 1) ** (1 / GAMMA)
         picture, covered = _with_fibres(canvas, picture, covered, generator)
         if soft := canvas.softness(photo):
             seen, covered = canvas.blur(picture * covered[..., None], soft), canvas.blur(covered, soft)
             picture = seen / np.maximum(covered, 1e-3)[..., None]
 
         gone = _pressed_hair(canvas, parsing, head, crown, rim)
-        background = canvas.mask(parsing, "background") * (gone < 0.02)
-        gone *= float(background.max(initial=0) > SEEN)
-        wall = _filled(pixels, background)
+        # where a parser takes the wall for hair, that wall is the nearest one to be seen
+        background = canvas.mask(refine_hair(photo, parsing), "background")
+        known = background * (minimum_filter(background, round(APART * canvas.scale)) > SEEN)
+        gone *= float(known.any())
+        wall = nearest_colours(pixels, known, canvas.scale) if known.any() else pixels
 
         shadow = SHADOW * canvas.shadow(on_cuff, SHADOW_BELOW, SHADOW_WIDTH)
         shadow *= canvas.mask(parsing, ("face", "hair", "ears"))
@@ -209,24 +214,6 @@ def _grain(canvas: Canvas, pixels: np.ndarray, generator: np.random.Generator) -
     """Grain [S, S] as strong as that of the photo."""
     grey = pixels.mean(2)
     return 1.5 * float(np.median(np.abs(grey - canvas.blur(grey, 0.6)))) * canvas.noise(generator, 0.6)
-
-
-def _filled(pixels: np.ndarray, wall: np.ndarray) -> np.ndarray:
-    """The wall behind a head, [S, S, 3], from what is seen of it."""
-    known = wall * (wall > SEEN)
-    planes = np.dstack([pixels * known[..., None], known]).astype(np.float32)
-    side = (CROP_SIZE,) * 2
-    small = _resized(planes, side)
-    total = np.zeros_like(small)
-    # from near by where there is something near by
-    for power, deviation in enumerate((1.2, 3.0, 8.0, 24.0)):
-        total += 50.0**-power * blur(small, deviation)
-    return _resized(total[..., :3] / np.maximum(total[..., 3:], 1e-12), pixels.shape[:2])
-
-
-def _resized(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    images = (Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR) for plane in np.moveaxis(planes, 2, 0))
-    return np.stack([np.asarray(each) for each in images], -1)
 
 
 @dataclass(frozen=True)
@@ -318,6 +305,9 @@ class Dome:
         return cls((1 - level) * sizes[0] / ROUNDNESS, normal, ring, longitude)
 
 
+_CUFF = 21.0
+
+#: In wool of the usual greys, blues and reds.
 KNITTED_HAT = KnittedHat(
     (
         Wool((0.20, 0.21, 0.24)),
@@ -325,5 +315,26 @@ KNITTED_HAT = KnittedHat(
         Wool((0.38, 0.10, 0.13)),
         Wool((0.48, 0.47, 0.45)),
     ),
-    21.0,
+    _CUFF,
+)
+#: Name of a colour → a hat of it: wool is less bright than paint.
+KNITTED_HATS: Mapping[str, KnittedHat] = MappingProxyType(
+    {
+        name: KnittedHat((Wool(colour),), _CUFF)
+        for name, colour in {
+            "red": (0.62, 0.09, 0.11),
+            "blue": (0.12, 0.27, 0.60),
+            "navy": (0.10, 0.14, 0.28),
+            "green": (0.13, 0.40, 0.20),
+            "yellow": (0.80, 0.63, 0.14),
+            "orange": (0.80, 0.38, 0.10),
+            "pink": (0.80, 0.46, 0.56),
+            "purple": (0.36, 0.18, 0.48),
+            "brown": (0.34, 0.21, 0.13),
+            "beige": (0.70, 0.62, 0.50),
+            "black": (0.09, 0.09, 0.10),
+            "white": (0.82, 0.81, 0.79),
+            "grey": (0.48, 0.47, 0.45),
+        }.items()
+    }
 )

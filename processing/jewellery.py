@@ -11,7 +11,7 @@ from .canvas import Canvas, smoothstep
 from .eyewear import BETWEEN_PUPILS
 from .face_parsing import FaceParsing
 from .headwear import Head
-from .lighting import light_on_face
+from .lighting import GAMMA, exposure, light_on_face
 from .part_colour import SURELY
 
 #: A millimetre in pixels of the 128-pixel crop.
@@ -64,7 +64,9 @@ class Earrings:
         """See [`Transfer.layers`]; what is left to chance is the pair."""
         earring = self.pairs[int(generator.integers(len(self.pairs)))]
         canvas, turned = Canvas.of(parsing), Head.of(parsing).turned
-        light = light_on_face(canvas, canvas.pixels(photo), parsing)
+        pixels = canvas.pixels(photo)
+        light = light_on_face(canvas, pixels, parsing)
+        exposed = exposure(canvas, pixels, parsing) ** (1 / GAMMA)
         x, y = canvas.places()
         delta = np.zeros((canvas.size, canvas.size, 3), np.float32)
         detail = np.ones((canvas.size, canvas.size), np.float32)
@@ -79,7 +81,7 @@ class Earrings:
             covered = canvas.covered(inside * MILLIMETRE) * (1 - smoothstep(hidden, 0.3, 0.8))
             shadow = canvas.shadow(covered, SHADOW_BELOW * MILLIMETRE, SHADOW_WIDTH * MILLIMETRE)
             shadow = SHADOW * shadow * canvas.mask(parsing, ("face", "ears", "neck"))
-            picture = _lit(earring, normal, light)
+            picture = exposed * _lit(earring, normal, light)
             delta = covered[..., None] * picture + (1 - covered)[..., None] * delta
             detail = detail * (1 - covered) * (1 - shadow)
         if soft := canvas.softness(photo):

@@ -4,12 +4,15 @@ import numpy as np
 
 from .alignment import CROP_SIZE
 from .canvas import Canvas
-from .face_parsing import FaceParsing
+from .face_parsing import PERSON, FaceParsing
 
 #: Exponent from sRGB to light, nearly.
 GAMMA = 2.2
 #: The most by which light falls from a side: the tangent of its angle.
 MOST_SLOPE = 0.7
+#: The brightest pixels of people, as a share of them, how bright these are in a photo that is well exposed, sRGB in
+#: [0, 1], and the least exposure.
+HIGHLIGHTS, EXPOSED, LEAST_EXPOSURE = 0.03, 0.66, 0.08
 #: How far light on a face may be from its mean, as factors.
 DARKEST, BRIGHTEST = 0.55, 1.35
 
@@ -38,3 +41,15 @@ def light_on_skin(canvas: Canvas, pixels: np.ndarray, skin: np.ndarray) -> np.nd
     mean, little = float((grey * skin).sum() / skin.sum()), 1e-3
     near = (canvas.blur(grey * skin, 5.0) + little * mean) / (canvas.blur(skin, 5.0) + little)
     return (near / mean).clip(DARKEST, BRIGHTEST)
+
+
+def exposure(canvas: Canvas, pixels: np.ndarray, parsing: FaceParsing) -> float:
+    """
+    How much light a photo has got, in (0, 1], of that which one has got that is well exposed: by what is brightest in
+    a person, who has highlights, whites of eyes and teeth, however dark the skin is.
+    """
+    person = canvas.mask(parsing, PERSON) > 0.5
+    if not person.any():
+        return 1.0
+    bright = float(np.quantile(pixels.mean(2)[person], 1 - HIGHLIGHTS))
+    return float(np.clip((bright / EXPOSED) ** GAMMA, LEAST_EXPOSURE, 1))

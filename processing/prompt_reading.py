@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 
+from .blending import Transfer
+from .colour_words import COLOUR_WORDS
 from .edits import EDITS, Edit
 from .ordinary_words import ORDINARY_WORDS
 
@@ -39,16 +41,23 @@ class EditIntent:
         detail: what the prompt says of the mouth beside an expression ("smiling, mouth closed").
         comparative: whether more of it is asked for ("older", "a bigger smile"), so that having some of it is no
             reason to stop.
+        colour: of the thing, one of [`Edit.colours`]; empty where the prompt names none.
     """
 
     edit: Edit
     detail: Edit | None = None
     comparative: bool = False
+    colour: str = ""
 
     @property
     def phrase(self) -> str:
         """What the model is told."""
         return self.edit.phrase if self.detail is None else f"{self.edit.phrase}, {self.detail.phrase}"
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """How the face changes where nothing is drawn, see [`Edit`], in the colour that was asked for."""
+        return self.edit.colours.get(self.colour, self.edit.transfer)
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -245,7 +254,8 @@ def _tokens(text: str) -> list[str]:
 def _chinese() -> re.Pattern[str]:
     """The Chinese words of the table and of the grammar, the longest first, or what is between them."""
     said = [wording for edit in EDITS.values() for wording in edit.translations.get("zh", ())]
-    words = sorted({*said, *(word for word in _GRAMMAR if re.match(_CJK, word))}, key=len, reverse=True)
+    known_words = _GRAMMAR | COLOUR_WORDS.keys()
+    words = sorted({*said, *(word for word in known_words if re.match(_CJK, word))}, key=len, reverse=True)
     known = "|".join(map(re.escape, words))
     return re.compile(rf"{known}|(?:(?!{known}){_CJK})+")
 
@@ -276,7 +286,7 @@ def _vocabulary() -> tuple[dict[str, None], dict[str, None]]:
     """
     english = [word for edit in EDITS.values() for said in (edit.phrase, *edit.synonyms) for word in _tokens(said)]
     english = [word for word in english if word not in _GRAMMAR]
-    others = [word for words in _phrases() for word in words] + sorted(_GRAMMAR)
+    others = [word for words in _phrases() for word in words] + sorted(_GRAMMAR | COLOUR_WORDS.keys())
     return dict.fromkeys(english), dict.fromkeys(word for word in others if word not in english)
 
 
@@ -329,6 +339,7 @@ class _Mention:
     joined: bool = False  # by "and" or "or" to the one before
     negated: bool = False
     kept: bool = False
+    colour: str = ""
 
 
 @dataclass
@@ -367,6 +378,7 @@ class _Scan:
     shaves: bool = False
     since_verb: int = 0  # mentions before the last verb
     joined: bool = False  # "and" or "or" stands between the last mention and the next
+    colour: str = ""  # the word for one that stands before a thing, or alone behind one
 
     def __post_init__(self) -> None:
         self.asks_for_more = bool(MORE & set(self.tokens))
@@ -405,6 +417,11 @@ class _Scan:
         comparative = any(word.endswith("er") and word in _comparatives() for word in words)
         mention = _Mention(edit, self.clause, comparative or self.asks_for_more, self.joined)
         self.joined = False
+        if self.colour and COLOUR_WORDS[self.colour] in edit.colours:
+            mention.colour = COLOUR_WORDS[self.colour]
+        elif self.colour and self.scope.how != INSTEAD:
+            self.unknown.append(self.colour)
+        self.colour = ""
         if self.scope.holds(edit):
             mention.kept = self.scope.how in ("keep", INSTEAD)
             mention.negated = not mention.kept
@@ -416,6 +433,8 @@ class _Scan:
 
     def _grammar(self, word: str) -> None:
         scope = self.scope
+        if word in SEPARATORS or word in WEAK_SEPARATORS:
+            self._colour_behind()
         if word in SEPARATORS:
             if word == "," and scope.how not in ("", "not"):
                 self._settle()
@@ -445,10 +464,26 @@ class _Scan:
             self.mentions = [mention for mention in self.mentions if mention.clause != self.clause]
             self.since_verb, self.scope = len(self.mentions), _Scope()
         elif word in VERBS:
+            self._colour_behind()
             self.since_verb, self.joined = len(self.mentions), False
             if scope.spent and scope.joined not in EITHER_OR:
                 self.scope = _Scope()
-        elif word not in DEGREES and word not in MORE and scope.how != INSTEAD:
+        elif word in COLOUR_WORDS:
+            self._colour_behind()
+            self.colour = word
+        elif word not in DEGREES and word not in MORE:
+            self._colour_behind()
+            self.unknown += [word] if scope.how != INSTEAD else []
+
+    def _colour_behind(self) -> None:
+        """A colour that no thing follows is that of the one before it ("a hat in red"), or means nothing."""
+        word, self.colour = self.colour, ""
+        if not word:
+            return
+        thing = self.mentions[-1] if self.mentions and self.mentions[-1].clause == self.clause else None
+        if thing is not None and not thing.colour and COLOUR_WORDS[word] in thing.edit.colours:
+            thing.colour = COLOUR_WORDS[word]
+        elif self.scope.how != INSTEAD:
             self.unknown.append(word)
 
     def _settle(self) -> None:
@@ -460,6 +495,7 @@ class _Scan:
         self.behind = False
 
     def _end_clause(self) -> None:
+        self._colour_behind()
         self._settle()
         if self.shaves and not any(mention.clause == self.clause for mention in self.mentions):
             self.mentions.append(_Mention(EDITS["no_beard"], self.clause, False))
@@ -500,7 +536,7 @@ def _intents(mentions: list[_Mention], shown: str) -> tuple[tuple[EditIntent, ..
                 continue
             edit = EDITS[edit.opposite]
         wish = _Wish(
-            EditIntent(edit, comparative=mention.comparative),
+            EditIntent(edit, comparative=mention.comparative, colour=mention.colour if edit.colours else ""),
             mention.clause,
             mention.edit if mention.negated else None,
         )

@@ -24,6 +24,9 @@ MOST_CONTRAST, GLOSS, LIT, FRINGE_SHADOW = 0.09, 0.2, 1.1, 0.35
 #: How many places of hair on a square pixel are looked at for colours of a fringe, how far away those are that count e
 #: times less, and how many colours there are in a lock.
 SAMPLED, NEAR, STRANDS = 0.15, 6.0, 5
+#: Points of a hair; between which shares of one direction hair curls, and does not; how far a curl leads aside, and
+#: how long it is.
+POINTS, ONE_WAY, CURL, CURL_LENGTH = 16, (0.2, 0.5), 4.5, 10.0
 #: Share of the rows beside the lower face and below, from one row to another, in which hair is seen that is not long,
 #: and that is.
 LOW, NOT_LONG, LONG = (74.0, 118.0), 0.02, 0.08
@@ -238,13 +241,13 @@ class Fringe:
         canvas, forehead, colour = Canvas.of(parsing), Forehead.of(parsing), hair_colour(photo, parsing)
         if forehead is None or colour is None:
             return []
-        lines, shades = self._hairs(forehead, generator)
+        lines, shades = self._hairs(forehead, curliness(canvas, photo, parsing), generator)
         tones = self._tones(canvas, photo, parsing, colour, lines[:, 0], generator)
         jitter = generator.normal(size=(len(lines), 3)) * [0.3, 0.2, 0.2]
         jitter[:, 0] += shades
         spread = np.minimum(colour.deviation, (MOST_CONTRAST, 1.0, 1.0))
+        ground = from_oklab(tones.mean(0) * [0.85, 1, 1])
         tones = from_oklab(tones + jitter * spread)
-        ground = from_oklab(np.array(colour.mean) * [0.85, 1, 1])
         picture, covered = canvas.hairs(lines, tones, ground, HAIR)
         picture, covered = canvas.blur(picture, SOFT), canvas.blur(covered, SOFT)
         x, y = canvas.places()
@@ -254,37 +257,46 @@ class Fringe:
         top = np.interp(x, np.arange(CROP_SIZE) + 0.5, forehead.line)[None, :]
         beside = smoothstep(canvas.blur(canvas.mask(parsing, ("background", "ears")), 0.5), 0.2, 0.6)
         # it comes out of the hair that is there
-        alpha = share * smoothstep(y - top, -7.0, -1.0) * (1 - canvas.mask(parsing, "eyeglasses")) * (1 - beside)
+        root = -4.0 + 1.5 * canvas.noise(generator, 2.0)
+        alpha = share * smoothstep(y - top - root, -6.0, 3.0) * (1 - canvas.mask(parsing, "eyeglasses")) * (1 - beside)
         picture = (picture * gloss[..., None]).clip(0, 1)
         return [_laid(canvas, picture, covered, alpha, (np.zeros(3), shadow))]
 
-    def _hairs(self, forehead: "Forehead", generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Lines [N, 8, 2] of hairs, and how light each is [N], in deviations; those of a lock beside each other."""
+    def _hairs(
+        self, forehead: "Forehead", curls: float, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Lines [N, POINTS, 2] of hairs that curl so much, in [0, 1], and how light each is [N], in deviations; those of
+        a lock beside each other.
+        """
         left, right, line, brows = forehead.left, forehead.right, forehead.line, forehead.brows
         long = forehead.long
         starts = np.linspace(left - 3, right + 3, self.locks) + generator.normal(0, 1.2, self.locks)
         sweep = float(generator.choice([-1, 1])) * generator.uniform(3, 8)
         parted = generator.uniform(-0.5, 0.5)
         waves = generator.uniform(0, 2 * np.pi, 3)
-        steps = np.linspace(0, 1, 8)[None, :, None]
+        steps = np.linspace(0, 1, POINTS)[None, :, None]
         lines, shades = [], []
         for start in generator.permutation(starts):
             top = float(np.interp(start, np.arange(CROP_SIZE) + 0.5, line))
             side = (2 * start - left - right) / (right - left)
             full = brows - 3.5 + 3.0 * side**2 - 9 * generator.random() * (abs(side) > 0.85)
             cut = top + forehead.length * (1 - 0.25 * (side - parted) ** 2)
-            uneven = 1.6 * float(np.sin(start / np.array([3.1, 5.3, 9.7]) + waves).sum()) + generator.normal(0, 0.7)
+            uneven = 2.0 * float(np.sin(start / np.array([3.1, 5.3, 9.7]) + waves).sum()) + generator.normal(0, 0.8)
             end = max(min(full, cut) + min(uneven, 2.5), top + 3)
             tip = start + sweep * (1 - side**2) * (0.5 + 0.5 * long) + side + generator.normal(0, 1.8)
-            width, together = generator.uniform(1.6, 3.6), generator.uniform(0.2, 0.8)
+            width, together = generator.uniform(1.6, 3.6), generator.uniform(0.4, 1.1)
             spread = np.sort(generator.normal(0, 0.5, self.hairs).clip(-1, 1))
-            short = 0.55 * (end - top) * generator.random(self.hairs) ** 2 + generator.normal(0, 1.1, self.hairs)
-            roots = np.stack([start + 1.3 * spread * width, top - generator.uniform(1, 8, self.hairs)], 1)
+            # few hairs reach the tip of a lock, more of those in its middle: skin is seen between
+            short = (end - top) * (0.45 * generator.random(self.hairs) ** 1.3 + 0.08 * np.abs(spread))
+            short += generator.normal(0, 1.1, self.hairs)
+            roots = np.stack([start + 1.3 * spread * width, top - generator.uniform(1, 12, self.hairs)], 1)
             tips = np.stack([tip + together * spread * width, np.maximum(end - short, top + 2)], 1)
             path = roots[:, None] * (1 - steps) + tips[:, None] * steps
             bow = (2 * side + 0.4 * sweep * (1 - side**2)) * generator.uniform(0.6, 1.4)
             path[..., 0] += bow * np.sin(np.pi * steps[..., 0])
             path[..., 0] += generator.normal(0, 0.35, (self.hairs, 1)) * steps[..., 0]
+            path += curls * _curl(steps[..., 0] * (end - top), generator, self.hairs)
             lines.append(path)
             shades.append(np.full(self.hairs, generator.normal(0, 0.3)))
         return np.concatenate(lines), np.concatenate(shades)
@@ -306,13 +318,39 @@ class Fringe:
             return np.tile(np.array(colour.mean), (len(roots), 1))
         places = places[kept]
         seen = to_oklab(canvas.at(canvas.blur(canvas.pixels(photo), SOFT), places))
-        # hair is as light and dark as it is seen, but of one hue: another one is that of what is behind
-        hue = np.median(seen[:, 1:], axis=0)
-        seen[:, 1:] = hue + 0.25 * (seen[:, 1:] - hue)
         locks = roots.reshape(self.locks, self.hairs, 2).mean(1)
         away = np.linalg.norm(locks[:, None] - places, axis=2)
+        # hair is as light and dark as it is seen, but of the hue that it has nearest: another one is that of what is
+        # behind; and its shadows have less of it
+        near = np.argsort(away.min(0))[: len(places) // 3 + 1]
+        light, *hue = np.median(seen[near], axis=0)
+        shaded = np.array(hue) * (seen[:, :1] / light).clip(0, 1.3)
+        seen[:, 1:] = shaded + 0.25 * (seen[:, 1:] - hue)
         nearest = (chances[:, kept] - np.repeat(away, STRANDS, 0) / NEAR).argmax(1).reshape(self.locks, STRANDS)
         return seen[nearest[:, np.arange(self.hairs) * STRANDS // self.hairs].ravel()]
+
+
+def curliness(canvas: Canvas, photo: Image.Image, parsing: FaceParsing) -> float:
+    """
+    How far hair curls, in [0, 1]: how little its strands near by have one direction, by the structure tensor of its
+    brightness.
+    """
+    sure = canvas.mask(parsing, "hair") > SURE
+    if not sure.any():
+        return 0.0
+    down, right = np.gradient(canvas.blur(canvas.pixels(photo).mean(2), 0.5))
+    xx, yy, xy = (canvas.blur(each * sure, 4.0) for each in (right**2, down**2, right * down))
+    one_way = np.hypot(xx - yy, 2 * xy)[sure].sum() / max(float((xx + yy)[sure].sum()), 1e-9)
+    return float(1 - smoothstep(np.array(one_way), *ONE_WAY))
+
+
+def _curl(along: np.ndarray, generator: np.random.Generator, count: int) -> np.ndarray:
+    """How far curls lead `count` hairs of a lock aside, [count, P, 2], at places `along` [1, P] it."""
+    size, turn = CURL * generator.uniform(0.6, 1.4), 2 * np.pi / (CURL_LENGTH * generator.uniform(0.7, 1.3))
+    phase = generator.uniform(0, 2 * np.pi) + generator.normal(0, 0.4, (count, 1))
+    grown = 1 - np.exp(-along / CURL_LENGTH)
+    wave = turn * along + phase
+    return size * grown[..., None] * np.stack([np.sin(wave), 0.7 * np.cos(wave)], -1)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
-// A part of the face in another colour, its structure as it was, as part_colour.py, hair.py and blending.py do it.
+// A part of the face in another colour, its structure as it was, as part_colour.py, hair.py and blending.py do it, but
+// for what they do against noise, and for pixels at the edge of hair.
 import { cellMask, frameMask, widen } from "./area.js";
 import { picture, reduce } from "./pictures.js";
 
 // What lays the colour of an edit over the part: { weight, becomes } for `paste`; null where nothing of it is seen.
 // frame: the face's surroundings as they are in the photo, of bytes.
-export function colourLayer(frame, parsing, { part, beside, colour, hair }, settings) {
+export function colourLayer(frame, parsing, { part, beside, skin, colour, hair }, settings) {
   const pixels = picture(frame.width, frame.height, 3);
   pixels.data.forEach((_, index) => {
     pixels.data[index] = frame.data[Math.floor(index / 3) * frame.channels + (index % 3)] / 255;
   });
   let weights = frameMask(parsing, part).data;
   if (hair) weights = refineHair(pixels, parsing, weights, settings.hair);
-  const { oklab, surely, leastPart, leastContrast, mostContrast, foreign, leastForeign } = settings.colour;
+  const { oklab, surely, leastPart, leastContrast, mostContrast, foreign, leastForeign, gloss, glossy } = settings.colour;
   const space = new Oklab(oklab);
   if (weights.reduce((sum, value) => sum + (value > surely), 0) < leastPart * weights.length) return null;
   const now = measure(pixels, weights, space, surely);
@@ -20,18 +21,35 @@ export function colourLayer(frame, parsing, { part, beside, colour, hair }, sett
     const other = measure(pixels, frameMask(parsing, beside).data, space, surely);
     if (!other) return null;
     mean = mean.map((value, index) => value + other.mean[index]);
+  } else {
+    mean = inLight(mean, measure(pixels, frameMask(parsing, skin).data, space, surely), settings.colour);
   }
   const contrast = colour.deviation.map((value, index) =>
     Math.min(Math.max(value / Math.max(now.deviation[index], 1e-4), leastContrast[index]), mostContrast[index]));
   const becomes = (place, base) => {
     const before = space.fromPixel(base);
-    const after = space.toPixel(before.map((value, index) => (value - now.mean[index]) * contrast[index] + mean[index]));
+    const offset = (before[0] - now.mean[0]) * contrast[0];
+    const shining = Math.cbrt(mean[0] ** 3 + (now.mean[0] + Math.max(offset, 0)) ** 3 - now.mean[0] ** 3);
+    const light = offset > 0 ? gloss * shining + (1 - gloss) * (mean[0] + offset) : mean[0] + offset;
+    const shaded = (of, index, lightness) => of[index] * Math.min(Math.max(lightness / Math.max(of[0], 1e-3), 0), glossy);
+    const hue = (index) => shaded(mean, index, light) + contrast[index] * (before[index] - shaded(now.mean, index, before[0]));
+    const after = space.toPixel([light, hue(1), hue(2)]);
     // a pixel of another hue shows what is behind the part
     const hues = [1, 2].map((index) => (before[index] - now.mean[index]) / (foreign * now.deviation[index] + leastForeign));
     const own = Math.exp(-((hues[0] ** 2 + hues[1] ** 2) ** 2));
     return base.map((value, channel) => value + own * (after[channel] - value));
   };
   return { weight: picture(frame.width, frame.height, 1, weights), becomes };
+}
+
+// A colour in the light of a photo, as far as that tints skin more than people differ.
+function inLight(mean, of, { skin, people, tinted }) {
+  if (!of) return mean;
+  const tint = skin.map((usual, index) => {
+    const value = of.mean[index + 1] / Math.max(of.mean[0], 1e-3) - usual;
+    return tinted * Math.sign(value) * Math.max(Math.abs(value) - people, 0);
+  });
+  return mean.map((value, index) => (index ? value + mean[0] * tint[index - 1] : value));
 }
 
 class Oklab {

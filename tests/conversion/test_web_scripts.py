@@ -109,6 +109,7 @@ def test_a_part_takes_the_colour_that_the_package_gives_it(photo, name):
         edit={
             "part": [place[label] for label in parts[wanted.part]],
             "beside": wanted.beside and [place[label] for label in parts[wanted.beside]],
+            "skin": [place[label] for label in parts["facial_skin"]],
             "colour": {"mean": wanted.colour.mean, "deviation": wanted.colour.deviation},
             "hair": wanted.part == "hair",
         },

@@ -589,6 +589,19 @@ def test_where_a_face_lacks_what_an_edit_needs_it_stays_unless_the_model_is_to_d
         assert edit(face, **ask, draw=True)[0]["note"] is None
 
 
+def test_a_hat_that_is_not_there_is_not_taken_off(edit, face, sees):
+    """Boxes were painted on bare heads."""
+    ask = {"prompt": "no hat", "aligned": True, "seed": 0}
+    sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
+    bare = edit(face, **ask)[0]
+    assert np.array_equal(pixels(bare), np.asarray(face)) and "no hat is seen" in bare["note"]
+    white = Image.new("L", face.size, 255)
+    for options in ({"draw": True}, {"mask_image": white}):
+        assert edit(face, **ask, **options)[0]["note"] is None, "where the user says so it is drawn"
+    sees(lambda y, x, _: {"skin": (y > 20) & (y < 50), "hat": y <= 20})
+    assert edit(face, **ask)[0]["note"] is None
+
+
 def test_of_edits_at_once_what_is_told_to_be_missing_is_missing(edit, face, sees):
     sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
     ask = {"aligned": True, "seed": 0}

@@ -154,3 +154,37 @@ def test_any_text_is_read_or_refused(text):
         assert read_prompt(text).intents
     except ValueError as error:
         assert str(error).startswith("prompt")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "colour"),
+    [
+        ("a red hat", "red"),
+        ("add a big blue beanie", "blue"),
+        ("a hat in green", "green"),
+        ("make the hat yellow", "yellow"),
+        ("eine rote Mütze", "red"),
+        ("un chapeau noir", "black"),
+        ("un sombrero azul", "blue"),
+        ("戴红色的帽子", "red"),
+        ("black hair and a white hat", "white"),
+        ("a hat", ""),
+        ("a hat and black hair", ""),
+        ("a hat instead of red glasses", ""),
+    ],
+)
+def test_a_hat_comes_in_the_colour_that_is_said_of_it(prompt, colour):
+    hat = next(each for each in read_prompt(prompt).intents if each.edit.name == "hat")
+    assert hat.colour == colour
+    assert hat.transfer is hat.edit.colours.get(colour, hat.edit.transfer)
+
+
+@pytest.mark.parametrize("prompt", ["red shirt, a hat", "red hair and a hat", "a hat, not red"])
+def test_a_colour_of_something_else_is_ignored_and_told(prompt):
+    reading = read_prompt(prompt)
+    assert reading.intents[0].colour == "" and "red" in reading.ignored
+
+
+def test_taking_off_a_red_hat_is_taking_off_a_hat():
+    (intent,) = read_prompt("remove the red hat").intents
+    assert intent.edit.name == "no_hat" and intent.colour == "" and intent.transfer is None

@@ -13,12 +13,13 @@ from test_transfers import ALL, COLOURS, LABELS, draw_face, laid, shown
 
 from gptface.processing.alignment import align, compose, inverse, warp
 from gptface.processing.blending import paste
-from gptface.processing.canvas import Canvas, blur, minimum_filter
+from gptface.processing.canvas import Canvas, blur, minimum_filter, nearest_colours
+from gptface.processing.colour_words import COLOUR_WORDS
 from gptface.processing.face_parsing import FaceParsing
-from gptface.processing.headwear import KNITTED_HAT, Head, KnittedHat, Wool
+from gptface.processing.headwear import KNITTED_HAT, KNITTED_HATS, Head, KnittedHat, Wool
 from gptface.processing.jewellery import EARRINGS, Earring, Earrings
-from gptface.processing.lighting import light_on_face
-from gptface.processing.strands import FRINGE, FULL_BEARD, Forehead
+from gptface.processing.lighting import exposure, light_on_face
+from gptface.processing.strands import FRINGE, FULL_BEARD, Forehead, curliness
 
 GREY_HAT = KnittedHat((Wool((0.4, 0.4, 0.4)),), 21.0)
 #: The row of the brows of a drawn face, in its photo.
@@ -83,6 +84,54 @@ def test_hair_beside_a_hat_is_pressed_and_the_wall_is_seen_there():
     assert np.abs(after[beside] - COLOURS["background"]).mean() < 20
     below = wide & (y > 80) & (np.abs(np.abs(x - 64) - 62) < 4)
     assert np.array_equal(after[below], np.asarray(photo, float)[below]), "below the rim it stays"
+
+
+def test_the_wall_behind_pressed_hair_is_that_of_near_by_however_far_another_one_is():
+    """Where nothing near was known, rounding errors of a blur were taken for colours: blue, or black."""
+    pixels = np.full((300, 300, 3), 0.4, np.float32)
+    pixels[:, 250:] = (0.1, 0.3, 0.9)
+    known = np.zeros((300, 300), np.float32)
+    known[:, :20] = known[:, 290:] = 1
+    found = nearest_colours(pixels, known, 2.0)
+    assert np.abs(found[:, :100] - 0.4).max() < 0.02 and np.abs(found[:, 280:] - pixels[:, 280:]).max() < 0.02
+    only = np.zeros_like(known)
+    only[:4, :4] = 1
+    assert np.abs(nearest_colours(pixels, only, 1.0) - 0.4).max() < 1e-3
+
+
+def test_what_is_worn_in_a_dark_photo_does_not_glow():
+    photo, parsing = with_ears()
+    dark = Image.fromarray((np.asarray(photo) * 0.3).astype(np.uint8))
+    for transfer in (GREY_HAT, Earrings((Earring(8, 0, (0.9, 0.9, 0.9), 0.2),))):
+        bright, dim = (laid(transfer, each, parsing) for each in (photo, dark))
+        worn = bright[1] & (np.abs(bright[0] - np.asarray(photo)).mean(-1) > 40)
+        assert dim[0][worn].mean() < 0.5 * bright[0][worn].mean()
+    canvas = Canvas.of(parsing)
+    assert exposure(canvas, canvas.pixels(photo), parsing) > 0.8
+
+
+def test_a_hat_has_the_colour_that_is_asked_for():
+    photo, parsing = draw_face()
+    for name, strongest in (("red", 0), ("green", 1), ("blue", 2)):
+        after, _ = laid(KNITTED_HATS[name], photo, parsing)
+        assert after[150:180, 220:290].mean((0, 1)).argmax() == strongest
+    light = {name: laid(KNITTED_HATS[name], photo, parsing)[0][150:180, 220:290].mean() for name in ("black", "white")}
+    assert light["black"] < 60 < 130 < light["white"]
+    assert set(KNITTED_HATS) == set(COLOUR_WORDS.values()), "each colour that is understood can be had"
+
+
+def test_a_fringe_curls_where_the_hair_does():
+    photo, parsing = draw_face()
+    straight, curly = (np.array(photo, float) for _ in range(2))
+    waves = np.random.default_rng(0).normal(size=(ALL // 3, ALL // 3)).astype(np.float32)
+    hair = parsing.mask("hair") > 0.5
+    straight[hair] += 25 * np.tile(np.sin(np.arange(ALL) / 2), (ALL, 1))[hair][:, None]
+    curly[hair] += 25 * np.asarray(Image.fromarray(waves).resize((ALL, ALL), Image.Resampling.BICUBIC))[hair][:, None]
+    canvas = Canvas.of(parsing)
+    found = [
+        curliness(canvas, Image.fromarray(each.clip(0, 255).astype(np.uint8)), parsing) for each in (straight, curly)
+    ]
+    assert found[0] < 0.1 and found[1] > 0.5
 
 
 def test_who_fills_the_photo_keeps_hair_for_want_of_a_wall():
