@@ -1,7 +1,7 @@
 """What an edit will do to a photo, and what came out: each made once, and passed on as it is."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,8 @@ from .face_pipeline import AlignedFace
 #: 240 CelebA validation faces it keeps 2 % of those without a smile from getting one, and finds 95 % of those without
 #: glasses.
 SETTLED = 0.97
+#: Where the parser sees nothing of what is to go, this is enough: it may have missed what a head has seen.
+LIKELY = 0.5
 #: Of other kinds there is always more to have: make-up, age, waves.
 MAY_BE_SETTLED = frozenset(("add", "remove", "expression", "colour"))
 
@@ -54,27 +56,37 @@ class EditRequest:
         """Their rows of the table."""
         return tuple(intent.edit for intent in self.intents)
 
-    @property
-    def transfers(self) -> tuple[Transfer, ...]:
-        """How the face changes where nothing is to be drawn: all edits are of that kind."""
-        found = tuple(edit.transfer for edit in self.edits)
-        return tuple(each for each in found if each is not None) if None not in found else ()
+    def is_settled(self, scores: HeadScores, signs: Sequence[Sequence[bool | None]]) -> bool:
+        """
+        Whether all faces have all that is asked for, and more of it was not asked for.
 
-    @property
-    def requirements(self) -> dict[str, Transfer]:
-        """Of edits that are no use unless a face shows what they need, that and how it changes, see [`Edit`]."""
-        return {edit.needs: edit.transfer for edit in self.edits if edit.needs and edit.transfer is not None}
-
-    def is_settled(self, scores: HeadScores) -> bool:
-        """Whether all faces have all that is asked for, and more of it was not asked for."""
+        Args:
+            signs: of each face what [`FacePlan.signs`] tells of each edit.
+        """
         return bool(self.intents) and all(
             intent.edit.kind in MAY_BE_SETTLED
             and not intent.comparative
             and intent.detail is None
-            and (found := probability(scores, intent.edit.target)) is not None
-            and found.min() >= SETTLED
-            for intent in self.intents
+            and _all_have(
+                intent.edit, probability(scores, intent.edit.target), [each[index] if each else None for each in signs]
+            )
+            for index, intent in enumerate(self.intents)
         )
+
+
+def _all_have(edit: Edit, probabilities: np.ndarray | None, signs: Sequence[bool | None]) -> bool:
+    """Whether all faces have what an edit asks for, by the heads [faces] and by its sign."""
+    found = [None] * len(signs) if probabilities is None else probabilities.tolist()
+    removal = edit.kind == "remove"
+    for probable, seen in zip(found, signs, strict=True):
+        surely = probable is not None and probable >= SETTLED
+        if removal and seen is not None:
+            has = not seen and (probable is None or probable >= LIKELY)
+        else:
+            has = surely or (seen is True and not removal)
+        if not has:
+            return False
+    return True
 
 
 def read_requests(prompt: Any, strict: bool = True, at_once: bool = False) -> list[EditRequest]:
@@ -214,6 +226,8 @@ def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
     if region.beside:
         near = widen(seen > 0.5, region.margin / CROP_SIZE)
         seen = np.maximum(seen, near * parsing.crop_mask(region.beside, size))
+    if region.spared:
+        seen = seen * ~widen(parsing.crop_mask(region.spared, size) > SOME, region.margin / CROP_SIZE)
     return seen
 
 
@@ -248,12 +262,15 @@ class FacePlan:
         pixel_values: [1, 3, S, S] in [-1, 1], its crop.
         area: what of it changes; None where the match with the prompt decides.
         transfers: what is done to it where nothing is drawn; else None.
+        signs: of each edit that is asked for, whether its sign is seen, see [`Sign`], and nothing can be done to it;
+            None where nothing tells.
     """
 
     face: AlignedFace
     pixel_values: torch.Tensor
     area: EditArea | None
     transfers: FaceTransfers | None = None
+    signs: tuple[bool | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,7 +290,7 @@ class EditPlan:
         strength: share of the cells of the areas that is redrawn.
         toning: of a black-and-white or toned photo that is to stay one, see [`find_toning`].
         names: of the regions that may change; None where a mask or the match with the prompt says it.
-        transfers: what is done to faces that they fit, where nothing is to be drawn.
+        laid_over: whether what is known how to is laid over faces that it fits, and not drawn.
         share: of the way that transfers go, in (0, 1].
     """
 
@@ -287,22 +304,28 @@ class EditPlan:
     strength: float
     toning: np.ndarray | None = None
     names: tuple[str, ...] | None = None
-    transfers: tuple[Transfer, ...] = ()
+    laid_over: bool = False
     share: float = 1.0
 
     @property
-    def left_out(self) -> tuple[FaceParsing, ...]:
-        """What is seen of the faces that do not show what the edit needs; they stay as they are."""
-        found = (face.transfers for face in self.faces)
-        return tuple(each.parsing for each in found if each is not None and not each.transfers)
+    def left_out(self) -> tuple[FacePlan, ...]:
+        """The faces that have what is asked for, or do not show what the edit needs; they stay as they are."""
+        return tuple(face for face in self.faces if face.transfers is not None and not face.transfers.transfers)
 
     @property
-    def lacks(self) -> str:
-        """What the edit needs and not all of the faces show; empty where they do."""
-        missing = (
-            needs for needs, fitting in self.request.requirements.items() if not all(map(fitting.fits, self.left_out))
-        )
-        return " or ".join(missing)
+    def reason(self) -> str:
+        """Why faces are left out."""
+        edits, has, lacks = self.request.edits, False, []
+        for face in self.left_out:
+            assert face.transfers is not None
+            has |= any(face.signs)
+            lacks += [
+                edit.needs
+                for edit, seen in zip(edits, face.signs, strict=True)
+                if not seen and not edit.suits(face.transfers.parsing)
+            ]
+        missing = f"no {' or '.join(dict.fromkeys(lacks))} is seen" if lacks else ""
+        return " or ".join(part for part in (f'the face is "{self.request.told}" already' * has, missing) if part)
 
     @property
     def draws(self) -> bool:

@@ -11,8 +11,9 @@ from PIL import Image
 from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceGenerationOutput
 from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
 from gptface.processing.alignment import align
-from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, Transfer, find_toning, keep_toning
+from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, find_toning, keep_toning
 from gptface.processing.edits import Edit
+from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
 from gptface.processing.prompt_reading import expand_prompt as expanded
@@ -299,7 +300,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         plan, note = edited.plan, edited.note
         if note is None and plan.left_out:
             stay = f"{len(plan.left_out)} of {len(plan.faces)} faces"
-            note = f"no {plan.lacks} is seen in {stay}, which stay as they are; draw=True draws all"
+            note = f"{plan.reason} in {stay}, which stay as they are; draw=True draws all"
         told = {"edits": [edit.name for edit in plan.request.edits], "note": note}
         return [result | told for result in results]
 
@@ -368,11 +369,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
-        transfers = request.transfers if laid_over else ()
         plans = [
-            self._plan_face(
-                photo, face, names, photo_mask, hole, transfers, share, tuple(request.requirements.values())
-            )
+            self._plan_face(photo, face, names, photo_mask, hole, request.edits if laid_over else (), share)
             for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
@@ -395,7 +393,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             strength,
             toning,
             None if names is None else tuple(names),
-            tuple(transfers),
+            laid_over,
             share,
         )
 
@@ -409,8 +407,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """
         face = AlignedFace(align(photo, matrix, self.face_size), matrix, None)
         names = None if plan.names is None else list(plan.names)
-        transfers = () if plan.draws else plan.transfers
-        planned = self._plan_face(photo, face, names, None, False, transfers, plan.share)
+        edits = plan.request.edits if plan.laid_over and not plan.draws else ()
+        planned = self._plan_face(photo, face, names, None, False, edits, plan.share)
         return replace(plan, photo=photo, faces=(planned,))
 
     @torch.no_grad()
@@ -473,19 +471,18 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         names: list[str] | None,
         photo_mask: np.ndarray | None,
         hole: bool,
-        transfers: Sequence[Transfer],
+        edits: Sequence[Edit],
         share: float,
-        required: Sequence[Transfer] = (),
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say; and a `share` of the `transfers`, where all of these fit it; where one that is `required` does
-        not, nothing.
+        will say; and a `share` of the transfers of `edits`, where all have one and it fits, but of those whose sign is
+        seen already; nothing where one does not fit that needs what the face does not show.
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
         parsing = None
-        if self.has_face_parser and (names is not None or transfers):
+        if self.has_face_parser and (names is not None or edits):
             parsing = self.parse_face(photo, face.matrix)
         if names is not None:
             area = named_area(names, grid, size, parsing)
@@ -501,12 +498,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
-        laid = None
-        if transfers and parsing is not None:
-            unfit = [each for each in transfers if not each.fits(parsing)]
-            if not unfit or any(each in required for each in unfit):
-                laid = FaceTransfers(() if unfit else tuple(transfers), parsing, share)
-        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
+        laid, signs = None, (None,) * len(edits)
+        if edits and parsing is not None:
+            laid, signs = _lay_over(edits, photo, parsing, share)
+        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid, signs)
 
     def _draw(
         self,
@@ -544,10 +539,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     @staticmethod
     def _no_need(plan: EditPlan, forced: bool, seen: HeadScores) -> str | None:
         """Why nothing is to be painted; None where it is."""
-        if not forced and not plan.hole and plan.request.is_settled(seen):
-            return f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
         if len(plan.left_out) == len(plan.faces):
-            return f"no {plan.lacks} is seen: nothing was painted; draw=True draws it all the same"
+            return f"{plan.reason}: nothing was painted; draw=True draws it all the same"
+        if not forced and not plan.hole and plan.request.is_settled(seen, [face.signs for face in plan.faces]):
+            return f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
         return None
 
     def _scores_before(self, plans: Sequence[EditPlan], edits: Sequence[Edit]) -> list[HeadScores]:
@@ -755,6 +750,30 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
 def _edits(requests: Sequence[EditRequest]) -> list[Edit]:
     """The rows of the table that requests ask for."""
     return [edit for request in requests for edit in request.edits]
+
+
+def _lay_over(
+    edits: Sequence[Edit], photo: Image.Image, parsing: FaceParsing, share: float
+) -> tuple[FaceTransfers | None, tuple[bool | None, ...]]:
+    """
+    What of edits is laid over a face, None where the model is to draw them; and for each whether its sign is seen and
+    there is nothing to be laid over.
+    """
+    fitting = [edit.transfer is not None and edit.transfer.fits(parsing) for edit in edits]
+    signs = tuple(
+        None if edit.sign is None or (fits and edit.kind == "add") else edit.sign.seen(photo, parsing)
+        for edit, fits in zip(edits, fitting, strict=True)
+    )
+    going = [
+        (edit, fits)
+        for edit, fits, seen in zip(edits, fitting, signs, strict=True)
+        if not (seen and edit.kind == "add")
+    ]
+    if not all(edit.suits(parsing) for edit, _ in going):
+        return FaceTransfers((), parsing, share), signs
+    if not all(fits for _, fits in going):
+        return None, signs
+    return FaceTransfers(tuple(edit.transfer for edit, _ in going if edit.transfer), parsing, share), signs
 
 
 def _in_part(plan: FacePlan) -> FacePlan:

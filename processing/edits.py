@@ -26,9 +26,11 @@ from .expressions import (
 )
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .eyewear_removal import NO_GLASSES
+from .face_parsing import FaceParsing
 from .headwear import KNITTED_HAT
 from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
+from .signs import BEARD, CHIN_HAIR, EARRING, GLASSES, HAT, MUSTACHE_HAIR, Sign
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
 
 Kind = Literal["add", "remove", "colour", "shape", "expression", "age", "make-up", "fill"]
@@ -68,8 +70,10 @@ class Edit:
         group: edits of one group exclude each other; empty where there is none but the opposite.
         transfer: how the face changes where nothing is drawn; colours are measured by `lab/measure_part_colours.py`
             on CelebA's training faces. None where the model draws the edit.
-        needs: what a face must show for its transfer, where it is no use to draw anything else; empty where the model
-            draws faces that the transfer does not fit.
+        needs: what a face must show for its transfer, where it is no use to draw anything else; of an edit that is
+            drawn, a face from the front. Empty where the model draws faces that the transfer does not fit.
+        sign: what tells whether the thing that it puts on or takes off is there, beside the heads; None where nothing
+            does.
         entailed: attributes that may change along with it by its meaning: no side effects.
         quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
             `"fair"` from 1.8 on, else `"experimental"`, which those are, too, that nobody has marked yet.
@@ -99,6 +103,7 @@ class Edit:
     group: str = ""
     transfer: Transfer | None = None
     needs: str = ""
+    sign: Sign | None = None
     entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +123,12 @@ class Edit:
             return self.phrase
         starts = {"add": "add", "expression": "make her look", "age": "make him look", "fill": "restore"}
         return f"{starts[self.kind]} {self.phrase.removesuffix(' expression')}"
+
+    def suits(self, parsing: FaceParsing) -> bool:
+        """Whether a face shows what it needs."""
+        if not self.needs:
+            return True
+        return parsing.frontal if self.transfer is None else self.transfer.fits(parsing)
 
     @property
     def picture(self) -> str | None:
@@ -172,6 +183,7 @@ def _edit(
     group: str = "",
     transfer: Transfer | None = None,
     needs: str = "",
+    sign: Sign | None = None,
     entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
@@ -191,6 +203,7 @@ def _edit(
         group,
         transfer,
         needs,
+        sign,
         tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
@@ -300,25 +313,25 @@ _ROWS = (
     # things that are worn, and beards
     _edit(
         "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
-        group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, defaults=_BY_PLAN_AND_CRITIC,
+        sign=GLASSES, group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, needs="eye that faces the camera", defaults=_BY_PLAN_AND_CRITIC,
         en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
     _edit(
         "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses",
         "Glasses are taken off; the eyes behind clear ones stay, behind dark ones they are made up.",
-        group="glasses", quality="good", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
+        sign=GLASSES, group="glasses", quality="good", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
     ),
     _edit(
-        "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
-        group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, defaults=_BY_PLAN,
+        "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes; lenses of clear ones that are worn are tinted.",
+        sign=GLASSES, group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, needs="eye that faces the camera", defaults=_BY_PLAN,
         en="sun glasses, dark glasses, dark sunglasses, shades, black glasses, goggles",
         de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
     ),
     _edit(
         "no_sunglasses", "no sunglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "sunglasses",
         "Dark glasses are taken off; the eyes are made up.",
-        group="glasses", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
+        sign=GLASSES, group="glasses", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
     ),
     _edit(
         "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A full beard in the colour of the hair.",
@@ -327,8 +340,8 @@ _ROWS = (
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
     _edit(
-        "no_beard", "no beard", "remove", "beard", _has("No_Beard"), "beard", "A shaved face.",
-        quality="good", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
+        "no_beard", "no beard", "remove", "beard", _has("No_Beard"), "beard", "A shaved face; one without a beard stays as it is.",
+        sign=BEARD, needs="face that faces the camera", quality="good", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
         en="clean shaven, cleanshaven, beardless, shaved, shaven, shaved face, shaven face, smooth shaven",
         de="rasiert, glatt rasiert, glattrasiert, bartlos", fr="rasé, rasé de près, imberbe", es="afeitado, bien afeitado", zh="刮胡子, 刮掉胡子, 剃须",
     ),
@@ -345,7 +358,7 @@ _ROWS = (
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
     _edit(
-        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
+        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", sign=MUSTACHE_HAIR, needs="face that faces the camera", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
         "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, defaults=_BY_CODES, group="beard",
@@ -353,23 +366,23 @@ _ROWS = (
         es="perilla, barba de chivo", zh="山羊胡",
     ),
     _edit(
-        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
+        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", sign=CHIN_HAIR, needs="face that faces the camera", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
-        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff; hair comes out from below it.", group="hat",
+        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff; hair comes out from below it.", sign=HAT, group="hat",
         entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
         en="hat, hats, cap, headwear, beanie", de="hut, mütze, kappe", fr="chapeau, casquette, bonnet", es="sombrero, gorra", zh="帽子",
     ),
     _edit(
-        "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat", entailed=_UNDER_A_HAT,
+        "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", sign=HAT, group="hat", entailed=_UNDER_A_HAT,
         en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
     ),
     _edit(
         "earrings", "earrings", "add", "ears", _has("Wearing_Earrings"), "no_earrings", "Hoops or studs, where the ears are seen.",
-        quality="good", transfer=EARRINGS, needs="ear without an earring",
+        sign=EARRING, quality="good", transfer=EARRINGS, needs="ear without an earring",
         en="earring, ear rings, ear ring", de="ohrringe, ohrring", fr="boucles d oreilles, boucles oreilles", es="pendientes, aretes", zh="耳环",
     ),
-    _edit("no_earrings", "no earrings", "remove", "ears", _has("Wearing_Earrings", 0), "earrings", "Earrings are taken off."),
+    _edit("no_earrings", "no earrings", "remove", "ears", _has("Wearing_Earrings", 0), "earrings", "Earrings are taken off.", sign=EARRING),
     # hair
     _edit(
         "blond_hair", "blond hair", "colour", "hair", _has("Blond_Hair"), None, "Hair in blond, in its old cut.",
