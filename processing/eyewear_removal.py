@@ -80,7 +80,7 @@ def _behind(
         if not share.any():
             continue
         there = fill_smoothly(pixels, known)
-        if index:  # skin has its own texture
+        if index and (share * gap > 0.5).any():  # skin has its own texture
             there = there + borrowed_detail(canvas, pixels, share * gap, known)
         filled += share[:, :, None] * there
     return filled, shares[:, :, 0]

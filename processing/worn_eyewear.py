@@ -56,7 +56,8 @@ def find_frame(canvas: Canvas, photo: Image.Image, parsing: FaceParsing, worn: "
     x, y = canvas.places()
     eye, skin = canvas.mask(parsing, "eye"), canvas.mask(parsing, "facial_skin")
     whole = (worn.inside > 0) | (worn.glasses > 0.4)
-    depth, outside = (distance_inside(part, round(12 * canvas.scale)) / canvas.scale for part in (whole, ~whole))
+    depth = distance_inside(whole, round((THICKEST + 2) * canvas.scale)) / canvas.scale
+    outside = distance_inside(~whole, round((OUTSIDE + 1) * canvas.scale)) / canvas.scale
     colours = to_oklab(canvas.pixels(photo)).astype(np.float32)
     # brows and hair are as dark as frames
     taken = canvas.mask(parsing, ("brow", "hair"))

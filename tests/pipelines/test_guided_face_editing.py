@@ -562,6 +562,30 @@ def test_where_a_face_lacks_what_an_edit_needs_it_stays_unless_the_model_is_to_d
         assert edit(face, **ask, draw=True)[0]["note"] is None
 
 
+def test_what_the_parser_sees_to_be_worn_is_not_drawn_over(edit, face, sees, monkeypatch):
+    """Heads miss thin glasses; frames that were drawn over them were broken."""
+    answer = {"Eyeglasses": np.array([0.02])}
+    monkeypatch.setattr("gptface.pipelines.guided_face_editing.read_heads", lambda *_: {"attributes": answer})
+    size = face.width
+
+    def glasses(y, x, _):
+        return {"eyeglasses": (y > 0.36 * size) & (y < 0.6 * size) & (x > 0.2 * size) & (x < 0.8 * size)}
+
+    sees(glasses)
+    for force in (False, True):
+        ask = {"prompt": "eyeglasses", "aligned": True, "seed": 0, "force": force}
+        result = edit(face, **ask)[0]
+        assert np.array_equal(pixels(result), np.asarray(face)) and "already" in result["note"]
+    assert edit(face, **ask, draw=True)[0]["note"] is None
+    removed = edit(face, prompt="no eyeglasses", aligned=True, seed=0, force=False)[0]
+    assert removed["note"] is None, "what the parser sees is there, whatever a head thinks"
+    sees(lambda y, x, _: {"skin": y > 20})
+    answer["Eyeglasses"] = np.array([0.3])
+    assert "already" in edit(face, prompt="no eyeglasses", aligned=True, seed=0, force=False)[0]["note"]
+    answer["Eyeglasses"] = np.array([0.6])
+    assert edit(face, prompt="no eyeglasses", aligned=True, seed=0, force=False)[0]["note"] is None, "it may miss them"
+
+
 def test_of_edits_at_once_what_is_told_to_be_missing_is_missing(edit, face, sees):
     sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
     ask = {"aligned": True, "seed": 0}
@@ -585,7 +609,7 @@ def test_a_result_tells_what_the_models_own_heads_see_in_it(edit, face):
 
 def test_what_was_verified_is_true_of_the_picture_after_the_last_of_several_edits(edit, face):
     """What one edit brought the next may take away."""
-    both = edit(face, prompt="smiling, eyeglasses", aligned=True, seed=0)[0]
+    both = edit(face, prompt="smiling, lipstick", aligned=True, seed=0, draw=True)[0]
     alone = edit(face, prompt="smiling", aligned=True, seed=0)[0]
     seen = edit(both["face"], prompt="smiling", aligned=True, seed=0)[0]["verified"]["smiling"]["before"]
     assert both["verified"]["smiling"]["after"] == pytest.approx(seen, abs=1e-3)
@@ -634,7 +658,7 @@ def with_critic(checkpoint, folder):
 
 def test_the_critic_says_how_real_candidates_are_and_has_a_say_in_their_order(tiny_checkpoint, face, tmp_path):
     edit = with_critic(tiny_checkpoint, tmp_path)
-    results = edit(face, prompt="eyeglasses, smiling", aligned=True, seed=0, num_images_per_prompt=3)
+    results = edit(face, prompt="lipstick, smiling", aligned=True, seed=0, num_images_per_prompt=3, draw=True)
     scores = [trust(result) for result in results]
     assert len({result["realness"] for result in results}) == 3 and scores == sorted(scores, reverse=True)
     (edited,) = edit(face, prompt="smiling", aligned=True, seed=0)
