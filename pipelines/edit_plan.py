@@ -227,7 +227,7 @@ def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
         near = widen(seen > 0.5, region.margin / CROP_SIZE)
         seen = np.maximum(seen, near * parsing.crop_mask(region.beside, size))
     if region.spared:
-        seen = seen * ~widen(parsing.crop_mask(region.spared, size) > SOME, region.margin / CROP_SIZE)
+        seen = seen * ~widen(parsing.crop_mask(region.spared, size) > 0.5, region.margin / CROP_SIZE)
     return seen
 
 
