@@ -586,6 +586,22 @@ def test_what_the_parser_sees_to_be_worn_is_not_drawn_over(edit, face, sees, mon
     assert edit(face, prompt="no eyeglasses", aligned=True, seed=0, force=False)[0]["note"] is None, "it may miss them"
 
 
+def test_a_head_that_is_turned_keeps_its_beard_with_a_note(edit, face, sees):
+    """Background was drawn over its jaw."""
+    for nose, note in ((0.2, "no face that faces the camera is seen"), (0.5, None)):
+
+        def head(y, x, _, nose=nose):
+            y, x = y / face.width, x / face.width
+            return {
+                "nose": (np.abs(x - nose) < 0.05) & (np.abs(y - 0.55) < 0.1),
+                "skin": (y > 0.2) & (y < 0.9) & (x > 0.1) & (x < 0.9) & (np.abs(x - nose) >= 0.05),
+            }
+
+        sees(head)
+        found = edit(face, prompt="no beard", aligned=True, seed=0)[0]["note"]
+        assert found == note or found.startswith(note)
+
+
 def test_of_edits_at_once_what_is_told_to_be_missing_is_missing(edit, face, sees):
     sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
     ask = {"aligned": True, "seed": 0}
