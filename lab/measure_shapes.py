@@ -18,9 +18,9 @@ from transformers import pipeline
 
 import gptface
 from gptface.processing.alignment import CELEBA_BOX, CROP_LANDMARKS, crop_matrix
-from gptface.processing.eyewear import wears_glasses
 from gptface.processing.face_points import POINTS, FacePoints
 from gptface.processing.image_loading import load_image
+from gptface.processing.signs import GLASSES
 
 EXPRESSIONS = ("happy", "sad", "angry", "surprise", "fear", "disgust")
 SHAPES = (
@@ -75,7 +75,7 @@ def faces_of(parse, table, rows: Sequence[int], usual: str | None = None) -> np.
         if not np.isfinite(landmarks).all():
             continue
         parsing = parse.parse_face(load_image(picture), crop_matrix(landmarks))
-        if wears_glasses(parsing):
+        if GLASSES.worn(parsing):
             continue
         points = FacePoints.of(parsing)
         if len(points.places) == len(POINTS):

@@ -1,7 +1,7 @@
 """What an edit will do to a photo, and what came out: each made once, and passed on as it is."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -29,6 +29,8 @@ from .face_pipeline import AlignedFace
 #: 240 CelebA validation faces it keeps 2 % of those without a smile from getting one, and finds 95 % of those without
 #: glasses.
 SETTLED = 0.97
+#: Where the parser sees nothing of what is to go, this is enough: it may have missed what a head has seen.
+LIKELY = 0.5
 #: Of other kinds there is always more to have: make-up, age, waves.
 MAY_BE_SETTLED = frozenset(("add", "remove", "expression", "colour"))
 
@@ -57,39 +59,37 @@ class EditRequest:
         """Their rows of the table."""
         return tuple(intent.edit for intent in self.intents)
 
-    @property
-    def transfers(self) -> tuple[Transfer, ...]:
+    def is_settled(self, scores: HeadScores, signs: Sequence[Sequence[bool | None]]) -> bool:
         """
-        How the face changes where nothing is to be drawn: all edits, and what is said of the mouth beside them, are of
-        that kind; movements add up to one.
+        Whether all faces have all that is asked for, and more of it was not asked for.
+
+        Args:
+            signs: of each face what [`FacePlan.signs`] tells of each edit.
         """
-        found = [intent.transfer for intent in self.intents]
-        found += [intent.detail.transfer for intent in self.intents if intent.detail is not None]
-        if None in found:
-            return ()
-        moving = [each for each in found if isinstance(each, Warp)]
-        others = tuple(each for each in found if each is not None and not isinstance(each, Warp))
-        return (*others, reduce(add, moving)) if moving else others
-
-    @property
-    def requirements(self) -> dict[str, Callable[[FaceParsing], bool]]:
-        """Of edits that are no use unless a face shows what they need, that and whether it does, see [`Edit`]."""
-        told = {
-            intent.edit.needs: intent.edit.needed or (intent.transfer and intent.transfer.fits)
-            for intent in self.intents
-        }
-        return {needs: shown for needs, shown in told.items() if needs and shown is not None}
-
-    def is_settled(self, scores: HeadScores) -> bool:
-        """Whether all faces have all that is asked for, and more of it was not asked for."""
         return bool(self.intents) and all(
             intent.edit.kind in MAY_BE_SETTLED
             and not intent.comparative
             and intent.detail is None
-            and (found := probability(scores, intent.edit.target)) is not None
-            and found.min() >= SETTLED
-            for intent in self.intents
+            and _all_have(
+                intent.edit, probability(scores, intent.edit.target), [each[index] if each else None for each in signs]
+            )
+            for index, intent in enumerate(self.intents)
         )
+
+
+def _all_have(edit: Edit, probabilities: np.ndarray | None, signs: Sequence[bool | None]) -> bool:
+    """Whether all faces have what an edit asks for, by the heads [faces] and by its sign."""
+    found = [None] * len(signs) if probabilities is None else probabilities.tolist()
+    removal = edit.kind == "remove"
+    for probable, seen in zip(found, signs, strict=True):
+        surely = probable is not None and probable >= SETTLED
+        if removal and seen is not None:
+            has = not seen and (probable is None or probable >= LIKELY)
+        else:
+            has = surely or (seen is True and not removal)
+        if not has:
+            return False
+    return True
 
 
 def read_requests(prompt: Any, strict: bool = True, at_once: bool = False, drawn: bool = False) -> list[EditRequest]:
@@ -234,6 +234,8 @@ def _seen(name: str, parsing: FaceParsing, grid: int, size: int) -> np.ndarray:
     if region.beside:
         near = widen(seen > 0.5, region.margin / CROP_SIZE)
         seen = np.maximum(seen, near * parsing.crop_mask(region.beside, size))
+    if region.spared:
+        seen = seen * ~widen(parsing.crop_mask(region.spared, size) > 0.5, region.margin / CROP_SIZE)
     return seen
 
 
@@ -258,6 +260,55 @@ class FaceTransfers:
         return [layer for each in self.transfers for layer in each.layers(photo, self.parsing, self.share, generator)]
 
 
+def _together(intents: Sequence[EditIntent]) -> tuple[Transfer, ...]:
+    """
+    How a face changes where nothing is to be drawn: all edits, and what is said of the mouth beside them, are of that
+    kind, else empty; movements add up to one.
+    """
+    found = [intent.transfer for intent in intents]
+    found += [intent.detail.transfer for intent in intents if intent.detail is not None]
+    if None in found:
+        return ()
+    moving = [each for each in found if isinstance(each, Warp)]
+    others = tuple(each for each in found if each is not None and not isinstance(each, Warp))
+    return (*others, reduce(add, moving)) if moving else others
+
+
+def lay_over(
+    request: EditRequest, photo: Image.Image, parsing: FaceParsing, share: float, drawn: bool
+) -> tuple[FaceTransfers | None, tuple[bool | None, ...]]:
+    """
+    What of a request is laid over a face, nothing of it where it is there already, or where the face does not show
+    what an edit needs.
+
+    Args:
+        share: of the way, in (0, 1].
+        drawn: whether what is drawn needs nothing, for the user says where it is to be.
+
+    Returns:
+        What is laid over, None where the model is to draw it; and of each edit whether its sign is seen, see [`Sign`],
+            None where nothing tells or it can be laid over.
+    """
+    signs = tuple(
+        None
+        if intent.edit.sign is None
+        or (intent.edit.kind == "add" and intent.transfer is not None and intent.transfer.fits(parsing))
+        else intent.edit.sign.seen(photo, parsing)
+        for intent in request.intents
+    )
+    going = [
+        intent for intent, seen in zip(request.intents, signs, strict=True) if not (seen and intent.edit.kind == "add")
+    ]
+    needing = [intent.edit for intent in going if intent.transfer is not None or not drawn]
+    if not all(edit.suits(parsing) for edit in needing):
+        return FaceTransfers((), parsing, share), signs
+    transfers = _together(going)
+    there = bool(request.intents) and not going
+    if not there and not (transfers and all(each.fits(parsing) for each in transfers)):
+        return None, signs
+    return FaceTransfers(transfers, parsing, share), signs
+
+
 @dataclass(frozen=True)
 class FacePlan:
     """
@@ -268,12 +319,15 @@ class FacePlan:
         pixel_values: [1, 3, S, S] in [-1, 1], its crop.
         area: what of it changes; None where the match with the prompt decides.
         transfers: what is done to it where nothing is drawn; else None.
+        signs: of each edit that is asked for, whether its sign is seen, see [`Sign`], and nothing can be done to it;
+            None where nothing tells.
     """
 
     face: AlignedFace
     pixel_values: torch.Tensor
     area: EditArea | None
     transfers: FaceTransfers | None = None
+    signs: tuple[bool | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -293,7 +347,7 @@ class EditPlan:
         strength: share of the cells of the areas that is redrawn.
         toning: of a black-and-white or toned photo that is to stay one, see [`find_toning`].
         names: of the regions that may change; None where a mask or the match with the prompt says it.
-        transfers: what is done to faces that they fit, where nothing is to be drawn.
+        laid_over: whether what is known how to is laid over faces that it fits, and not drawn.
         share: of the way that transfers go, in (0, 1].
     """
 
@@ -307,20 +361,28 @@ class EditPlan:
     strength: float
     toning: np.ndarray | None = None
     names: tuple[str, ...] | None = None
-    transfers: tuple[Transfer, ...] = ()
+    laid_over: bool = False
     share: float = 1.0
 
     @property
-    def left_out(self) -> tuple[FaceParsing, ...]:
-        """What is seen of the faces that do not show what the edit needs; they stay as they are."""
-        found = (face.transfers for face in self.faces)
-        return tuple(each.parsing for each in found if each is not None and not each.transfers)
+    def left_out(self) -> tuple[FacePlan, ...]:
+        """The faces that have what is asked for, or do not show what the edit needs; they stay as they are."""
+        return tuple(face for face in self.faces if face.transfers is not None and not face.transfers.transfers)
 
     @property
-    def lacks(self) -> str:
-        """What the edit needs and not all of the faces show; empty where they do."""
-        missing = (needs for needs, shown in self.request.requirements.items() if not all(map(shown, self.left_out)))
-        return " or ".join(missing)
+    def reason(self) -> str:
+        """Why faces are left out."""
+        edits, has, lacks = self.request.edits, False, []
+        for face in self.left_out:
+            assert face.transfers is not None
+            has |= any(face.signs)
+            lacks += [
+                edit.needs
+                for edit, seen in zip(edits, face.signs, strict=True)
+                if not seen and not edit.suits(face.transfers.parsing)
+            ]
+        missing = f"no {' or '.join(dict.fromkeys(lacks))} is seen" if lacks else ""
+        return " or ".join(part for part in (f'the face is "{self.request.told}" already' * has, missing) if part)
 
     @property
     def draws(self) -> bool:

@@ -1,6 +1,6 @@
 """`pipeline("guided-face-editing")`: a photo and a sentence → the edited photo."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,8 @@ from PIL import Image
 from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceGenerationOutput
 from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
 from gptface.processing.alignment import align
-from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, Transfer, find_toning, keep_toning
+from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, find_toning, keep_toning
 from gptface.processing.edits import Edit
-from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
 from gptface.processing.prompt_reading import expand_prompt as expanded
@@ -29,7 +28,7 @@ from .edit_plan import (
     EditPlan,
     EditRequest,
     FacePlan,
-    FaceTransfers,
+    lay_over,
     named_area,
     read_requests,
 )
@@ -301,7 +300,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         plan, note = edited.plan, edited.note
         if note is None and plan.left_out:
             stay = f"{len(plan.left_out)} of {len(plan.faces)} faces"
-            note = f"no {plan.lacks} is seen in {stay}, which stay as they are; draw=True draws all"
+            note = f"{plan.reason} in {stay}, which stay as they are; draw=True draws all"
         told = {"edits": [edit.name for edit in plan.request.edits], "note": note}
         return [result | told for result in results]
 
@@ -370,12 +369,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
-        transfers = request.transfers if laid_over else ()
-        # who draws a mask knows what is there, and of several edits at once the others may be done
-        needed = laid_over and (transfers or (mask_image is None and len(request.edits) == 1))
-        required = tuple(request.requirements.values()) if needed else ()
         plans = [
-            self._plan_face(photo, face, names, photo_mask, hole, transfers, share, required)
+            self._plan_face(photo, face, names, photo_mask, hole, request if laid_over else None, share)
             for face in (self.find_faces(photo, **find) if faces is None else faces)
         ]
         if strength < 1:
@@ -398,7 +393,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             strength,
             toning,
             None if names is None else tuple(names),
-            tuple(transfers),
+            laid_over,
             share,
         )
 
@@ -412,8 +407,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """
         face = AlignedFace(align(photo, matrix, self.face_size), matrix, None)
         names = None if plan.names is None else list(plan.names)
-        transfers = () if plan.draws else plan.transfers
-        planned = self._plan_face(photo, face, names, None, False, transfers, plan.share)
+        request = plan.request if plan.laid_over and not plan.draws else None
+        planned = self._plan_face(photo, face, names, None, False, request, plan.share)
         return replace(plan, photo=photo, faces=(planned,))
 
     @torch.no_grad()
@@ -476,19 +471,17 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         names: list[str] | None,
         photo_mask: np.ndarray | None,
         hole: bool,
-        transfers: Sequence[Transfer],
+        request: EditRequest | None,
         share: float,
-        required: Sequence[Callable[[FaceParsing], bool]] = (),
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say; and a `share` of the `transfers`, where all of these fit it; nothing where it does not show what is
-        `required`.
+        will say; and what of a `request` is laid over it, for a `share` of the way, see [`lay_over`].
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
         parsing = None
-        if self.has_face_parser and (names is not None or transfers):
+        if self.has_face_parser and (names is not None or request is not None):
             parsing = self.parse_face(photo, face.matrix)
         if names is not None:
             area = named_area(names, grid, size, parsing)
@@ -504,13 +497,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
-        laid = None
-        if parsing is not None:
-            if not all(shown(parsing) for shown in required):
-                laid = FaceTransfers((), parsing, share)
-            elif transfers and all(each.fits(parsing) for each in transfers):
-                laid = FaceTransfers(tuple(transfers), parsing, share)
-        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid)
+        laid, signs = None, ()
+        if request is not None and parsing is not None:
+            drawn = photo_mask is not None or len(request.intents) > 1
+            laid, signs = lay_over(request, photo, parsing, share, drawn)
+        return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid, signs)
 
     def _draw(
         self,
@@ -548,10 +539,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     @staticmethod
     def _no_need(plan: EditPlan, forced: bool, seen: HeadScores) -> str | None:
         """Why nothing is to be painted; None where it is."""
-        if not forced and not plan.hole and plan.request.is_settled(seen):
-            return f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
         if len(plan.left_out) == len(plan.faces):
-            return f"no {plan.lacks} is seen: nothing was painted; draw=True draws it all the same"
+            return f"{plan.reason}: nothing was painted; draw=True draws it all the same"
+        if not forced and not plan.hole and plan.request.is_settled(seen, [face.signs for face in plan.faces]):
+            return f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
         return None
 
     def _scores_before(self, plans: Sequence[EditPlan], edits: Sequence[Edit]) -> list[HeadScores]:

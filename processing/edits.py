@@ -6,6 +6,7 @@ lists of edits in docs/edits.md and on the command line are printed from it. To 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -27,10 +28,11 @@ from .expressions import (
 )
 from .eyewear import CLEAR_GLASSES, SUNGLASSES
 from .eyewear_removal import NO_GLASSES
-from .face_parsing import FaceParsing, Shown
-from .headwear import KNITTED_HAT, KNITTED_HATS, LEAST_HAT
+from .face_parsing import FaceParsing
+from .headwear import KNITTED_HAT, KNITTED_HATS
 from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
+from .signs import BEARD, CHIN_HAIR, EARRING, GLASSES, HAT, MUSTACHE_HAIR, Sign
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
 from .warping import whole_mouth
 
@@ -76,6 +78,8 @@ class Edit:
         needs: what a face must show, where it is no use to draw anything else; empty where the model draws faces that
             the transfer does not fit.
         needed: whether a face shows that; None where the transfer says it by fitting.
+        sign: what tells whether the thing that it puts on or takes off is there, beside the heads; None where nothing
+            does.
         entailed: attributes that may change along with it by its meaning: no side effects.
         quality: the mean mark of portraits by eye, from 0 (broken) to 4 (cannot be told): `"good"` from 2.5 on,
             `"fair"` from 1.8 on, else `"experimental"`, which those are, too, that nobody has marked yet.
@@ -107,6 +111,7 @@ class Edit:
     colours: Mapping[str, Transfer] = field(default_factory=dict)
     needs: str = ""
     needed: Callable[[FaceParsing], bool] | None = None
+    sign: Sign | None = None
     entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -126,6 +131,12 @@ class Edit:
             return self.phrase
         starts = {"add": "add", "expression": "make her look", "age": "make him look", "fill": "restore"}
         return f"{starts[self.kind]} {self.phrase.removesuffix(' expression')}"
+
+    def suits(self, parsing: FaceParsing) -> bool:
+        """Whether a face shows what it needs."""
+        if self.needed is not None:
+            return self.needed(parsing)
+        return not self.needs or self.transfer is None or self.transfer.fits(parsing)
 
     @property
     def picture(self) -> str | None:
@@ -155,6 +166,8 @@ _AS_USUAL: Mapping[str, Any] = MappingProxyType({})
 
 # A mouth that is not seen is drawn; one that is cut off or seen from the side looks bad either way.
 _MOUTH = MappingProxyType({"needs": "whole mouth", "needed": whole_mouth})
+# Background is drawn over the jaw of a head that looks aside.
+_FROM_THE_FRONT = MappingProxyType({"needs": "face that faces the camera", "needed": attrgetter("frontal")})
 # What comes along with an edit by its meaning.
 _SMILE = ("Smiling", "Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
 _EYES = ("Eyeglasses", "Bags_Under_Eyes", "Narrow_Eyes")
@@ -184,6 +197,7 @@ def _edit(
     colours: Mapping[str, Transfer] = MappingProxyType({}),
     needs: str = "",
     needed: Callable[[FaceParsing], bool] | None = None,
+    sign: Sign | None = None,
     entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
@@ -205,6 +219,7 @@ def _edit(
         colours,
         needs,
         needed,
+        sign,
         tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
@@ -314,25 +329,25 @@ _ROWS = (
     # things that are worn, and beards
     _edit(
         "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
-        group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, defaults=_BY_PLAN_AND_CRITIC,
+        sign=GLASSES, group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, needs="eye that faces the camera", defaults=_BY_PLAN_AND_CRITIC,
         en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
     _edit(
         "no_eyeglasses", "no eyeglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "eyeglasses",
         "Glasses are taken off; the eyes behind clear ones stay, behind dark ones they are made up.",
-        group="glasses", quality="good", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
+        sign=GLASSES, group="glasses", quality="good", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
     ),
     _edit(
-        "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes.",
-        group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, defaults=_BY_PLAN,
+        "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes; lenses of clear ones that are worn are tinted.",
+        sign=GLASSES, group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, needs="eye that faces the camera", defaults=_BY_PLAN,
         en="sun glasses, dark glasses, dark sunglasses, shades, black glasses, goggles",
         de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
     ),
     _edit(
         "no_sunglasses", "no sunglasses", "remove", "worn_glasses", _has("Eyeglasses", 0), "sunglasses",
         "Dark glasses are taken off; the eyes are made up.",
-        group="glasses", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
+        sign=GLASSES, group="glasses", entailed=_EYES, transfer=NO_GLASSES, defaults=_BY_PLAN,
     ),
     _edit(
         "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A full beard in the colour of the hair.",
@@ -341,8 +356,8 @@ _ROWS = (
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
     _edit(
-        "no_beard", "no beard", "remove", "beard", _has("No_Beard"), "beard", "A shaved face.",
-        quality="good", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
+        "no_beard", "no beard", "remove", "beard", _has("No_Beard"), "beard", "A shaved face; one without a beard stays as it is.",
+        sign=BEARD, **_FROM_THE_FRONT, quality="good", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
         en="clean shaven, cleanshaven, beardless, shaved, shaven, shaved face, shaven face, smooth shaven",
         de="rasiert, glatt rasiert, glattrasiert, bartlos", fr="rasé, rasé de près, imberbe", es="afeitado, bien afeitado", zh="刮胡子, 刮掉胡子, 剃须",
     ),
@@ -359,7 +374,7 @@ _ROWS = (
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
     _edit(
-        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
+        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", sign=MUSTACHE_HAIR, **_FROM_THE_FRONT, quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
         "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, defaults=_BY_CODES, group="beard",
@@ -367,24 +382,24 @@ _ROWS = (
         es="perilla, barba de chivo", zh="山羊胡",
     ),
     _edit(
-        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
+        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", sign=CHIN_HAIR, **_FROM_THE_FRONT, quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
-        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff, in the colour that the prompt names (\"a red hat\"); hair comes out from below it.", group="hat",
+        "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff, in the colour that the prompt names (\"a red hat\"); hair comes out from below it.", sign=HAT, group="hat",
         entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, colours=KNITTED_HATS, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
         en="hat, hats, cap, headwear, beanie, wool hat, woolly hat, knitted hat, knit hat, winter hat", de="hut, mütze, kappe, wollmütze", fr="chapeau, casquette, bonnet", es="sombrero, gorra, gorro", zh="帽子",
     ),
     _edit(
         "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat", entailed=_UNDER_A_HAT,
-        needs="hat", needed=Shown(("hat",), LEAST_HAT),
+        needs="hat", needed=HAT.worn,
         en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
     ),
     _edit(
         "earrings", "earrings", "add", "ears", _has("Wearing_Earrings"), "no_earrings", "Hoops or studs, where the ears are seen.",
-        quality="good", transfer=EARRINGS, needs="ear without an earring",
+        sign=EARRING, quality="good", transfer=EARRINGS, needs="ear without an earring",
         en="earring, ear rings, ear ring", de="ohrringe, ohrring", fr="boucles d oreilles, boucles oreilles", es="pendientes, aretes", zh="耳环",
     ),
-    _edit("no_earrings", "no earrings", "remove", "ears", _has("Wearing_Earrings", 0), "earrings", "Earrings are taken off."),
+    _edit("no_earrings", "no earrings", "remove", "ears", _has("Wearing_Earrings", 0), "earrings", "Earrings are taken off.", sign=EARRING),
     # hair
     _edit(
         "blond_hair", "blond hair", "colour", "hair", _has("Blond_Hair"), None, "Hair in blond, in its old cut.",

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE
+from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas
+from .canvas import COARSEST, Canvas
 from .face_parsing import FaceParsing
 from .part_colour import SURELY
+from .signs import GLASSES
+from .worn_eyewear import LEAST_EYE, Worn, count_eyes, find_frame
 
 #: How far apart pupils are in the mean, in millimetres: by that the size of a face is known.
 BETWEEN_PUPILS = 63.0
-#: Share of the crop that each eye must fill to be known, and that of glasses which are worn.
-LEAST_EYE, LEAST_GLASSES = 1 / 2000, 1 / 250
 #: Of the distance by which the nose is off the middle of the eyes, how far the bridge is, and at most; and how much
 #: narrower the lens at that side is seen, a unit of it.
 BRIDGE, MOST_TURNED, NARROWER = 0.55, 0.18, 1.6
@@ -22,17 +22,8 @@ BRIDGE, MOST_TURNED, NARROWER = 0.55, 0.18, 1.6
 SHADOW, SHADOW_BELOW, SHADOW_WIDTH = 0.45, 3.5, 2.5
 #: How sure of hair or background a parser is before frames begin to be hidden, and are.
 HIDDEN = (0.35, 0.75)
-
-
-def count_eyes(parsing: FaceParsing) -> int:
-    """How many eyes a face shows, one in each half of the crop."""
-    eyes = parsing.crop_mask("eye", CROP_SIZE) > SURELY
-    return sum(bool(half.sum() > LEAST_EYE * eyes.size) for half in np.split(eyes, 2, axis=1))
-
-
-def wears_glasses(parsing: FaceParsing) -> bool:
-    """Whether a face shows glasses, clear or dark."""
-    return bool((parsing.crop_mask("eyeglasses", CROP_SIZE) > SURELY).mean() >= LEAST_GLASSES)
+#: How thick a rim is at most of half the height of a lens.
+MOST_RIM = 0.3
 
 
 @dataclass(frozen=True)
@@ -65,24 +56,34 @@ class Eyewear:
     Args:
         frames: of which the seed takes one.
         lens: share of light that lenses let through at their upper and at their lower edge.
+        tints: whether clear glasses that are worn stay and get these lenses.
     """
 
     frames: tuple[Frame, ...]
     lens: tuple[float, float]
+    tints: bool = False
 
     def fits(self, parsing: FaceParsing) -> bool:
-        """Whether both eyes are seen, and no glasses before them."""
-        return count_eyes(parsing) == 2 and not wears_glasses(parsing)
+        """
+        Whether an eye is seen, the other one, too, or a face from the front, and no glasses before it, or clear ones
+        that are to be tinted.
+        """
+        eyes = count_eyes(parsing)
+        if GLASSES.worn(parsing):
+            return self.tints and eyes > 0
+        return eyes == 2 or (eyes == 1 and parsing.frontal)
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator
     ) -> list[Layer]:
         """The glasses and their shadow, see [`Transfer.layers`]; what is left to chance is the frame."""
         frame = self.frames[int(generator.integers(len(self.frames)))]
-        canvas, seat = Canvas.of(parsing), Seat.of(parsing)
+        canvas = Canvas.of(parsing)
+        if GLASSES.worn(parsing):
+            return [self._tinted(canvas, photo, parsing, share)]
+        seat = Seat.of(parsing)
         seen = 1 - ((canvas.mask(parsing, ("hair", "hat", "background")) - HIDDEN[0]) / np.ptp(HIDDEN)).clip(0, 1)
-        lenses = [canvas.polygons([seat.outline(frame, side)]) for side in (0, 1)]
-        lens = np.maximum(*lenses)
+        lens = np.maximum(*(canvas.polygons([seat.outline(frame, side)]) for side in (0, 1)))
         whole = [seat.outline(frame, side, frame.rim) for side in (0, 1)]
         bars = [seat.bridge(frame), *(seat.arm(frame, side) for side in (0, 1))]
         rim = np.maximum(canvas.polygons(whole), canvas.polygons(bars)) * (1 - lens) * seen
@@ -92,16 +93,39 @@ class Eyewear:
         middle = seat.lenses.mean(0)
         down = (x - middle[0]) * seat.across[0] + (y - middle[1]) * seat.across[1]
         down = (down / (frame.height * seat.unit) + 0.5).clip(0, 1)
-        through = 1 - lens * (1 - (self.lens[0] + (self.lens[1] - self.lens[0]) * down))
-        # glass shows a little of the sky, and a rim is lit from above
-        sky = lens[..., None] * (1 - down[..., None]) ** 2 * np.array([0.045, 0.0475, 0.05])
+        through, glass = self._glass(lens, down)
+        # a rim is lit from above
         light = _lit_from_above(canvas, rim)[..., None]
         material = np.array(frame.colour) * (0.75 + 0.5 * light) + 0.22 * (light - 0.55).clip(0)
-        glass = (1 - through)[..., None] * np.array([0.035, 0.035, 0.045]) + sky
         delta = rim[..., None] * material + (1 - rim)[..., None] * glass
         detail = (1 - shadow) * through * (1 - rim)
         touched = np.maximum.reduce([rim, lens, shadow]) > 1 / 512
         return [Layer(delta.astype(np.float32), detail, (share * touched).astype(np.float32), canvas.matrix)]
+
+    def _glass(self, lens: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        What a lens, of which so much is in each pixel [S, S], lets through of the light, [S, S], and what it adds of
+        its own [S, S, 3], so far `down` from its upper edge.
+        """
+        through = 1 - lens * (1 - (self.lens[0] + (self.lens[1] - self.lens[0]) * down))
+        # glass shows a little of the sky
+        sky = lens[..., None] * (1 - down[..., None]) ** 2 * np.array([0.045, 0.0475, 0.05])
+        return through, (1 - through)[..., None] * np.array([0.035, 0.035, 0.045]) + sky
+
+    def _tinted(self, canvas: Canvas, photo: Image.Image, parsing: FaceParsing, share: float) -> Layer:
+        """The lenses of glasses that are worn, as dark as these; their frame stays as it is."""
+        coarse = Canvas.of(parsing, COARSEST)
+        worn = Worn.of(coarse, parsing)
+        rim = find_frame(coarse, photo, parsing, worn)[1]
+        inside = Image.fromarray(worn.inside).resize((canvas.size, canvas.size), Image.Resampling.BILINEAR)
+        lens = canvas.covered(np.asarray(inside) - min(rim, MOST_RIM * float(worn.inside.max())))
+        y = canvas.places()[1]
+        rows = y[(lens > 0.5).any(1), 0]
+        upper, lower = (rows[0], rows[-1] + 1) if len(rows) else (0, CROP_SIZE)
+        down = np.broadcast_to(((y - upper) / (lower - upper)).clip(0, 1), lens.shape)
+        through, glass = self._glass(lens, down)
+        alpha = (share * (lens > 1 / 512)).astype(np.float32)
+        return Layer(glass.astype(np.float32), through, alpha, canvas.matrix)
 
 
 def _lit_from_above(canvas: Canvas, rim: np.ndarray) -> np.ndarray:
@@ -130,10 +154,13 @@ class Seat:
 
     @classmethod
     def of(cls, parsing: FaceParsing) -> "Seat":
-        """That of a face whose eyes are seen."""
+        """That of a face; where an eye is not seen, it is taken to be where the crop was aligned to have it."""
         eyes, nose = (parsing.crop_mask(name, CROP_SIZE) for name in ("eye", "nose"))
         half = CROP_SIZE // 2
-        centres = np.array([_middle(eyes, 0, half), _middle(eyes, half, CROP_SIZE)])
+        centres = CROP_LANDMARKS[:2].copy()
+        for side, part in enumerate((np.s_[:, :half], np.s_[:, half:])):
+            if (eyes[part] > SURELY).sum() > LEAST_EYE * eyes.size:
+                centres[side] = _middle(eyes, side * half, (side + 1) * half)
         between, apart = centres.mean(0), float(np.linalg.norm(centres[1] - centres[0]))
         along = (centres[1] - centres[0]) / apart
         across = np.array([-along[1], along[0]])
@@ -208,4 +235,5 @@ SUNGLASSES = Eyewear(
         Frame(53, 46, 2.3, 0.05, 2.4, 1.2, _BROWN),
     ),
     (0.04, 0.2),
+    tints=True,
 )

@@ -155,24 +155,6 @@ class FaceParsing:
         return whole
 
 
-@dataclass(frozen=True)
-class Shown:
-    """
-    What a face must show for an edit to be of use.
-
-    Args:
-        names: classes, see [`FaceParsing.mask`].
-        least: share of the face crop that these must fill.
-    """
-
-    names: tuple[str, ...]
-    least: float
-
-    def __call__(self, parsing: FaceParsing) -> bool:
-        """Whether a face shows it."""
-        return bool((parsing.crop_mask(self.names, CROP_SIZE) > 0.5).mean() >= self.least)
-
-
 def parse(
     photo: Image.Image, matrix: np.ndarray, predict: Predict, labels: Sequence[str], size: int = 256
 ) -> FaceParsing:

@@ -14,6 +14,7 @@ from .face_parsing import FaceParsing
 from .hair import refine_hair
 from .lighting import GAMMA, exposure, light_on_face
 from .part_colour import SURELY
+from .signs import HAT
 
 # Lengths are in pixels of the 128-pixel crop, in which pupils are 39 apart, a millimetre some 0.6 of them.
 #: The row at which the canvas of a head begins: as far up as the parser sees.
@@ -43,7 +44,7 @@ AMBIENT = 0.2
 #: How sure of the background one must be for it to be known, and how far from anything else.
 SEEN, APART = 0.9, 2.0
 #: Share of the crop that a hat which is worn fills at least, and of facial skin that there must be.
-LEAST_HAT, LEAST_SKIN = 1 / 100, 0.08
+LEAST_SKIN = 0.08
 
 (_, _EYE_Y), *_ = CROP_LANDMARKS.tolist()
 
@@ -117,8 +118,8 @@ class KnittedHat:
 
     def fits(self, parsing: FaceParsing) -> bool:
         """Whether a face is seen from the front, and no hat on it."""
-        skin, hat = (parsing.crop_mask(name, CROP_SIZE) > SURELY for name in ("facial_skin", "hat"))
-        return bool(skin.mean() > LEAST_SKIN and hat.mean() < LEAST_HAT and parsing.frontal)
+        skin = parsing.crop_mask("facial_skin", CROP_SIZE) > SURELY
+        return bool(skin.mean() > LEAST_SKIN) and not HAT.worn(parsing) and parsing.frontal
 
     def layers(
         self, photo: Image.Image, parsing: FaceParsing, share: float, generator: np.random.Generator

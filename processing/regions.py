@@ -46,6 +46,7 @@ class Region:
         classes: of `FACE_CLASSES` or groups of them (`face_parsing.GROUPS`), what the region may change; anything
             where there are none.
         removed: whether what its classes show is to go.
+        spared: classes that stay, with what lies so near to them that it may be theirs, `margin`.
         beside: what may change with them, up to `margin` pixels of the 128-pixel crop away.
     """
 
@@ -57,6 +58,7 @@ class Region:
     beside: tuple[str, ...] = ()
     margin: float = 0.0
     removed: bool = False
+    spared: tuple[str, ...] = ()
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """As `Shape.contains`."""
@@ -119,7 +121,7 @@ REGIONS: dict[str, Region] = {
     "cheeks": Region(_CHEEKS, classes=("facial_skin",)),
     "chin": Region((_CHIN,), classes=_LIPS_AND_SKIN),
     # A beard grows around the mouth, which is the person's, and stays where one is shaved off.
-    "beard": Region(_BEARD, classes=("facial_skin",)),
+    "beard": Region(_BEARD, classes=("facial_skin",), margin=1, spared=("whole_mouth",)),
     # A mask that is worn may look like clothes.
     "lower_face": Region((box(20, _EYE_Y + 10, 108, CROP_SIZE),), classes=(*_LIPS_AND_SKIN, "neck", "cloth")),
     "upper_face": Region((box(20, 12, 108, _EYE_Y + 10),), classes=_AROUND_THE_EYES),

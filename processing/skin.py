@@ -11,6 +11,9 @@ from .canvas import Canvas, weighted_blur
 TEXTURE, SAMPLE = 1.6, 16.0
 #: Deviations of a sample's detail that count: what is beyond is no texture but a hair, a mole, an edge.
 OUTLIERS = 2.5
+#: Standard deviation below which detail of other things is moved, and how far it is moved where all of it is found
+#: there, in pixels of the 128-pixel crop.
+DETAIL, FARTHEST = 4.0, 64.0
 #: Pixels of a tile of texture along a side.
 TILE = 512
 
@@ -83,3 +86,29 @@ def skin_texture(
     spread = float(noise.std())
     found = np.tile(noise * (deviation / spread if spread > 0 else 0.0), (repeats, repeats))
     return found[: canvas.size, : canvas.size].astype(np.float32)
+
+
+def borrowed_detail(canvas: Canvas, pixels: np.ndarray, gap: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """
+    Detail of what is seen near a gap, moved into it: strands of hair beside a frame continue where that was.
+
+    Args:
+        pixels: sRGB [S, S, 3] of the canvas.
+        gap: what is to be filled, [S, S] in [0, 1].
+        known: how far each pixel shows what is behind the gap, [S, S] in [0, 1].
+
+    Returns:
+        float32 [S, S, 3] around 0; 0 where nothing is known at the place that it comes from.
+    """
+    step = max(1, round(canvas.scale))
+    coarse = [plane[::step, ::step] for plane in ((gap > 0.5).astype(np.float32), (known > 0.9).astype(np.float32))]
+    sides = [2 * length for length in coarse[0].shape]
+    transforms = [np.fft.rfft2(plane, sides) for plane in coarse]
+    # how much of the gap finds what is known at each shift: the nearest one at which nearly all of it does
+    found = np.fft.irfft2(transforms[0].conj() * transforms[1], sides)
+    shifts = [np.fft.fftfreq(length, 1 / length) for length in sides]
+    away = np.hypot(shifts[0][:, None], shifts[1])
+    row, column = np.unravel_index(np.argmax(found / max(float(found.max()), 1.0) - away / FARTHEST), found.shape)
+    shift = (-round(shifts[0][row]) * step, -round(shifts[1][column]) * step)
+    detail = (pixels - weighted_blur(pixels, known, DETAIL * canvas.scale)) * known[:, :, None]
+    return np.roll(detail, shift, (0, 1)).astype(np.float32)

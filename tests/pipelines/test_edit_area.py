@@ -7,6 +7,7 @@ from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_plan import NOTHING, named_area
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
 from gptface.processing.face_parsing import FaceParsing
+from gptface.processing.masks import widen
 from gptface.processing.prompt_reading import regions_from_prompt
 from gptface.processing.regions import REGIONS, ellipse, region_cells, shown_cells
 
@@ -77,6 +78,14 @@ def test_an_edit_of_the_face_leaves_background_ears_neck_and_clothes(prompt):
 def test_glasses_that_are_worn_stay_in_another_edit(prompt):
     face = parsing(eyeglasses=WORN)
     assert share(area(prompt, face), face, "eyeglasses") < SOFT
+
+
+def test_lips_and_what_lies_right_beside_them_stay_where_a_beard_is_shaved_off():
+    """Mouths came out in another shape."""
+    face = parsing()
+    beside = widen(face.crop_mask("whole_mouth", SIZE) > 0.5, 0.9 / CROP_SIZE)
+    bound = area("no beard", face).bound
+    assert bound[beside].max() <= NOTHING < bound[~beside].max()
 
 
 def test_behind_clear_lenses_the_eyes_stay_and_behind_dark_ones_they_do_not():

@@ -4,14 +4,16 @@ the outline of the head is left where they were.
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from test_transfers import ALL, COLOURS, LABELS, draw_face
 
 from gptface.processing.blending import paste
 from gptface.processing.canvas import Canvas
+from gptface.processing.eyewear import CLEAR_GLASSES, SUNGLASSES
 from gptface.processing.eyewear_removal import NO_GLASSES, _with_brows
 from gptface.processing.face_parsing import FaceParsing
-from gptface.processing.skin import fill_smoothly, skin_texture
+from gptface.processing.signs import BEARD, GLASSES
+from gptface.processing.skin import borrowed_detail, fill_smoothly, skin_texture
 
 #: Lenses of the 128-pixel crop, and how thick their rims are.
 LENSES, RIM = ((28, 44, 60, 70), (68, 44, 100, 70)), 3
@@ -61,6 +63,32 @@ def test_skin_in_its_place_has_the_texture_of_skin():
     assert 0.3 * grain < made < 1.3 * grain, "neither a smear nor noise"
 
 
+def test_sunglasses_tint_the_lenses_of_clear_glasses_and_their_frame_stays():
+    photo, parsing, _, rims = wearing()
+    assert SUNGLASSES.fits(parsing) and not CLEAR_GLASSES.fits(parsing)
+    layers = [SUNGLASSES.layers(photo, parsing, 1.0, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    after, again, other = (np.asarray(paste(photo, each)[0]).astype(float) for each in layers)
+    before = np.asarray(photo).astype(float)
+    assert (after == again).all() and (after == other).all(), "nothing of what is worn is left to chance"
+    assert after[parsing.mask("eye") > 0.5].mean() < 60
+    for x0, y0, x1, y1 in LENSES:
+        inner = np.s_[128 + 2 * (y0 + 7) : 128 + 2 * (y1 - 7), 128 + 2 * (x0 + 7) : 128 + 2 * (x1 - 7)]
+        assert after[inner].max() < 90, "no skin shines through a lens"
+    assert np.abs(after - before)[rims].mean() < 12, "the frame is the person's"
+    around = Image.fromarray(rims).filter(ImageFilter.MaxFilter(25))
+    below = ~np.asarray(around) & (np.arange(ALL)[:, None] > 128 + 2 * 74)
+    assert (after == before)[below].all()
+
+
+def test_skin_behind_a_lens_stays_and_only_what_is_near_the_rim_is_made_up():
+    """Cheeks below thick frames became flat patches."""
+    photo, parsing, *_ = wearing()
+    _, weight = removed(photo, parsing)
+    for x0, _, x1, y1 in LENSES:
+        cheek = np.s_[128 + 2 * (y1 - 9) : 128 + 2 * (y1 - 7), 128 + 2 * (x0 + 12) : 128 + 2 * (x1 - 12)]
+        assert (weight[cheek] < 0.1).mean() > 0.8
+
+
 def test_dark_glasses_and_bare_faces_are_for_the_model():
     assert not NO_GLASSES.fits(draw_face()[1]), "no glasses"
     assert not NO_GLASSES.fits(wearing(dark=True)[1]), "no eye is seen"
@@ -104,3 +132,29 @@ def test_texture_is_as_strong_and_as_fine_as_that_of_the_skin(grain):
     assert np.diff(texture).std() > 1.2 * texture.std(), "white noise has no neighbours"
     assert skin_texture(canvas, pixels, np.zeros(pixels.shape[:2]), np.random.default_rng(1)) is None
     assert photo.size == (ALL, ALL)
+
+
+def test_strands_beside_a_gap_continue_in_it():
+    """Hair at a temple was a grey smear where an arm had been."""
+    _, parsing = draw_face()
+    canvas = Canvas.of(parsing)
+    stripes = np.broadcast_to(
+        np.sin(np.arange(canvas.size) * 1.3)[None, :, None] * 0.2 + 0.4, (canvas.size,) * 2 + (3,)
+    )
+    gap = np.zeros((canvas.size,) * 2)
+    gap[200:230, 200:260] = 1
+    detail = borrowed_detail(canvas, stripes, gap, 1 - gap)
+    assert 0.5 < detail[gap > 0].std() / stripes.std() < 1.5
+    assert not borrowed_detail(canvas, stripes, gap, np.zeros_like(gap)).any()
+
+
+def test_bare_skin_around_a_mouth_is_told_from_hair_by_its_colour():
+    """Mouths of men without a beard were redrawn."""
+    photo, parsing = draw_face()
+    assert BEARD.seen(photo, parsing) is False
+    pixels = np.array(photo)
+    chin = (parsing.mask("skin") > 0.5) & (np.arange(ALL)[:, None] > 128 + 2 * 103)
+    pixels[chin] = (0.7 * pixels[chin].mean(-1, keepdims=True)).astype(np.uint8)
+    assert BEARD.seen(Image.fromarray(pixels), parsing) is None, "it may be hair"
+    assert BEARD.seen(photo.convert("L").convert("RGB"), parsing) is None, "a black-and-white photo does not tell"
+    assert not GLASSES.worn(parsing) and GLASSES.worn(draw_face(glasses=True)[1])
