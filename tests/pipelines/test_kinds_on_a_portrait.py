@@ -120,6 +120,7 @@ def test_the_partial_picture_can_be_watched(edit, photo):
     edit(
         photo,
         prompt="smiling",
+        draw=True,
         seed=0,
         num_inference_steps=2,
         num_images_per_prompt=2,

@@ -116,7 +116,7 @@ def test_a_batch_draws_the_codes_that_each_photo_gets_alone(edit, monkeypatch):
 
     monkeypatch.setattr(edit.model, "generate_plan_first", noted)
     photos = [PORTRAIT.with_name(f"{name}.jpg") for name in ("serious", "clean_shaven", "portrait")]
-    ask = {"prompt": "smiling", "seed": [1, 2, 3], "num_inference_steps": 4}
+    ask = {"prompt": "smiling", "draw": True, "seed": [1, 2, 3], "num_inference_steps": 4}
     edit(photos, **ask)
     alone = torch.cat(drawn)
     drawn.clear()
