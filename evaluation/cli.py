@@ -162,6 +162,13 @@ def _limit_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _parsing_options(parser: argparse.ArgumentParser) -> None:
+    _limit_option(parser)
+    parser.add_argument(
+        "--face-masks", action="store_true", help="paint a mask over mouth and nose of each face before it is parsed"
+    )
+
+
 def _tokenizer_options(parser: argparse.ArgumentParser) -> None:
     _limit_option(parser)
     parser.add_argument("--layout", default="celeba", help="of the pictures, as in `gptface encode`")
@@ -256,7 +263,7 @@ KINDS = (
         "parsing",
         "intersection over union of what the face parser finds, and its time",
         "parsing:run_parsing",
-        _limit_option,
+        _parsing_options,
     ),
     Kind(
         "attributes",

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gptface.data.face_masks import wear_face_masks
 from gptface.data.face_parsing_data import ParsedFaces, read_parsed_faces
 from gptface.metrics.segmentation_scores import intersection_over_union
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
@@ -37,6 +38,8 @@ def run_parsing(options: argparse.Namespace) -> dict[str, Any]:
     """Figures of the face parser of a checkpoint."""
     parser = load_face_parser(options.model or DEFAULT_CHECKPOINT)
     faces = read_parsed_faces([Path(options.data)], parser.config.image_size, options.limit)
+    if options.face_masks:
+        faces = wear_face_masks(faces)
     return evaluate_parsing(parser, faces)
 
 

@@ -38,6 +38,7 @@ FACE_CLASSES = (
     "necklace",
     "neck",
     "cloth",
+    "face_mask",
 )
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 #: What a head of `GPTFaceConfig.heads` may say.

@@ -90,7 +90,7 @@ class GPTFaceParser(SafetensorsModel):
 
     ```python
     parser = GPTFaceParser(GPTFaceParserConfig())
-    parser(torch.zeros(1, 3, 256, 256)).logits.shape  # torch.Size([1, 16, 256, 256])
+    parser(torch.zeros(1, 3, 256, 256)).logits.shape  # torch.Size([1, 17, 256, 256])
     ```
     """
 

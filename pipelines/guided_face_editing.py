@@ -14,7 +14,7 @@ from gptface.processing.alignment import align
 from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, find_toning, keep_toning
 from gptface.processing.edits import Edit
 from gptface.processing.image_loading import ORIENTATION, to_rgb
-from gptface.processing.masks import COUNTS, covered_cells, fill_from_edges, mask_to_cells, normalize_mask
+from gptface.processing.masks import COUNTS, fill_from_edges, hole_cells, mask_to_cells, normalize_mask
 from gptface.processing.prompt_reading import expand_prompt as expanded
 from gptface.processing.prompt_reading import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
@@ -493,7 +493,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 else align(picture, face.matrix, size)
             )
             bound = np.asarray(crop, dtype=np.float32) / 255
-            cells = covered_cells(bound, grid) if hole else mask_to_cells(bound, grid)
+            cells = hole_cells(bound, grid) if hole else mask_to_cells(bound, grid)
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)

@@ -13,6 +13,9 @@ from PIL import Image, ImageFilter
 
 from .image_loading import UPRIGHT, load_image
 
+#: Share of a cell from which on a hole touches it.
+TOUCHED = 0.05
+
 
 def import_opencv(what: str) -> Any:
     """
@@ -69,6 +72,15 @@ def covered_cells(mask: ArrayLike, grid: int, share: float = 0.5) -> np.ndarray:
     """The cells bool `[grid, grid]` of which a mask `[H, W]` in [0, 1] covers more than a share."""
     shares = Image.fromarray(np.asarray(mask, dtype=np.float32)).resize((grid, grid), Image.Resampling.BOX)
     return np.asarray(shares) > share
+
+
+def hole_cells(mask: ArrayLike, grid: int) -> np.ndarray:
+    """
+    The cells bool `[grid, grid]` to be drawn in a hole `[H, W]`: those of which it covers more than half, and of those
+    beside them all that it touches, for what fills a hole from its edge is a smear there. Of a thin stroke none.
+    """
+    wide = covered_cells(mask, grid)
+    return wide | (widen(wide, 1 / grid) & covered_cells(mask, grid, TOUCHED))
 
 
 def widen(pixels: np.ndarray, margin: float) -> np.ndarray:

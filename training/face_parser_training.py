@@ -1,5 +1,6 @@
 """Training of the face parser on aligned faces with masks: minutes on one GPU, hours on one core of a CPU."""
 
+import copy
 import logging
 import time
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from transformers import AutoConfig
 
+from gptface.data.face_masks import wear_face_masks
 from gptface.data.face_parsing_augmentation import IGNORED, ParsingAugmentation
 from gptface.data.face_parsing_data import ParsedFaces, read_parsed_faces
 from gptface.metrics.segmentation_scores import confusion_counts, intersection_over_union
-from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig, GPTFaceParserConfig
+from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES, GPTFaceConfig, GPTFaceParserConfig
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.modeling_gptface import GPTFaceModel
 from gptface.pipelines.pipeline_loading import find_checkpoint
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_NAME = "face_parser_training.pt"
 #: Share of a run after which the averaged parser is good enough to label faces.
 TEACHING_FROM = 0.3
+#: Logit of a class at the start that a parser was not trained on: rare, wherever it is.
+UNSEEN = -6.0
 #: Mask value of a pixel that does not count.
 UNKNOWN = 255
 
@@ -100,6 +104,8 @@ class FaceParserTrainingConfig(Recipe):
         data_dir: folder of the files.
         init: folder of a parser, or of a model that has one, to start from; random weights where it is not given.
         model: fields of [`GPTFaceParserConfig`].
+        face_masks: copies of each face of `train` with a mask painted over mouth and nose, see
+            [`~gptface.data.face_masks.wear_face_masks`].
         augmentation: fields of [`ParsingAugmentation`].
         arguments: fields of [`ParserTrainingArguments`].
         device: `"cuda"` or `"cpu"`; the GPU where there is one by default.
@@ -111,6 +117,7 @@ class FaceParserTrainingConfig(Recipe):
     data_dir: str = "."
     init: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
+    face_masks: int = 0
     augmentation: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     device: str | None = None
@@ -131,19 +138,21 @@ def run_face_parser_training(config: FaceParserTrainingConfig) -> Path:
     """
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model_config = GPTFaceParserConfig(**config.model)
-    parser = None if config.init is None else load_face_parser(config.init)
+    seed = config.arguments.get("seed", 0)
+    parser = None if config.init is None else with_all_classes(load_face_parser(config.init), seed)
     size = model_config.image_size if parser is None else parser.config.image_size
     faces = read_parsed_faces(config.paths(config.train), size)
+    worn = [wear_face_masks(faces, seed + number) for number in range(config.face_masks)]
     evaluation = read_parsed_faces(config.paths(config.evaluation), size) if config.evaluation else None
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     parser = train_face_parser(
-        faces.images.to(device),
-        faces.masks.to(device),
+        torch.cat([each.images for each in (faces, *worn)]).to(device),
+        torch.cat([each.masks for each in (faces, *worn)]).to(device),
         ParserTrainingArguments(**config.arguments),
         unlabelled=faces.unlabelled.to(device) if len(faces.unlabelled) else None,
         priors=faces.priors.to(device),
-        parser=parser if parser is not None else new_parser(model_config, config.arguments.get("seed", 0)),
+        parser=parser if parser is not None else new_parser(model_config, seed),
         augmentation=ParsingAugmentation(**config.augmentation),
         evaluation=evaluation,
         checkpoint=output / CHECKPOINT_NAME,
@@ -175,6 +184,27 @@ def new_parser(config: GPTFaceParserConfig, seed: int) -> GPTFaceParser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPTFaceParser(config)
+
+
+def with_all_classes(parser: GPTFaceParser, seed: int) -> GPTFaceParser:
+    """
+    A parser that tells all `FACE_CLASSES` apart, from one that knows the first of them; the others are rare to it. The
+    same parser where it knows them all, or has classes of its own.
+    """
+    known = parser.config.class_names
+    if known == FACE_CLASSES or known != FACE_CLASSES[: len(known)]:
+        return parser
+    config = copy.deepcopy(parser.config)
+    config.id2label = dict(enumerate(FACE_CLASSES))
+    config.label2id = {name: index for index, name in enumerate(FACE_CLASSES)}
+    grown = new_parser(config, seed)
+    state = parser.state_dict()
+    own = {name: value for name, value in state.items() if not name.startswith("classifier.")}
+    grown.load_state_dict(own, strict=False)
+    with torch.no_grad():
+        grown.classifier.weight.mul_(0.1)[: len(known)] = state["classifier.weight"]
+        grown.classifier.bias.fill_(UNSEEN)[: len(known)] = state["classifier.bias"]
+    return grown
 
 
 def train_face_parser(

@@ -14,6 +14,7 @@ from gptface.processing.masks import (
     covered_cells,
     feather,
     fill_from_edges,
+    hole_cells,
     mask_to_cells,
     normalize_mask,
 )
@@ -188,6 +189,19 @@ def test_what_an_eraser_left_is_filled_too():
 def test_a_photo_that_is_all_hole_is_refused():
     with pytest.raises(ValueError, match="nothing is left"):
         fill_from_edges(Image.new("RGB", (9, 7)), np.ones((7, 9), bool))
+
+
+def test_what_a_hole_touches_beside_it_is_drawn_too():
+    """A face mask ends in the middle of cells: a smear would stay at the jaw."""
+    mask = np.zeros((64, 64))
+    mask[16:35, 16:48] = 1  # two rows of four cells, and a sliver of the next row
+    assert hole_cells(mask, 8).tolist() == [[2 <= y <= 4 and 2 <= x <= 5 for x in range(8)] for y in range(8)]
+
+
+def test_of_a_scratch_no_cell_is_drawn():
+    mask = np.zeros((64, 64))
+    mask[:, 30:32] = 1
+    assert not hole_cells(mask, 8).any()
 
 
 def test_cells_count_as_covered_from_half_their_pixels_on():

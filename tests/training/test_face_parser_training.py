@@ -24,6 +24,7 @@ from gptface.training.face_parser_training import (
     new_parser,
     parsing_loss,
     train_face_parser,
+    with_all_classes,
 )
 
 TINY = {"image_size": 32, "block_out_channels": [8, 8, 16, 16], "dilations": [1]}
@@ -39,7 +40,7 @@ def bands(count=6, size=32):
         top, bottom = 8 + index % 4, 20 + index % 5
         masks[index, top:bottom] = 1
         masks[index, bottom:] = 10
-    colours = torch.zeros(16, 3)
+    colours = torch.zeros(len(FACE_CLASSES), 3)
     colours[1], colours[10] = torch.tensor([220.0, 60, 60]), torch.tensor([40.0, 60, 220])
     images = colours[masks.long()] + 10 * torch.rand(count, size, size, 3, generator=generator)
     return images.to(torch.uint8), masks
@@ -137,7 +138,7 @@ def test_the_same_generator_gives_the_same_batch():
 def test_rare_classes_weigh_more():
     masks = torch.zeros(4, 8, 8, dtype=torch.uint8)
     masks[0, 0, 0] = 3
-    weights = class_weights(masks, 16, 0.25)
+    weights = class_weights(masks, len(FACE_CLASSES), 0.25)
     assert weights[3] > 2 * weights[0] and abs(weights[0] - 1) < 0.05
     shown = torch.tensor([[True, True], [True, False], [True, False], [True, False]])
     assert face_weights(shown, 0.5).tolist() == [2.0, 1.0, 1.0, 1.0]
@@ -169,7 +170,7 @@ def test_unlabelled_faces_are_labelled_within_what_is_known_of_them():
 
     images, masks = bands(6)
     parser = new_parser(GPTFaceParserConfig(**TINY), 0).eval()
-    priors = torch.zeros(6, 16)
+    priors = torch.zeros(6, len(FACE_CLASSES))
     priors[:, 3] = -torch.inf
     probabilities = predict_probabilities(parser, images, priors)
     assert (probabilities[:, 3] == 0).all() and torch.isfinite(probabilities).all()
@@ -253,3 +254,25 @@ def test_intersection_over_union():
     labels, predicted = torch.tensor([[0, 0, 1, IGNORED]]), torch.tensor([[0, 1, 1, 2]])
     scores = intersection_over_union(confusion_counts(predicted, labels, 3))
     assert scores[:2].tolist() == [0.5, 0.5] and scores[2].isnan()
+
+
+def test_a_parser_of_fewer_classes_learns_the_others():
+    """One that was trained before a class came sees what it saw, and nothing of the new one anywhere."""
+    few = FACE_CLASSES[:-1]
+    config = GPTFaceParserConfig(
+        **TINY, id2label=dict(enumerate(few)), label2id={name: i for i, name in enumerate(few)}
+    )
+    old = new_parser(config, 0).eval()
+    pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    grown = with_all_classes(old, 0).eval()
+    assert grown.config.class_names == FACE_CLASSES
+    with torch.no_grad():
+        before, after = old.probabilities(pixels), grown.probabilities(pixels)
+    assert (after[:, :-1] - before).abs().max() < 0.05 and after[:, -1].max() < 0.05
+    assert with_all_classes(grown, 0) is grown
+
+
+def test_a_parser_of_other_classes_stays():
+    own = GPTFaceParserConfig(**TINY, id2label={0: "face", 1: "rest"}, label2id={"face": 0, "rest": 1})
+    parser = new_parser(own, 0)
+    assert with_all_classes(parser, 0) is parser
