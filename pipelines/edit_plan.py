@@ -59,6 +59,11 @@ class EditRequest:
         """Their rows of the table."""
         return tuple(intent.edit for intent in self.intents)
 
+    @property
+    def covering(self) -> str:
+        """Class of the face parser of what is to be taken off and filled behind, see [`Edit`]; empty without."""
+        return self.edits[0].covering if len(self.edits) == 1 else ""
+
     def is_settled(self, scores: HeadScores, signs: Sequence[Sequence[bool | None]]) -> bool:
         """
         Whether all faces have all that is asked for, and more of it was not asked for.

@@ -422,11 +422,13 @@ class AlignedFace:
         crop: the aligned RGB crop of the model's size.
         matrix: [2, 3] from photo to crop; None where the photo was the crop already.
         box: (left, top, right, bottom) in pixels of the photo; None where the face was not detected.
+        landmarks: [5, 2] in pixels of the photo; None where they are not known.
     """
 
     crop: Image.Image
     matrix: np.ndarray | None
     box: tuple[float, float, float, float] | None
+    landmarks: np.ndarray | None = None
 
 
 class FacePipeline(BatchedPipeline):
@@ -487,7 +489,7 @@ class FacePipeline(BatchedPipeline):
         aligned_faces = []
         for points, box in located:
             matrix = crop_matrix(points, size)
-            aligned_faces.append(AlignedFace(align(photo, matrix, size), matrix, box))
+            aligned_faces.append(AlignedFace(align(photo, matrix, size), matrix, box, points))
         narrowest = min(face_width(points) for points, _ in located)
         if narrowest < FEW_PIXELS:
             warnings.warn(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gptface.modeling_gptface.generation_gptface import Captions, GPTFaceGenerationOutput
 from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
-from gptface.processing.alignment import align
+from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, find_toning, keep_toning
 from gptface.processing.edits import Edit
 from gptface.processing.image_loading import ORIENTATION, to_rgb
@@ -57,6 +57,9 @@ DEFAULTS = {
 #: Where the plan is drawn first, guidance by matching does most; the other kind makes frames of glasses firmer, but
 #: breaks mouths.
 PLAN_DEFAULTS = DEFAULTS | {"num_inference_steps": 8, "guidance_scale": 1.5}
+
+#: Pixels of the 128-pixel crop beside what covers a face that go with it: its edge and shadow.
+COVERING_EDGE = 3.0
 
 #: Parameters that suit an edit where the checkpoint has a trained critic.
 BY_CRITIC = ("decoding", "corrections")
@@ -362,16 +365,26 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if not 0 < strength <= 1:
             raise ValueError(f"strength must lie in (0, 1], got {strength}")
         names = None if mask_image is not None else self._region_names(request, region)
+        located = None if faces is None else list(faces)
         photo_mask = None
         if mask_image is not None:
             photo_mask = normalize_mask(mask_image, photo.size, photo.info.get(ORIENTATION, 1))
+        elif request.covering and own_regions:
+            located = self.find_faces(photo, **find) if located is None else located
+            photo_mask = self._covered(photo, located, request)
+            if photo_mask is not None:
+                hole, names = True, None
         if hole and photo_mask is not None:
             photo_mask = (photo_mask > COUNTS).astype(np.float32)
             photo = fill_from_edges(photo, photo_mask > 0)
+        if located is None:
+            located = self.find_faces(photo, **find)
+        if hole and photo_mask is not None:
+            located = [self._as_seen(photo, each, photo_mask) for each in located]
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
         plans = [
             self._plan_face(photo, face, names, photo_mask, hole, request if laid_over else None, share)
-            for face in (self.find_faces(photo, **find) if faces is None else faces)
+            for face in located
         ]
         if strength < 1:
             plans = [_in_part(each) if each.transfers is None else each for each in plans]
@@ -396,6 +409,32 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             laid_over,
             share,
         )
+
+    def _covered(self, photo: Image.Image, faces: Sequence[AlignedFace], request: EditRequest) -> np.ndarray | None:
+        """
+        What of a photo shows what covers faces, with its edges, float32 [height, width]; None where none is worn.
+
+        Raises:
+            ValueError: a face parser that does not know such things.
+        """
+        name = request.covering
+        if not self.has_face_parser or name not in self.require_face_parser().config.class_names:
+            raise ValueError(
+                f"the face parser of this checkpoint cannot find a {name.replace('_', ' ')}: give mask_image, white "
+                "where it is, and hole=True"
+            )
+        seen = self.parse_faces([(photo, face.matrix) for face in faces])
+        worn = [each.photo_mask(name, photo.size, COVERING_EDGE) for each in seen if request.edits[0].suits(each)]
+        return np.max(worn, axis=0) if worn else None
+
+    def _as_seen(self, photo: Image.Image, face: AlignedFace, hole: np.ndarray) -> AlignedFace:
+        """A face with a hole [height, width] in it, aligned by the landmarks that are seen, where two at least are."""
+        if face.landmarks is None:
+            return face if face.matrix is None else replace(face, crop=align(photo, face.matrix, self.face_size))
+        x, y = (face.landmarks.round().astype(int)).T
+        known = hole[y.clip(0, photo.height - 1), x.clip(0, photo.width - 1)] == 0
+        matrix = crop_matrix(face.landmarks, self.face_size, known if known.sum() > 1 else None)
+        return replace(face, crop=align(photo, matrix, self.face_size), matrix=matrix)
 
     def replan(self, plan: EditPlan, photo: Image.Image, matrix: np.ndarray) -> EditPlan:
         """

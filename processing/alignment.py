@@ -69,12 +69,13 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     return np.column_stack([linear, target_mean - linear @ source_mean])
 
 
-def crop_matrix(landmarks: ArrayLike, size: int = CROP_SIZE) -> np.ndarray:
+def crop_matrix(landmarks: ArrayLike, size: int = CROP_SIZE, known: ArrayLike | None = None) -> np.ndarray:
     """Matrix `[2, 3]` from the photo to a crop of `size`×`size` pixels.
 
     Args:
         landmarks: `[5, 2]` in pixels of the photo, in the order of `CROP_LANDMARKS`.
         size: Side of the crop in pixels.
+        known: bool `[5]`, which of them count, two at least; all by default.
 
     Raises:
         ValueError: Another shape, non-finite values, or landmarks that give no face.
@@ -85,7 +86,8 @@ def crop_matrix(landmarks: ArrayLike, size: int = CROP_SIZE) -> np.ndarray:
             "landmarks must be five points (x, y) in pixels of the photo: left eye, right eye, nose, left and right "
             f"mouth corner as seen in the picture; got shape {landmarks.shape}"
         )
-    matrix = similarity_transform(landmarks, CROP_LANDMARKS * (size / CROP_SIZE))
+    rows = slice(None) if known is None else np.asarray(known, bool)
+    matrix = similarity_transform(landmarks[rows], CROP_LANDMARKS[rows] * (size / CROP_SIZE))
     if scale_of(matrix) < 1e-6:
         raise ValueError("landmarks do not form a face: check their order and units")
     return matrix

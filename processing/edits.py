@@ -32,7 +32,7 @@ from .face_parsing import FaceParsing
 from .headwear import KNITTED_HAT, KNITTED_HATS
 from .jewellery import EARRINGS
 from .part_colour import Colour, PartColour
-from .signs import BEARD, CHIN_HAIR, EARRING, GLASSES, HAT, MUSTACHE_HAIR, Sign
+from .signs import BEARD, CHIN_HAIR, EARRING, FACE_MASK, GLASSES, HAT, MUSTACHE_HAIR, Sign
 from .strands import FRINGE, FULL_BEARD, GOATEE, MUSTACHE, STUBBLE
 from .warping import whole_mouth
 
@@ -78,6 +78,9 @@ class Edit:
         needs: what a face must show, where it is no use to draw anything else; empty where the model draws faces that
             the transfer does not fit.
         needed: whether a face shows that; None where the transfer says it by fitting.
+        covering: class of the face parser that hides what the edit is about: where it is seen and the user says
+            nothing else, it is the hole that is filled. Empty where nothing is to be taken off.
+        told: what the model is told, where that is not the phrase.
         sign: what tells whether the thing that it puts on or takes off is there, beside the heads; None where nothing
             does.
         entailed: attributes that may change along with it by its meaning: no side effects.
@@ -112,6 +115,8 @@ class Edit:
     needs: str = ""
     needed: Callable[[FaceParsing], bool] | None = None
     sign: Sign | None = None
+    covering: str = ""
+    told: str = ""
     entailed: tuple[str, ...] = ()
     quality: Quality = "experimental"
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -198,6 +203,8 @@ def _edit(
     needs: str = "",
     needed: Callable[[FaceParsing], bool] | None = None,
     sign: Sign | None = None,
+    covering: str = "",
+    told: str = "",
     entailed: tuple[str, ...] = (),
     quality: Quality = "experimental",
     defaults: Mapping[str, Any] = _AS_USUAL,
@@ -220,6 +227,8 @@ def _edit(
         needs,
         needed,
         sign,
+        covering,
+        told,
         tuple(label for label in entailed if target is None or label != target.label),
         quality,
         defaults,
@@ -508,6 +517,14 @@ _ROWS = (
         en="older, elderly, aged, aging, ageing, senior, age, older looking, old looking",
         de="alt, älter, alte, alter, altern", fr="vieux, vieille, plus vieux, plus vieille, âgé, âgée, vieillir",
         es="viejo, vieja, anciano, anciana, mayor, envejecer", zh="老, 变老, 年老, 苍老",
+    ),
+    _edit(
+        "no_face_mask", "no face mask", "remove", "face", None, None, "A mask over mouth and nose is taken off; what it covered is made up.",
+        covering="face_mask", told="a face", needs="mask over mouth and nose", needed=FACE_MASK.worn, quality="experimental",
+        en="no mask, without mask, without face mask, remove mask, remove face mask, take off mask, take off face mask, take mask off, take face mask off, unmask, unmasked, "
+        "no surgical mask, remove surgical mask, take off surgical mask, remove medical mask, no facemask, remove facemask, take off facemask",
+        de="ohne maske, maske weg, maske abnehmen, ohne mundschutz, nimm maske ab", fr="sans masque, enleve masque, enlever masque, retire masque, retirer masque",
+        es="sin mascarilla, quita mascarilla, quitar mascarilla, sin barbijo, sin cubrebocas", zh="没有口罩, 不戴口罩, 摘掉口罩, 去掉口罩, 取下口罩",
     ),
     _edit(
         "face", "a face", "fill", "face", None, None, "A face as it may have been: what a mask or hole covers is filled, nothing new is asked for.",

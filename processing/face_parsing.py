@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .alignment import CROP_SIZE, align, apply, compose, corners, inverse, translation, warp
+from .masks import widen
 
 #: Names for classes together; the name of each class stands for itself.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -116,9 +117,15 @@ class FaceParsing:
             inside.resize((size, size), Image.Resampling.BOX if size < high - low else Image.Resampling.BILINEAR)
         )
 
-    def photo_mask(self, names: str | Iterable[str], size: tuple[int, int]) -> np.ndarray:
-        """As `mask`, of a photo of `size` (width, height): float32 [height, width], 0 beyond the frame."""
-        return self._to_photo(self.mask(names), size)
+    def photo_mask(self, names: str | Iterable[str], size: tuple[int, int], margin: float = 0.0) -> np.ndarray:
+        """
+        As `mask`, of a photo of `size` (width, height): float32 [height, width], 0 beyond the frame; with what is up
+        to `margin` pixels of the 128-pixel crop beside it.
+        """
+        mask = self.mask(names)
+        if margin:
+            mask = np.maximum(mask, widen(mask > 0.5, margin * self.unit / len(mask)))
+        return self._to_photo(mask, size)
 
     def classes(self) -> np.ndarray:
         """The likeliest class of each pixel of the frame, int64 [T, T]."""

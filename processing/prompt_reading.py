@@ -52,7 +52,8 @@ class EditIntent:
     @property
     def phrase(self) -> str:
         """What the model is told."""
-        return self.edit.phrase if self.detail is None else f"{self.edit.phrase}, {self.detail.phrase}"
+        told = self.edit.told or self.edit.phrase
+        return told if self.detail is None else f"{told}, {self.detail.phrase}"
 
     @property
     def transfer(self) -> Transfer | None:

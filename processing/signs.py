@@ -11,8 +11,8 @@ from .canvas import blur
 from .face_parsing import SURROUNDINGS, FaceParsing
 from .part_colour import SURELY, to_oklab
 
-#: Share of the crop that glasses, hats and earrings fill where they are worn.
-LEAST_GLASSES, LEAST_HAT, LEAST_EARRING = 1 / 250, 1 / 100, 1 / 4000
+#: Share of the crop that glasses, hats, earrings and face masks fill where they are worn.
+LEAST_GLASSES, LEAST_HAT, LEAST_EARRING, LEAST_MASK = 1 / 250, 1 / 100, 1 / 4000, 1 / 50
 #: Of the chroma (Oklab) of cheeks, what skin around the mouth has at least where no hair grows: hair takes it away.
 #: Bare skin of 30 men has 0.82 to 1.1 of it, beards and stubble 0.4 to 0.8 (white ones up to 0.86).
 COLOURED = 0.8
@@ -49,8 +49,9 @@ class Worn:
         return self.worn(parsing)
 
     def worn(self, parsing: FaceParsing) -> bool:
-        """Whether the parser sees enough of it."""
-        return bool((parsing.crop_mask(self.name, CROP_SIZE) > SURELY).mean() >= self.least)
+        """Whether the parser sees enough of it; never where it does not know it."""
+        known = self.name in parsing.labels
+        return known and bool((parsing.crop_mask(self.name, CROP_SIZE) > SURELY).mean() >= self.least)
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ class FacialHair:
         return None if min(chroma) < COLOURED * chroma[0] or chroma[0] < LEAST_CHROMA else False
 
 
-GLASSES, HAT, EARRING = (
+GLASSES, HAT, EARRING, FACE_MASK = (
     Worn("eyeglasses", LEAST_GLASSES),
     Worn("hat", LEAST_HAT),
     Worn("earring", LEAST_EARRING),
+    Worn("face_mask", LEAST_MASK),
 )
 BEARD, MUSTACHE_HAIR, CHIN_HAIR = FacialHair(), FacialHair(below=False), FacialHair(above=False)
