@@ -214,16 +214,17 @@ def nearest_colours(pixels: np.ndarray, known: np.ndarray, scale: float) -> np.n
         scale: pixels along one of the 128-pixel crop: nothing finer than that is told.
     """
     planes = np.dstack([pixels * known[..., None], known]).astype(np.float32)
-    small = resized(planes, tuple(max(1, round(side / scale)) for side in known.shape[::-1]))
+    height, width = known.shape
+    small = resized(planes, (max(1, round(width / scale)), max(1, round(height / scale))))
     # rounding errors of a blur are no colours, where nothing is near
     total = NOTHING_NEAR * np.append(planes[..., :3].sum((0, 1)) / planes[..., 3].sum(), 1)
     for power, deviation in enumerate((1.2, 3.0, 8.0, 24.0)):
         found = blur(small, deviation)
         total = total + 50.0**-power * found * (found[..., 3:] > ROUNDED)
-    return resized((total[..., :3] / total[..., 3:]).astype(np.float32), known.shape[::-1])
+    return resized((total[..., :3] / total[..., 3:]).astype(np.float32), (width, height))
 
 
-def resized(planes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def resized(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Channels [H, W, C] at another (width, height)."""
     images = (Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR) for plane in np.moveaxis(planes, 2, 0))
     return np.stack([np.asarray(each) for each in images], -1)

@@ -41,8 +41,9 @@ SHADOW, SHADOW_BELOW, SHADOW_WIDTH = 0.6, 2.5, 2.4
 FIBRES, FIBRE_LENGTH, FIBRE, FIBRE_COVER = 5.0, 1.0, 0.14, 0.35
 #: Share of the light that comes from everywhere.
 AMBIENT = 0.2
-#: How sure of the background one must be for it to be known, and how far from anything else.
-SEEN, APART = 0.9, 2.0
+#: How sure of the background one must be for it to be known, how far from anything else where that is told by colours
+#: alone, and how much these count.
+SEEN, APART, BY_COLOUR = 0.9, 2.0, 0.005
 #: Share of the crop that a hat which is worn fills at least, and of facial skin that there must be.
 LEAST_SKIN = 0.08
 
@@ -151,9 +152,11 @@ class KnittedHat:
             picture = seen / np.maximum(covered, 1e-3)[..., None]
 
         gone = _pressed_hair(canvas, parsing, head, crown, rim)
-        # where a parser takes the wall for hair, that wall is the nearest one to be seen
-        background = canvas.mask(refine_hair(photo, parsing), "background")
-        known = background * (minimum_filter(background, round(APART * canvas.scale)) > SEEN)
+        background = canvas.mask(parsing, "background") * (gone < 0.02)
+        # a parser takes dark walls for hair: colours know better, but single hairs are wall to them
+        wall = canvas.mask(refine_hair(photo, parsing), "background")
+        wall = minimum_filter(wall, round(APART * canvas.scale)) > SEEN
+        known = np.maximum(background * (background > SEEN), BY_COLOUR * wall)
         gone *= float(known.any())
         wall = nearest_colours(pixels, known, canvas.scale) if known.any() else pixels
 
