@@ -59,8 +59,7 @@ def paint_face_mask(
         landmarks: float [5, 2], (x, y) in pixels of the eyes, the nose and the corners of the mouth.
 
     Returns:
-        The picture, uint8 [S, S, 3], and its classes, uint8 [S, S], in which the mask is `"face_mask"` and its bands
-        are 255.
+        The picture, uint8 [S, S, 3], and its classes, uint8 [S, S], in which the mask and its bands are `"face_mask"`.
 
     Raises:
         ValueError: a face that shows nothing where the mask would be.
@@ -106,9 +105,8 @@ def paint_face_mask(
     shown = classes.copy()
     bands = _bands(u, v, shape, left, right, chin, generator) & around & ~shape
     picture = np.where(bands[..., None], fabric[shape].mean(0), picture)
-    shown[bands] = 255
     picture = picture + soft[..., None] * (fabric - picture)
-    shown[shape] = FACE_CLASSES.index("face_mask")
+    shown[shape | bands] = FACE_CLASSES.index("face_mask")
     return np.rint(picture.clip(0, 1) * 255).astype(np.uint8), shown
 
 
@@ -205,7 +203,7 @@ def _bands(
     rows = v[shape]
     if not len(rows):
         return bands
-    thickness = generator.uniform(0.01, 0.03)
+    thickness = generator.uniform(0.015, 0.035)
     ear = -0.75 + generator.uniform(-0.1, 0.1)
     for side in (left, right):
         for start in (float(np.quantile(rows, 0.15)), float(np.quantile(rows, 0.7))):

@@ -39,10 +39,10 @@ def test_a_mask_covers_nose_and_mouth_and_nothing_else(seed):
     assert mask[round(float(mouth[1])), round(float(mouth[0]))]
     assert mask[round(float(nose[1])) + 8, round(float(nose[0]))]
     assert not any(mask[y, x] for x, y in eyes)
-    assert not mask[classes == HAIR].any()
+    assert (mask & (classes == HAIR)).sum() < 0.02 * mask.sum()  # bands may cross it
     # what is said to be as before is as before, but for the shadow of the mask and its soft edge
     far = np.ones_like(mask)
-    for row, column in np.argwhere(mask | (shown == 255)):
+    for row, column in np.argwhere(mask):
         far[max(0, row - 14) : row + 15, max(0, column - 14) : column + 15] = False
     assert (worn[far] == image[far]).all() and (shown[far] == classes[far]).all()
 
