@@ -21,7 +21,7 @@ SKIN_SPREAD, FRAME_SPREAD, ANY_SPREAD = 0.02, 0.05, 0.25
 FOR_SKIN, FOR_FRAME = 4.0, 4.0
 #: How probable a frame is at the outline of glasses and on a lens, before colours are seen, and how wide an outline
 #: is, outside of it and inside, in pixels of the 128-pixel crop.
-AT_OUTLINE, ON_LENS, OUTSIDE, INSIDE = 0.5, 0.12, 2.0, 3.0
+AT_OUTLINE, ON_LENS, OUTSIDE, INSIDE = 0.65, 0.2, 2.0, 3.0
 #: Deviations of skin's colours from which on a pixel tells the colour of the frame.
 UNLIKE_SKIN = 3.0
 #: In pixels of the 128-pixel crop: half axes of an eye and its lids, of the middle of the nose where a bridge is, and
