@@ -265,7 +265,7 @@ class FaceTransfers:
         return [layer for each in self.transfers for layer in each.layers(photo, self.parsing, self.share, generator)]
 
 
-def _together(intents: Sequence[EditIntent]) -> tuple[Transfer, ...]:
+def transfers_of(intents: Sequence[EditIntent]) -> tuple[Transfer, ...]:
     """
     How a face changes where nothing is to be drawn: all edits, and what is said of the mouth beside them, are of that
     kind, else empty; movements add up to one.
@@ -307,7 +307,7 @@ def lay_over(
     needing = [intent.edit for intent in going if intent.transfer is not None or not drawn]
     if not all(edit.suits(parsing) for edit in needing):
         return FaceTransfers((), parsing, share), signs
-    transfers = _together(going)
+    transfers = transfers_of(going)
     there = bool(request.intents) and not going
     if not there and not (transfers and all(each.fits(parsing) for each in transfers)):
         return None, signs

@@ -13,7 +13,7 @@ from transformers import pipeline
 
 from gptface import GPTFaceForGuidedGeneration, GPTFaceProcessor, GPTFaceRefiner, GPTFaceRefinerConfig
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
-from gptface.pipelines.edit_plan import read_requests
+from gptface.pipelines.edit_plan import read_requests, transfers_of
 from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
 from gptface.processing.alignment import align, compose, translation
 from gptface.processing.detection import DetectedFace
@@ -514,12 +514,12 @@ def test_a_mouth_in_profile_stays_and_the_result_says_so(edit, face, sees):
 def test_movements_that_one_prompt_asks_for_are_one_pass_and_other_edits_are_their_own():
     """ "Mouth open, angry" was angry with a closed mouth, and did not say so."""
     (angry,) = read_requests("mouth open, angry")
-    (warp,) = angry.transfers
+    (warp,) = transfers_of(angry.intents)
     assert warp.part and not warp.close and warp.moves == EDITS["angry"].transfer.moves
     prompt = "sad, eyeglasses, arched eyebrows"
     names = [[edit.name for edit in request.edits] for request in read_requests(prompt)]
     assert names == [["sad", "arched_eyebrows"], ["eyeglasses"]]
-    assert len(read_requests(prompt)[0].transfers) == 1
+    assert len(transfers_of(read_requests(prompt)[0].intents)) == 1
     assert len(read_requests(prompt, drawn=True)) == 3, "the model draws one after the other"
 
 

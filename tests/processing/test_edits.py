@@ -29,7 +29,7 @@ def test_a_row_can_be_asked_for_and_done(edit):
 def test_the_model_is_told_what_captions_say():
     """A phrase that no caption has is noise to the model."""
     said = {phrases.canonical for values in SAYABLE.values() for phrases in values.values()}
-    assert {edit.phrase for edit in EDITS.values() if edit.kind != "fill"} <= said
+    assert {edit.phrase for edit in EDITS.values() if edit.kind != "fill" and not edit.told} <= said
 
 
 @pytest.mark.parametrize("edit", [edit for edit in EDITS.values() if edit.target], ids=lambda edit: edit.name)
