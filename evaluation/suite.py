@@ -26,7 +26,7 @@ DATA = {"groups": "train/utkface128.parquet"}
 #: Data file of a further head.
 HEAD_DATA = "validation/{}.parquet"
 #: Edits that are laid over the photo, whatever the guidance: measured so, and drawn by the model.
-_LAID = ("not_smiling", "eyeglasses", "no_eyeglasses", "blond_hair", "gray_hair", "beard", "hat", "young")
+_LAID = ("smiling", "not_smiling", "eyeglasses", "no_eyeglasses", "blond_hair", "gray_hair", "beard", "hat", "young")
 #: Kinds that are run more than once: name of the report → further options and their values, None of a flag. `--data`
 #: is a file in DATA_DIR.
 RUNS: dict[str, dict[str, dict[str, str | None]]] = {
@@ -34,7 +34,7 @@ RUNS: dict[str, dict[str, dict[str, str | None]]] = {
         f"expression_{name}": {"--data": f"validation/{name}.parquet"} for name in ("rafdb100", "ferplus48")
     },
     "editing": {
-        **{f"editing_{edit}": {"--edit": edit} for edit in ("smiling", "no_beard")},
+        "editing_no_beard": {"--edit": "no_beard"},
         **{
             f"editing_{edit}{suffix}": {"--edit": edit, **further}
             for edit in _LAID

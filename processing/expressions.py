@@ -24,14 +24,14 @@ def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
 # In the mean corners of smiles are 0.07 farther outwards and 0.08 higher, lids 0.01; less than here is no smile to
 # a judge of photos.
 SMILING = Warp(
-    {"cheek": (0.04, -0.12), "lid_lower": (0.0, -0.035), "nose_side": (0.03, -0.01)}
+    {"cheek": (0.045, -0.145), "lid_lower": (0.0, -0.045), "nose_side": (0.03, -0.01)}
     | {"lip_upper": (0.0, -0.03), "lip_middle": (0.0, -0.03), "lip_lower": (0.0, -0.02)}
     | {"lip_side_upper": (0.0, -0.015), "lip_side_lower": (0.0, -0.01)},
-    smile=(0.52, 0.14),
-    apart=0.17,
+    smile=(0.51, 0.13),
+    apart=0.14,
     thin=0.3,
-    teeth=0.17,
-    fold=1.3,
+    teeth=0.14,
+    fold=1.5,
 )
 NEUTRAL = Warp({"cheek": (-0.01, 0.03)}, corners=(0.41, 0.0), close=1.0, smooth=1.0)
 # Lower corners than those of a face at rest: else half of the faces still smile to a judge of photos.
