@@ -256,7 +256,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                     state, result = states[index], earlier[index][candidate]
                     photo = self.load(PipelineInput(result["image"], state["name"]))
                     # where they were in the user's photo: found anew, they would lie a little elsewhere
-                    faces = [replace(each.face, crop=self._crop(photo, each)) for each in state["plan"].faces]
+                    faces = [replace(each.face, crop=self._crop(photo, each.face)) for each in state["plan"].faces]
                     plans.append(self.plan(photo, state["requests"][turn], faces=faces, **state["options"]))
                     seeds.append([result["seed"]])
                 drawn = self._draw(plans, seeds, [states[index]["force"] for index in having], **drawing)
@@ -279,7 +279,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         plan, before = outputs["plan"], outputs["before"]
         edits = _edits(outputs["requests"])
         for result in results:
-            after = self._read_heads(edits, [self._crop(result["image"], each) for each in plan.faces])
+            after = self._read_heads(edits, [self._crop(result["image"], each.face) for each in plan.faces])
             result["verified"] = verify(edits, before, after)
             result["kept"] = {
                 "attributes": kept_attributes(edits, before, after),
@@ -423,18 +423,18 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 f"the face parser of this checkpoint cannot find a {name.replace('_', ' ')}: give mask_image, white "
                 "where it is, and hole=True"
             )
-        seen = self.parse_faces([(photo, face.matrix) for face in faces])
+        seen = [self.parse_face(photo, face.matrix) for face in faces]
         worn = [each.photo_mask(name, photo.size, COVERING_EDGE) for each in seen if request.edits[0].suits(each)]
         return np.max(worn, axis=0) if worn else None
 
     def _as_seen(self, photo: Image.Image, face: AlignedFace, hole: np.ndarray) -> AlignedFace:
         """A face with a hole [height, width] in it, aligned by the landmarks that are seen, where two at least are."""
         if face.landmarks is None:
-            return face if face.matrix is None else replace(face, crop=align(photo, face.matrix, self.face_size))
+            return replace(face, crop=self._crop(photo, face))
         x, y = (face.landmarks.round().astype(int)).T
         known = hole[y.clip(0, photo.height - 1), x.clip(0, photo.width - 1)] == 0
         matrix = crop_matrix(face.landmarks, self.face_size, known if known.sum() > 1 else None)
-        return replace(face, crop=align(photo, matrix, self.face_size), matrix=matrix)
+        return replace(face, crop=self._crop(photo, replace(face, matrix=matrix)), matrix=matrix)
 
     def replan(self, plan: EditPlan, photo: Image.Image, matrix: np.ndarray) -> EditPlan:
         """
@@ -748,7 +748,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             image, weight = blend_candidate(drawn, index, composite, feather, refiner)
             if plan.toning is not None:
                 image = keep_toning(plan.photo, image, plan.toning)
-            faces = [self._crop(image, each) for each in plan.faces]
+            faces = [self._crop(image, each.face) for each in plan.faces]
             for picture in (image, *faces):
                 mark(picture, description, seed)
             boxes = [each.face.box for each in plan.faces]
@@ -778,9 +778,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         captions = self.caption_arguments([{"": plan.captions[""]}], [len(faces)])
         return self.model.match_log_odds(**captions, image_codes=self.model.image_tokenizer.encode(pixels)).tolist()
 
-    def _crop(self, photo: Image.Image, plan: FacePlan) -> Image.Image:
-        """A face of a plan as it is in the edited photo."""
-        size, matrix = self.face_size, plan.face.matrix
+    def _crop(self, photo: Image.Image, face: AlignedFace) -> Image.Image:
+        """A face as it is in an edited photo."""
+        size, matrix = self.face_size, face.matrix
         if matrix is None:
             return to_rgb(photo).resize((size, size), Image.Resampling.BICUBIC)
         return align(photo, matrix, size)

@@ -111,6 +111,36 @@ def sees(edit, monkeypatch):
     return set_rule
 
 
+def test_a_mask_that_is_worn_is_found_and_nothing_of_it_is_read(edit, face, sees):
+    """Who wears a mask need not paint where it is."""
+    size, side = edit.face_size, face.width
+    worn = np.s_[side // 2 :, side // 4 : 3 * side // 4]
+    sees(lambda y, x, _: {"face_mask": (y >= size // 2) & (y < size) & (x >= size // 4) & (x < 3 * size // 4)})
+    bare = []
+    for colour in ((20, 90, 200), (240, 240, 235)):
+        photo = np.array(face)
+        photo[worn] = colour
+        (result,) = edit(Image.fromarray(photo), prompt="remove the mask", aligned=True, seed=0)
+        assert result["note"] is None and result["edits"] == ["no_face_mask"] and result["prompt"] == "a face"
+        assert np.asarray(result["mask"])[worn].min() == 255
+        assert np.array_equal(pixels(result)[: side // 4], photo[: side // 4])
+        bare.append(pixels(result))
+    assert np.array_equal(*bare)
+
+
+def test_where_no_mask_is_worn_none_is_taken_off(edit, face, sees, monkeypatch):
+    sees(lambda y, x, _: {"skin": y > 20})
+    (result,) = edit(face, prompt="without a mask", aligned=True, seed=0)
+    assert np.array_equal(pixels(result), np.asarray(face)) and "no mask over mouth and nose is seen" in result["note"]
+    half = Image.new("L", face.size)
+    half.paste(255, (0, face.height // 2, *face.size))
+    assert edit(face, prompt="without a mask", aligned=True, seed=0, mask_image=half, hole=True)[0]["note"] is None
+    config = edit.require_face_parser().config
+    monkeypatch.setattr(config, "id2label", dict(enumerate(FACE_CLASSES[:-1])))
+    with pytest.raises(ValueError, match="cannot find a face mask: give mask_image"):
+        edit(face, prompt="without a mask", aligned=True, seed=0)
+
+
 def test_what_is_behind_the_hair_stays(edit, face, sees):
     """A new hair colour must not repaint the wall."""
     corner, middle = np.s_[:30, :30], edit.face_size // 2
