@@ -67,6 +67,9 @@ def paint_face_mask(
     Example:
 
     ```python
+    >>> import numpy as np
+    >>> from gptface.data.face_masks import paint_face_mask
+    >>> from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
     >>> classes = np.ones((64, 64), np.uint8)  # skin everywhere
     >>> points = np.array([[22, 28], [42, 28], [32, 40], [24, 48], [40, 48]])
     >>> worn, shown = paint_face_mask(np.zeros((64, 64, 3), np.uint8), classes, points, np.random.default_rng(0))

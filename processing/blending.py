@@ -260,8 +260,8 @@ def edge_fade(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]
     return fade
 
 
-# ITU-R 601, as JPEG and Pillow weigh red, green and blue.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+#: ITU-R 601, as JPEG and Pillow weigh red, green and blue.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _BINS = 32
 # Longest side, roughly, of the picture that is looked at: grain and stains average out.
 _SIDE = 256
@@ -287,7 +287,7 @@ def find_toning(photo: Image.Image) -> np.ndarray | None:
         pixels = pixels[np.asarray(shrunk)[:, :, 3].ravel() > 127]
     if not len(pixels):
         return None
-    luma = pixels @ _LUMA
+    luma = pixels @ LUMA
     offsets = pixels - luma[:, None]
     bins = np.minimum((luma * (_BINS / 256)).astype(int), _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
@@ -325,7 +325,7 @@ def keep_toning(before: Image.Image, after: Image.Image, toning: np.ndarray) -> 
     pixels, old = np.array(after), np.asarray(before)[:, :, :3]
     changed = (pixels[:, :, :3] != old).any(axis=2)
     was, becomes = (values[changed].astype(np.float32) for values in (old, pixels[:, :, :3]))
-    toned = [luma[:, None] + _look_up(toning, luma) for luma in (was @ _LUMA, becomes @ _LUMA)]
+    toned = [luma[:, None] + _look_up(toning, luma) for luma in (was @ LUMA, becomes @ LUMA)]
     pixels[changed, :3] = np.rint(was + toned[1] - toned[0]).clip(0, 255)
     result = after.copy()
     result.paste(Image.fromarray(pixels))

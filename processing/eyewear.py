@@ -9,12 +9,11 @@ from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
 from .canvas import COARSEST, Canvas
 from .face_parsing import FaceParsing
+from .face_points import BETWEEN_PUPILS
 from .part_colour import SURELY
 from .signs import GLASSES
-from .worn_eyewear import LEAST_EYE, Worn, count_eyes, find_frame
+from .worn_eyewear import LEAST_EYE, WornGlasses, count_eyes, find_frame
 
-#: How far apart pupils are in the mean, in millimetres: by that the size of a face is known.
-BETWEEN_PUPILS = 63.0
 #: Of the distance by which the nose is off the middle of the eyes, how far the bridge is, and at most; and how much
 #: narrower the lens at that side is seen, a unit of it.
 BRIDGE, MOST_TURNED, NARROWER = 0.55, 0.18, 1.6
@@ -115,7 +114,7 @@ class Eyewear:
     def _tinted(self, canvas: Canvas, photo: Image.Image, parsing: FaceParsing, share: float) -> Layer:
         """The lenses of glasses that are worn, as dark as these; their frame stays as it is."""
         coarse = Canvas.of(parsing, COARSEST)
-        worn = Worn.of(coarse, parsing)
+        worn = WornGlasses.of(coarse, parsing)
         rim = find_frame(coarse, photo, parsing, worn)[1]
         inside = Image.fromarray(worn.inside).resize((canvas.size, canvas.size), Image.Resampling.BILINEAR)
         lens = canvas.covered(np.asarray(inside) - min(rim, MOST_RIM * float(worn.inside.max())))

@@ -15,10 +15,8 @@ from .part_colour import from_oklab
 from .signs import GLASSES
 from .skin import borrowed_detail, fill_smoothly, skin_texture
 from .strands import HAIR, hair_colour
-from .worn_eyewear import Worn, count_eyes, find_frame
+from .worn_eyewear import BESIDE, SOFT, WornGlasses, count_eyes, find_frame
 
-#: What goes beside a frame, its shine and its edge, and how soft that is.
-BESIDE, SOFT = 1.2, 0.5
 #: What there may be behind a frame, by classes of the parser: each is filled from what is seen of it.
 BEHIND = (("facial_skin", "ears", "neck"), ("hair", "hat"), ("background", "cloth"))
 #: How wide the shade of a frame is, in pixels of the 128-pixel crop; how much skin behind a lens counts beside bare
@@ -46,7 +44,7 @@ class EyewearRemoval:
     ) -> list[Layer]:
         """Skin in place of the frame, see [`Transfer.layers`]; what is left to chance is its texture and brows."""
         coarse, canvas = Canvas.of(parsing, COARSEST), Canvas.of(parsing)
-        gone, _ = find_frame(coarse, photo, parsing, Worn.of(coarse, parsing))
+        gone, _ = find_frame(coarse, photo, parsing, WornGlasses.of(coarse, parsing))
         gone = np.asarray(Image.fromarray(gone).resize((canvas.size, canvas.size), Image.Resampling.BILINEAR))
         pixels, bare = canvas.pixels(photo), canvas.blur(gone, SHADE) < 0.04
         filled, skin = _behind(canvas, parsing, pixels, bare)

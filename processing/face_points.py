@@ -16,9 +16,10 @@ FINENESS = 2
 LEAST = {"brow": 1 / 1000, "eye": 1 / 2000, "whole_mouth": 1 / 300, "nose": 1 / 300}
 #: Columns of the lips, in the masks' pixels, with which they are known.
 LEAST_COLUMNS = 12
+#: How far apart pupils are in the mean, in millimetres: by that the size of a face is known.
+BETWEEN_PUPILS = 63.0
 #: Place between the corners, in [-1, 1], up to which lips count in their thickness.
 MIDDLE = 0.4
-
 #: How wide a side of the mouth is seen on a turned head, at least and at most, of the mean of both.
 FORESHORTENED = (0.5, 1.5)
 

@@ -44,7 +44,7 @@ AMBIENT = 0.2
 #: How sure of the background one must be for it to be known, how far from anything else where that is told by colours
 #: alone, and how much these count.
 SEEN, APART, BY_COLOUR = 0.9, 2.0, 0.005
-#: Share of the crop that a hat which is worn fills at least, and of facial skin that there must be.
+#: Share of the crop that facial skin must fill for there to be a head.
 LEAST_SKIN = 0.08
 
 (_, _EYE_Y), *_ = CROP_LANDMARKS.tolist()

@@ -8,8 +8,8 @@ from PIL import Image
 from .alignment import CROP_SIZE
 from .blending import Layer
 from .canvas import Canvas, smoothstep
-from .eyewear import BETWEEN_PUPILS
 from .face_parsing import FaceParsing
+from .face_points import BETWEEN_PUPILS
 from .headwear import Head
 from .lighting import GAMMA, exposure, light_on_face
 from .part_colour import SURELY

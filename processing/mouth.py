@@ -8,7 +8,7 @@ from PIL import Image
 from .alignment import CROP_SIZE
 from .canvas import blur, minimum_filter, smoothstep
 from .face_parsing import FaceParsing
-from .face_points import FacePoints, Lips
+from .face_points import BETWEEN_PUPILS, FacePoints, Lips
 from .part_colour import SURELY, from_oklab, to_oklab
 
 #: Share of the way to each other that the upper lip goes, and what is hidden of each lip's edge, in pixels of the
@@ -22,8 +22,6 @@ CHIN, JAW = 0.45, 1.5
 #: How bright the inside of a mouth is beside the lips, at its upper and at its lower end.
 DARKEST, TONGUE = 0.14, 0.42
 
-#: Distance of the eyes in millimetres.
-BETWEEN_EYES = 63.0
 #: Where teeth end beside the middle of the upper row, as seen from before, and how much shorter each is than the
 #: first, in millimetres.
 TEETH_END, SHORTER = (8.3, 14.4, 19.8, 24.0, 27.0), (0.0, 0.9, 0.3, 1.2, 1.8)
@@ -84,7 +82,7 @@ class Teeth:
             if (pale & (own[:, 0] > colour[0] - OWN_DARKER)).mean() > OWN_SHARE:
                 return None
         middle = float(np.clip(points.sides[0] - 1, -MOST_ASIDE, MOST_ASIDE))
-        half, millimetre = (right - left) / 2, points.unit / BETWEEN_EYES
+        half, millimetre = (right - left) / 2, points.unit / BETWEEN_PUPILS
         return cls(length, middle, half, millimetre, from_oklab(colour).clip(0, 1))
 
     def mixed(self, last: "Teeth", kept: float) -> "Teeth":
@@ -216,7 +214,8 @@ class MouthCut:
             return self
         teeth = self.teeth if self.teeth is None or last.teeth is None else self.teeth.mixed(last.teeth, kept)
         colour = self.colour + kept * (last.colour - self.colour)
-        return replace(self, lips=self.lips.mixed(last.lips, kept), colour=colour, teeth=teeth)
+        part = self.part + kept * (last.part - self.part)  # what it adds to the gap between the lips, which are mixed
+        return replace(self, lips=self.lips.mixed(last.lips, kept), part=part, colour=colour, teeth=teeth)
 
     def movement(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """How far what pixels show has moved; between lips that part it is new."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .blending import Box, warp_channels
+from .blending import LUMA, Box, warp_channels
 from .canvas import blur, minimum_filter, nearest_colours, smoothstep
 from .face_parsing import FaceParsing
 from .hair import refine_hair
@@ -38,8 +38,6 @@ NOISE_RANGE, FLATTEST, NOISE_REACH, NOISE = (1 / 255, 3 / 255), 0.1, 4.0, 2.0
 #: to the other a pixel is a mixture; and what hides hair and is none.
 INSIDE, REACH, NEAR, SURE, ALIKE, BETWEEN = 2.0, 2.2, 3.0, 0.8, 0.1, (0.08, 0.9)
 COVERS = ("eyeglasses", "hat", "jewellery", "cloth")
-#: ITU-R 601, as JPEG weighs red, green and blue.
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 #: How far what is lighter than the part in the mean is so by a gloss, and from how many times its lightness on, for
 #: its hue.
 GLOSS, GLOSSY = 0.3, 1.2
@@ -195,6 +193,7 @@ class ColourLayer:
         becomes: what it becomes.
         alpha: how much of each pixel of a square frame is the part, [T, T] in [0, 1].
         matrix: [2, 3] from the photo to the frame.
+        edge: [T, T, 7], see [`unmixed`], of a part that lies before something; None where all of it is taken as it is.
     """
 
     now: Colour

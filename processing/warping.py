@@ -74,7 +74,7 @@ class Warp:
         thin: share of their thickness that lips lose.
         teeth: how much of the upper teeth is seen between lips that part, at most.
         smooth: share of the folds between cheeks and mouth that is evened out.
-        fold: how deep such folds become, 1 is that of a smile.
+        fold: how far such folds become those of a smile; beyond 1 they do so all the way over more of their width.
 
     Raises:
         ValueError: a point that there is not, or lips that both close and part.
@@ -155,7 +155,7 @@ class Warp:
         """The face, moved, see [`Transfer.layers`]; nothing is left to chance."""
         points, grid, lips = FacePoints.of(parsing), _grid(Canvas.of(parsing)), Lips.of(parsing)
         close, part = (0.0, 0.0) if lips is None else self._lips(lips, points.unit)
-        speed = _freedom(grid, parsing)[..., None] * self._field(points, lips, part / points.unit, grid)
+        speed = _freedom(grid, parsing)[..., None] * self._field(points, lips, share * part / points.unit, grid)
         movement = flow(np.float32(share) * speed, FINENESS)
         moving = np.hypot(*np.moveaxis(movement, 2, 0))
         cut = None

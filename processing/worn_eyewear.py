@@ -44,7 +44,9 @@ def count_eyes(parsing: FaceParsing) -> int:
     return sum(bool(half.sum() > LEAST_EYE * eyes.size) for half in np.split(eyes, 2, axis=1))
 
 
-def find_frame(canvas: Canvas, photo: Image.Image, parsing: FaceParsing, worn: "Worn") -> tuple[np.ndarray, float]:
+def find_frame(
+    canvas: Canvas, photo: Image.Image, parsing: FaceParsing, worn: "WornGlasses"
+) -> tuple[np.ndarray, float]:
     """
     Where the frame of clear glasses is: near the outline of what the parser takes for glasses, lenses included, and
     unlike skin.
@@ -85,7 +87,7 @@ def find_frame(canvas: Canvas, photo: Image.Image, parsing: FaceParsing, worn: "
 
 
 @dataclass(frozen=True)
-class Worn:
+class WornGlasses:
     """
     Glasses on a canvas.
 
@@ -102,7 +104,7 @@ class Worn:
     inside: np.ndarray
 
     @classmethod
-    def of(cls, canvas: Canvas, parsing: FaceParsing) -> "Worn":
+    def of(cls, canvas: Canvas, parsing: FaceParsing) -> "WornGlasses":
         """Those of a face that wears some."""
         y = canvas.places()[1]
         # what is elsewhere are none
