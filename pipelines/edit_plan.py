@@ -126,13 +126,15 @@ def read_requests(prompt: Any, strict: bool = True, at_once: bool = False, drawn
         return [_request(prompt, reading.intents)]
     moving = [each for each in reading.intents if not drawn and isinstance(each.edit.transfer, Warp)]
     groups = [moving if each in moving else [each] for each in reading.intents if each not in moving[1:]]
+    # what is behind a mask is made up before it is changed
+    groups.sort(key=lambda group: not group[0].edit.covering)
     return [_request(prompt, tuple(group)) for group in groups]
 
 
 def _request(text: str, intents: tuple[EditIntent, ...]) -> EditRequest:
     return EditRequest(
         text,
-        told=", ".join(intent.phrase for intent in intents),
+        told=", ".join(intent.told for intent in intents),
         regions=tuple(dict.fromkeys(region for intent in intents for region in intent.regions)),
         expression=all(intent.edit.kind == "expression" for intent in intents),
         intents=intents,
@@ -250,14 +252,16 @@ class FaceTransfers:
     Changes of one face that are not drawn.
 
     Args:
-        transfers: all fit the face; none where it does not show what they need.
+        transfers: all fit the face; none where it does not show what they need, or has all that is asked for.
         parsing: what it and its surroundings show.
         share: of the way, in (0, 1].
+        lacking: the edits that are left out, for the face does not show what they need.
     """
 
     transfers: tuple[Transfer, ...]
     parsing: FaceParsing
     share: float
+    lacking: tuple[Edit, ...] = ()
 
     def layers(self, photo: Image.Image, seed: int) -> list[PhotoLayer]:
         """What is laid over the photo; the same seed gives the same."""
@@ -283,8 +287,8 @@ def lay_over(
     request: EditRequest, photo: Image.Image, parsing: FaceParsing, share: float, drawn: bool
 ) -> tuple[FaceTransfers | None, tuple[bool | None, ...]]:
     """
-    What of a request is laid over a face, nothing of it where it is there already, or where the face does not show
-    what an edit needs.
+    What of a request is laid over a face: no edit that is there already, or that needs what the face does not show. An
+    edit that lacks what it needs keeps the model from drawing the others, for it is told all of them at once.
 
     Args:
         share: of the way, in (0, 1].
@@ -304,14 +308,16 @@ def lay_over(
     going = [
         intent for intent, seen in zip(request.intents, signs, strict=True) if not (seen and intent.edit.kind == "add")
     ]
-    needing = [intent.edit for intent in going if intent.transfer is not None or not drawn]
-    if not all(edit.suits(parsing) for edit in needing):
-        return FaceTransfers((), parsing, share), signs
-    transfers = transfers_of(going)
+    lacking = [
+        intent for intent in going if (intent.transfer is not None or not drawn) and not intent.edit.suits(parsing)
+    ]
+    transfers = transfers_of([intent for intent in going if intent not in lacking])
     there = bool(request.intents) and not going
-    if not there and not (transfers and all(each.fits(parsing) for each in transfers)):
+    if not all(each.fits(parsing) for each in transfers):
+        transfers = ()
+    if not (transfers or lacking or there):
         return None, signs
-    return FaceTransfers(transfers, parsing, share), signs
+    return FaceTransfers(transfers, parsing, share, tuple(intent.edit for intent in lacking)), signs
 
 
 @dataclass(frozen=True)
@@ -376,18 +382,18 @@ class EditPlan:
 
     @property
     def reason(self) -> str:
-        """Why faces are left out."""
-        edits, has, lacks = self.request.edits, False, []
-        for face in self.left_out:
-            assert face.transfers is not None
-            has |= any(face.signs)
-            lacks += [
-                edit.needs
-                for edit, seen in zip(edits, face.signs, strict=True)
-                if not seen and not edit.suits(face.transfers.parsing)
-            ]
+        """Why faces, or edits, are left out."""
+        laid = [face.transfers for face in self.faces if face.transfers is not None]
+        has = any(not (each.transfers or each.lacking) for each in laid)
+        lacks = [edit.needs for each in laid for edit in each.lacking]
         missing = f"no {' or '.join(dict.fromkeys(lacks))} is seen" if lacks else ""
         return " or ".join(part for part in (f'the face is "{self.request.told}" already' * has, missing) if part)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The edits that are left out of faces that get the others."""
+        laid = [face.transfers for face in self.faces if face.transfers is not None]
+        return tuple(dict.fromkeys(edit.phrase for each in laid if each.transfers for edit in each.lacking))
 
     @property
     def draws(self) -> bool:

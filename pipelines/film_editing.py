@@ -159,6 +159,8 @@ class _Deciding:
         at_once = self.options.get("region") is not None
         drawn = bool(self.options.get("draw"))
         self.requests = read_requests(prompt, self.options.pop("strict", True), at_once, drawn)
+        if not at_once and (covering := [each.edits[0].phrase for each in self.requests if each.covering]):
+            raise ValueError(f'"{covering[0]}" fills a hole of one picture: leave it out for a film')
         self.force = self.options.pop("force", False)
         seeding = {name: drawing.pop(name, None) for name in SEEDING}
         count = checked_count("num_images_per_prompt", drawing.pop("num_images_per_prompt", 1))

@@ -172,8 +172,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     in [0, 1]; of what they know), `kept` (how far the rest stayed, in [0, 1]: `attributes`, 1 less the mean change of
     the probabilities of the other attributes, 0.9 to 0.98 in most edits, None of a model without that head; `outside`,
     the share of the pixels outside of the mask that are the photo's bit for bit), `note` (why nothing was painted,
-    `match_score` is None then, or why some of the faces stay as they are; else None); with `face="all"`, `face` and
-    `box` are lists. For a list of images a list of lists.
+    `match_score` is None then, or why some of the faces stay as they are or some of the edits were left out; else
+    None); with `face="all"`, `face` and `box` are lists. For a list of images a list of lists.
     """
 
     per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image", *SEEDING)
@@ -304,6 +304,9 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if note is None and plan.left_out:
             stay = f"{len(plan.left_out)} of {len(plan.faces)} faces"
             note = f"{plan.reason} in {stay}, which stay as they are; draw=True draws all"
+        elif note is None and plan.lacking:
+            left = " and ".join(f'"{phrase}"' for phrase in plan.lacking)
+            note = f"{plan.reason}: {left} was left out; draw=True draws it all the same"
         told = {"edits": [edit.name for edit in plan.request.edits], "note": note}
         return [result | told for result in results]
 
@@ -431,7 +434,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """A face with a hole [height, width] in it, aligned by the landmarks that are seen, where two at least are."""
         if face.landmarks is None:
             return replace(face, crop=self._crop(photo, face))
-        x, y = (face.landmarks.round().astype(int)).T
+        x, y = np.floor(face.landmarks).astype(int).T
         known = hole[y.clip(0, photo.height - 1), x.clip(0, photo.width - 1)] == 0
         matrix = crop_matrix(face.landmarks, self.face_size, known if known.sum() > 1 else None)
         return replace(face, crop=self._crop(photo, replace(face, matrix=matrix)), matrix=matrix)

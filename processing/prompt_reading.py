@@ -51,9 +51,16 @@ class EditIntent:
 
     @property
     def phrase(self) -> str:
+        """What was asked for, in the words of the table."""
+        return self._with_detail(self.edit.phrase)
+
+    @property
+    def told(self) -> str:
         """What the model is told."""
-        told = self.edit.told or self.edit.phrase
-        return told if self.detail is None else f"{told}, {self.detail.phrase}"
+        return self._with_detail(self.edit.told or self.edit.phrase)
+
+    def _with_detail(self, words: str) -> str:
+        return words if self.detail is None else f"{words}, {self.detail.phrase}"
 
     @property
     def transfer(self) -> Transfer | None:

@@ -18,6 +18,8 @@ from gptface.processing.mouth import MouthCut
 from gptface.processing.warping import MovedLayer
 
 HOW = {"seed": 3, "num_inference_steps": 2, "force": True}
+#: A parser with random weights sees a mouth in one frame and none in the next: it has no say.
+DRAWN = {**HOW, "draw": True, "region": "all"}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_every_frame_has_the_edit_that_was_decided_once(pipe, film, tmp_path, mo
     def progress(*done):
         seen.append(done)
 
-    report = edit_film(pipe, film, "smiling", tmp_path / "out.webp", composite="replace", progress=progress, **HOW)
+    report = edit_film(pipe, film, "smiling", tmp_path / "out.webp", composite="replace", progress=progress, **DRAWN)
     assert drawn == [1]
     assert seen == [("looking", n, 8) for n in range(1, 9)] + [("editing", n, 8) for n in range(1, 9)]
     assert (report["frames"], report["edited_frames"], report["scenes"]) == (8, 8, 1)
@@ -63,7 +65,7 @@ def test_every_frame_has_the_edit_that_was_decided_once(pipe, film, tmp_path, mo
 
 def test_the_same_seed_gives_the_same_film(pipe, film, tmp_path):
     for name in ("one.webp", "two.webp"):
-        edit_film(pipe, film, "smiling", tmp_path / name, **HOW)
+        edit_film(pipe, film, "smiling", tmp_path / name, **DRAWN)
     assert (tmp_path / "one.webp").read_bytes() == (tmp_path / "two.webp").read_bytes()
 
 
@@ -72,10 +74,10 @@ def test_an_edit_is_calmer_than_one_of_each_frame_by_itself(pipe, moving_portrai
     rng = np.random.default_rng(0)
     still = np.asarray(moving_portrait(1)[0], float)
     noisy = [Image.fromarray((still + rng.normal(0, 3, still.shape)).clip(0, 255).astype(np.uint8)) for _ in range(6)]
-    report = edit_film(pipe, save(noisy, tmp_path / "still.webp"), "smiling", tmp_path / "out.webp", **HOW)
+    report = edit_film(pipe, save(noisy, tmp_path / "still.webp"), "smiling", tmp_path / "out.webp", **DRAWN)
     alone = Flicker()
     for frame in noisy:
-        result = pipe(frame, "smiling", **HOW)[0]
+        result = pipe(frame, "smiling", **DRAWN)[0]
         alone.add(*(np.asarray(each) for each in (frame, result["image"])), np.asarray(result["mask"]) > 127)
     assert report["flicker"] <= 1.5 and report["flicker"] < alone.ratio
 
@@ -85,7 +87,7 @@ def test_frames_without_the_face_stay_and_another_scene_is_decided_by_itself(pip
     blank = Image.new("RGB", frames[0].size, (40, 60, 90))
     others = moving_portrait(4, "clean_shaven.jpg")
     film = save([*frames, blank, blank, *others], tmp_path / "film.webp")
-    report = edit_film(pipe, film, "smiling", tmp_path / "out.webp", **HOW)
+    report = edit_film(pipe, film, "smiling", tmp_path / "out.webp", **DRAWN)
     assert report["scenes"] == 3 and report["edited_frames"] == 8
     first, second = (each["frame"] for each in report["decided"])
     assert first < 4 and second >= 6
@@ -130,6 +132,8 @@ def test_lips_and_brows_that_are_moved_do_not_tremble_with_the_parser():
     rows = [np.mean(each.cut.lips.edges(np.array([64.0]))[:2]) for each in (still, mixed, layer(2.0, 98.0))]
     assert rows[1] == pytest.approx(np.mean(rows[::2]), abs=0.1)
     assert _mixed(replace(still, cut=None), still).cut is still.cut
+    parting = [replace(still, cut=replace(still.cut, close=0.0, part=part)) for part in (2.0, 6.0)]
+    assert _mixed(*parting).cut.part == 6 - 4 * KEPT, "as the lips: the gap between them is both"
 
 
 def test_two_edits_are_both_carried(pipe, film, tmp_path):
@@ -152,6 +156,8 @@ def test_what_makes_no_sense_for_a_film_is_refused_before_any_work(pipe, film, t
         edit_film(pipe, film, "smiling", target, parrot=1)
     with pytest.raises(ValueError, match="did you mean"):
         edit_film(pipe, film, "as a pirate", target)
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="fills a hole of one picture"):
+        edit_film(pipe, film, "remove the mask", target)
     save([Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")], tmp_path / "empty.webp")
     with pytest.raises(FaceNotFoundError, match="no frame shows a face"):
         edit_film(pipe, tmp_path / "empty.webp", "smiling", target)
@@ -159,7 +165,7 @@ def test_what_makes_no_sense_for_a_film_is_refused_before_any_work(pipe, film, t
 
 
 def test_the_command_edits_films(tiny_checkpoint, film, tmp_path, capsys):
-    how = ["--model", str(tiny_checkpoint), "--steps", "2", "--force"]
+    how = ["--model", str(tiny_checkpoint), "--steps", "2", "--force", "--draw", "--region", "all"]
     output = tmp_path / "out.webp"
     assert main(["edit", str(film), "smiling", "-o", str(output), "--json", "--timing", *how]) == 0
     captured = capsys.readouterr()

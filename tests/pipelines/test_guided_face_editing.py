@@ -672,11 +672,52 @@ def test_a_head_that_is_turned_keeps_its_beard_with_a_note(edit, face, sees):
         assert found == note or found.startswith(note)
 
 
+def test_brows_that_are_not_seen_keep_nobody_from_smiling(edit, face, sees):
+    """All movements of a prompt are one pass, and nothing of it was done where a face lacks what one of them needs."""
+    size = edit.face_size
+
+    def rule(y, x, _):
+        mouth = (np.abs(x - size / 2) < size / 6) & (np.abs(y - 0.75 * size) < size / 16)
+        return {"upper_lip": mouth & (y < 0.75 * size), "lower_lip": mouth & (y >= 0.75 * size), "skin": ~mouth}
+
+    sees(rule)
+    result = edit(face, prompt="smiling, bushy eyebrows", aligned=True, seed=0, force=True)[0]
+    assert result["note"].startswith('no pair of eyebrows is seen: "bushy eyebrows" was left out')
+    alone = edit(face, prompt="smiling", aligned=True, seed=0, force=True)[0]
+    assert np.array_equal(pixels(result), pixels(alone)) and np.asarray(alone["mask"]).any()
+
+
+def test_glasses_that_are_to_go_are_no_hat_that_is_there_already(edit, face, sees):
+    """The reason was told of the wrong edit."""
+    size = face.width
+
+    def turned(y, x, _):
+        nose, worn = (np.abs(x - 0.2 * size) < 4) & (np.abs(y - 0.6 * size) < 6), np.abs(y - 0.4 * size) < 0.06 * size
+        inside = (x > 0.1 * size) & (x < 0.9 * size)
+        return {"nose": nose, "eyeglasses": worn & inside, "skin": inside & ~nose & ~worn}
+
+    sees(turned)
+    ask = {"aligned": True, "seed": 0, "mask_image": Image.new("L", face.size, 255)}
+    note = edit(face, prompt="no eyeglasses, a hat", **ask)[0]["note"]
+    assert note.startswith("no bare head that faces the camera is seen: nothing was painted")
+
+
+def test_a_mask_is_taken_off_before_what_it_hides_is_changed():
+    with pytest.warns(UserWarning, match='"no face mask" may come out badly'):
+        requests = read_requests("smiling, eyeglasses, remove the mask")
+    assert [request.covering for request in requests] == ["face_mask", "", ""]
+    assert requests[0].told == "a face" and requests[0].intents[0].phrase == "no face mask"
+
+
 def test_of_edits_at_once_what_is_told_to_be_missing_is_missing(edit, face, sees):
     sees(lambda y, x, _: {"skin": (y > 20) & (y < 50)})
     ask = {"aligned": True, "seed": 0}
-    note = edit(face, prompt="a hat, bangs", region=["hat", "bangs"], **ask)[0]["note"]
-    assert "no hair above a forehead that faces the camera is seen" in note, "and the head is bare"
+    with_hat = edit(face, prompt="a hat, bangs", region=["hat", "bangs"], **ask)[0]
+    missing = "no hair above a forehead that faces the camera is seen"
+    assert with_hat["note"].startswith(f'{missing}: "bangs" was left out'), "the head is bare"
+    assert np.asarray(with_hat["mask"]).any(), "it gets its hat"
+    note = edit(face, prompt="makeup, bangs", region=["face", "bangs"], **ask)[0]["note"]
+    assert note.startswith(f"{missing}: nothing was painted"), "the model would be told of both"
     drawn = edit(face, prompt="a hat, lipstick", region=["hat", "mouth"], **ask)[0]
     assert drawn["note"] is None and np.asarray(drawn["mask"]).any(), (
         "a mouth that is not seen is drawn, the hat with it"
