@@ -84,7 +84,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--draw",
         action="store_true",
-        help="draw what else is laid over the photo (glasses, hats, beards, bangs, ages, colours) or moved in it (expressions)",
+        help="draw what else is laid over the photo (glasses, hats, beards, bangs, ages, colours) or moved in it "
+        "(expressions)",
     )
     parser.add_argument("--negative-prompt", help="what to move away from; acts through --guidance-scale")
     parser.add_argument("--source-prompt", help='what the face is now, such as "not smiling"')
