@@ -20,6 +20,7 @@ from .canvas import BEYOND, Canvas, blur, smoothstep
 from .face_parsing import FaceParsing
 from .face_points import POINTS, FacePoints, Lips
 from .mouth import MouthCut
+from .signs import FACE_MASK
 
 #: Pixels of the grid that movement is computed on, along one of the 128-pixel crop, and steps of its flow.
 FINENESS, STEPS = 2.0, 12
@@ -29,7 +30,7 @@ REACH = 0.2
 SLACK = 0.02
 #: What does not move, over how many pixels of the 128-pixel crop movement fades beside it and beside glasses, whose
 #: frames would bend, and to the edge of the crop.
-STILL = ("background", "ear", "earring", "hair", "hat", "eyeglasses", "neck", "necklace", "cloth")
+STILL = ("background", "ear", "earring", "hair", "hat", "eyeglasses", "neck", "necklace", "cloth", "face_mask")
 FADE, FRAMES_FADE, EDGE_FADE = 2.5, 3.0, 14.0
 #: Movements, in pixels of the 128-pixel crop, below which nothing is changed and from which on all is.
 LEAST, SEEN = 0.02, 0.08
@@ -250,7 +251,9 @@ class Warp:
 
 
 def whole_mouth(parsing: FaceParsing) -> bool:
-    """Whether the mouth that is seen of a face, if any, is all in the photo and not in profile."""
+    """Whether the mouth that is seen of a face, if any, is all in the photo, not in profile and not behind a mask."""
+    if FACE_MASK.worn(parsing):
+        return False
     points = FacePoints.of(parsing)
     if "corner" not in points.places:
         return True

@@ -141,6 +141,8 @@ def run_face_parser_training(config: FaceParserTrainingConfig) -> Path:
     seed = config.arguments.get("seed", 0)
     parser = None if config.init is None else with_all_classes(load_face_parser(config.init), seed)
     size = model_config.image_size if parser is None else parser.config.image_size
+    if config.face_masks and parser is not None and "face_mask" not in parser.config.class_names:
+        raise ValueError("face_masks needs a parser that has the class 'face_mask': leave it or `init` out")
     faces = read_parsed_faces(config.paths(config.train), size)
     worn = [wear_face_masks(faces, seed + number) for number in range(config.face_masks)]
     evaluation = read_parsed_faces(config.paths(config.evaluation), size) if config.evaluation else None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from test_transfers import ALL, COLOURS, LABELS, draw_face
 
+from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.processing import expressions
 from gptface.processing.alignment import inverse
 from gptface.processing.blending import paste
@@ -26,7 +27,7 @@ from gptface.processing.expressions import (
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.face_points import FacePoints, Lips
 from gptface.processing.mouth import MouthCut, Teeth
-from gptface.processing.warping import NARROWER, Warp, flow
+from gptface.processing.warping import NARROWER, Warp, flow, whole_mouth
 
 WARPS = {name: each for name, each in vars(expressions).items() if isinstance(each, Warp)}
 LOWER_LIP, TEETH = COLOURS["lower_lip"], COLOURS["mouth"]
@@ -286,7 +287,8 @@ def test_the_row_of_teeth_turns_with_the_head(middle):
     beside = teeth.beside_the_middle(place)
     assert (np.diff(beside) >= 0).all() and abs(np.interp(middle, place, beside)) < 1.0
     right, left = (abs(np.interp(middle + step, place, beside)) for step in (0.3, -0.3))
-    assert np.sign(right - left).round() == np.sign(middle) or abs(right - left) < 0.01, "the far half is narrower"
+    narrower = np.sign(right - left) == np.sign(middle) if middle else abs(right - left) < 0.01
+    assert narrower, "the far half is narrower"
 
 
 def test_a_turned_head_smiles_less_on_the_side_that_is_turned_away():
@@ -337,3 +339,15 @@ def test_a_mouth_that_the_photo_cuts_off_or_that_is_none_is_not_moved():
         for column in range(ALL):
             steep[index, :, column] = np.roll(parsing.probabilities[index, :, column], round(0.8 * (column - 256)))
     assert not SMILING.fits(FaceParsing(steep, LABELS, parsing.matrix)), "a profile"
+
+
+def test_nobody_smiles_on_a_mask():
+    """A mouth that is not seen is drawn: on the cloth of a mask it would be."""
+    parsing = draw_mouth()[1]
+    assert whole_mouth(parsing)
+    worn = np.zeros((len(FACE_CLASSES), ALL, ALL), np.float32)
+    for index, name in enumerate(LABELS):
+        worn[FACE_CLASSES.index(name)] = parsing.probabilities[index]
+    worn[:, 128 + 2 * 70 : 128 + 2 * 120, 128 + 2 * 30 : 128 + 2 * 98] = 0
+    worn[FACE_CLASSES.index("face_mask"), 128 + 2 * 70 : 128 + 2 * 120, 128 + 2 * 30 : 128 + 2 * 98] = 1
+    assert not whole_mouth(FaceParsing(worn, FACE_CLASSES, parsing.matrix))

@@ -18,11 +18,13 @@ from gptface.metrics.segmentation_scores import confusion_counts, intersection_o
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.training.face_parser_training import (
     CHECKPOINT_NAME,
+    FaceParserTrainingConfig,
     ParserTrainingArguments,
     class_weights,
     face_weights,
     new_parser,
     parsing_loss,
+    run_face_parser_training,
     train_face_parser,
     with_all_classes,
 )
@@ -276,3 +278,18 @@ def test_a_parser_of_other_classes_stays():
     own = GPTFaceParserConfig(**TINY, id2label={0: "face", 1: "rest"}, label2id={"face": 0, "rest": 1})
     parser = new_parser(own, 0)
     assert with_all_classes(parser, 0) is parser
+
+
+def test_masks_are_not_painted_for_a_parser_that_cannot_tell_them(faces_file, tmp_path):
+    own = GPTFaceParserConfig(**TINY, id2label={0: "face", 1: "rest"}, label2id={"face": 0, "rest": 1})
+    new_parser(own, 0).save_pretrained(tmp_path / "own")
+    recipe = FaceParserTrainingConfig(
+        output_dir=str(tmp_path / "run"),
+        train=[str(faces_file)],
+        init=str(tmp_path / "own"),
+        face_masks=1,
+        arguments={"steps": 1},
+        device="cpu",
+    )
+    with pytest.raises(ValueError, match="face_masks needs a parser that has the class 'face_mask'"):
+        run_face_parser_training(recipe)
