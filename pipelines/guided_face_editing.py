@@ -28,6 +28,7 @@ from .edit_plan import (
     EditPlan,
     EditRequest,
     FacePlan,
+    FaceTransfers,
     lay_over,
     named_area,
     read_requests,
@@ -539,7 +540,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             if not hole and not cells.any():
                 raise ValueError("the mask does not touch the face")
             area = EditArea(cells, bound)
-        laid, signs = None, ()
+        laid: FaceTransfers | None = None
+        signs: tuple[bool | None, ...] = ()
         if request is not None and parsing is not None:
             drawn = photo_mask is not None or len(request.intents) > 1
             laid, signs = lay_over(request, photo, parsing, share, drawn)

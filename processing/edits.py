@@ -170,9 +170,11 @@ _IN_PART = MappingProxyType({"strength": 0.3})
 _AS_USUAL: Mapping[str, Any] = MappingProxyType({})
 
 # A mouth that is not seen is drawn; one that is cut off or seen from the side looks bad either way.
-_MOUTH = MappingProxyType({"needs": "whole mouth", "needed": whole_mouth})
+_MOUTH: Mapping[str, Any] = MappingProxyType({"needs": "whole mouth", "needed": whole_mouth})
 # Background is drawn over the jaw of a head that looks aside.
-_FROM_THE_FRONT = MappingProxyType({"needs": "face that faces the camera", "needed": attrgetter("frontal")})
+_FROM_THE_FRONT: Mapping[str, Any] = MappingProxyType(
+    {"needs": "face that faces the camera", "needed": attrgetter("frontal")}
+)
 # What comes along with an edit by its meaning.
 _SMILE = ("Smiling", "Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
 _EYES = ("Eyeglasses", "Bags_Under_Eyes", "Narrow_Eyes")

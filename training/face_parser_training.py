@@ -203,6 +203,7 @@ def with_all_classes(parser: GPTFaceParser, seed: int) -> GPTFaceParser:
     state = parser.state_dict()
     own = {name: value for name, value in state.items() if not name.startswith("classifier.")}
     grown.load_state_dict(own, strict=False)
+    assert grown.classifier.bias is not None
     with torch.no_grad():
         grown.classifier.weight.mul_(0.1)[: len(known)] = state["classifier.weight"]
         grown.classifier.bias.fill_(UNSEEN)[: len(known)] = state["classifier.bias"]
