@@ -50,7 +50,7 @@ def row_in_crop(edit, photo, result):
         ("heavy makeup", "face", (0.4, 0.65)),
         ("a hat", "hat", (0.0, 0.3)),
         ("old", "face", (0.4, 0.65)),
-        ("smiling", "smile", (0.6, 0.9)),
+        ("smiling", "smile", (0.5, 0.9)),
         ("surprised", "mouth", (0.3, 0.8)),
         ("neutral expression", "cheeks", (0.6, 0.9)),
     ],
