@@ -32,6 +32,8 @@ SURROUNDINGS = 2
 #: How far a head may be turned, see [`FaceParsing.turn`], for what is made for faces from the front: official
 #: portraits reach 0.15, snapshots seldom 0.35, and from 0.5 on a beard lies on the neck, a hat beside the head.
 MOST_TURNED = 0.45
+#: How much of a pixel shows thin things, such as bands of masks, which the parser is less sure of.
+FAINT = 0.2
 #: Share of the crop on which its own view fades into that of its surroundings.
 FADE = 1 / 16
 
@@ -124,7 +126,7 @@ class FaceParsing:
         """
         mask = self.mask(names)
         if margin:
-            mask = np.maximum(mask, widen(mask > 0.5, margin * self.unit / len(mask)))
+            mask = np.maximum(mask, widen(mask > FAINT, margin * self.unit / len(mask)))
         return self._to_photo(mask, size)
 
     def classes(self) -> np.ndarray:
