@@ -384,7 +384,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         if located is None:
             located = self.find_faces(photo, **find)
         if hole and photo_mask is not None:
-            located = [self._as_seen(photo, each, photo_mask) for each in located]
+            guessed = find.get("landmarks") is None  # who gives some knows them
+            located = [self._as_seen(photo, each, photo_mask, guessed) for each in located]
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
         plans = [
             self._plan_face(photo, face, names, photo_mask, hole, request if laid_over else None, share)
@@ -431,9 +432,12 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         worn = [each.photo_mask(name, photo.size, COVERING_EDGE) for each in seen if request.edits[0].suits(each)]
         return np.max(worn, axis=0) if worn else None
 
-    def _as_seen(self, photo: Image.Image, face: AlignedFace, hole: np.ndarray) -> AlignedFace:
-        """A face with a hole [height, width] in it, aligned by the landmarks that are seen, where two at least are."""
-        if face.landmarks is None:
+    def _as_seen(self, photo: Image.Image, face: AlignedFace, hole: np.ndarray, guessed: bool) -> AlignedFace:
+        """
+        A face with a hole [height, width] in it; aligned, where a detector has `guessed` the landmarks, by those that
+        are seen, if two at least are.
+        """
+        if face.landmarks is None or not guessed:
             return replace(face, crop=self._crop(photo, face))
         x, y = np.floor(face.landmarks).astype(int).T
         known = hole[y.clip(0, photo.height - 1), x.clip(0, photo.width - 1)] == 0

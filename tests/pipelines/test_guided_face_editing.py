@@ -2,6 +2,7 @@
 
 import warnings
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gptface import GPTFaceForGuidedGeneration, GPTFaceProcessor, GPTFaceRefiner
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_plan import read_requests, transfers_of
 from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
-from gptface.processing.alignment import align, compose, translation
+from gptface.processing.alignment import CROP_LANDMARKS, align, compose, similarity_transform, translation
 from gptface.processing.detection import DetectedFace
 from gptface.processing.edits import EDITS
 from gptface.processing.face_parsing import FaceParsing
@@ -417,6 +418,23 @@ def test_a_black_and_white_photo_stays_one_unless_the_user_wants_colour(edit, fa
     assert not np.ptp(pixels(result), axis=2).any() and not np.ptp(np.asarray(result["face"]), axis=2).any()
     assert (pixels(result) != np.asarray(grey.convert("RGB"))).any()
     assert np.ptp(pixels(edit(grey, **options, keep_colour_space=False)[0]), axis=2).any()
+
+
+@NEEDS_OPENCV
+def test_landmarks_below_a_hole_count_only_where_the_user_gives_them(edit, face, monkeypatch):
+    """A detector guesses the mouth below a mask; who says where it is knows it."""
+    points = CROP_LANDMARKS * (face.width / 128) + np.array([[0, 0], [0, 0], [1, 0], [4, 1], [4, -1]])
+    hole = Image.new("L", face.size)
+    hole.paste(255, (0, round(0.55 * face.height), *face.size))
+    found = [DetectedFace(box=(0, 0, *face.size), landmarks=points, score=1.0)]
+    monkeypatch.setattr(
+        "gptface.pipelines.face_pipeline.default_detector", lambda: SimpleNamespace(detect=lambda *_, **__: found)
+    )
+    (request,) = read_requests("a face")
+    for landmarks, known in ((None, points[:2]), (points, points)):
+        plan = edit.plan(face, request, mask_image=hole, hole=True, landmarks=landmarks)
+        expected = similarity_transform(known, CROP_LANDMARKS[: len(known)] * (edit.face_size / 128))
+        np.testing.assert_allclose(plan.faces[0].face.matrix, expected, atol=1e-6)
 
 
 def test_five_points_are_one_set_of_landmarks_for_all(edit, face):
