@@ -103,19 +103,19 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 def test_a_result_is_told_in_one_line_that_says_what_to_try_next():
-    seen = {"smiling": {"before": 0.1, "after": 0.3}}
+    seen = {"no_beard": {"before": 0.1, "after": 0.3}}
     kept = {"attributes": 0.94, "outside": 1.0}
-    result = {"prompt": "smiling", "match_score": 1.5, "verified": seen, "kept": kept, "note": None}
-    line = "smiling 10% → 30% (match +1.50); kept: other attributes 94%, outside of the edit 100%"
+    result = {"prompt": "no beard", "match_score": 1.5, "verified": seen, "kept": kept, "note": None}
+    line = "no beard 10% → 30% (match +1.50); kept: other attributes 94%, outside of the edit 100%"
     assert in_plain_words(result) == f"{line}; not convincing: try --candidates 8"
     assert in_plain_words(result, candidates=8) == f"{line}; not convincing: try another --seed"
     blond = result | {"verified": {"blond_hair": {"before": 0.0, "after": 0.2}}}
     assert "convincing" not in in_plain_words(blond), "all candidates have one colour"
-    seen["smiling"]["after"] = 0.9
+    seen["no_beard"]["after"] = 0.9
     assert in_plain_words(result) == line.replace("30%", "90%")
     assert in_plain_words(result | {"note": "already", "match_score": None}) == "already"
     unknown = result | {"verified": {}, "kept": {"attributes": None, "outside": 1.0}}
-    assert in_plain_words(unknown) == "smiling (match +1.50); kept: outside of the edit 100%"
+    assert in_plain_words(unknown) == "no beard (match +1.50); kept: outside of the edit 100%"
 
 
 @pytest.mark.report("A run that was stopped starts anew, or leaves half files")

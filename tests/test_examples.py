@@ -66,7 +66,7 @@ def test_the_notebook_runs_without_a_network_and_shows_what_it_says(tmp_path, mo
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 7
     printed = "".join(output.get("text", "") for output in outputs)
-    assert "edited: happy" in printed and "blond hair" in printed
+    assert "the photo: happy" in printed and "edited: neutral" in printed and "blond hair" in printed
     assert b"DigitalSourceType" in (tmp_path / "smiling.png").read_bytes()
 
 

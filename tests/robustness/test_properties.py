@@ -125,11 +125,14 @@ def test_an_edit_keeps_the_size_and_every_pixel_outside_the_mask(edit, picture, 
         assert explains(error, picture, prompt, options), str(error)
         return
     event(f"edited by {place}")
-    assert len(results) == options.get("num_images_per_prompt", 1)
+    # what is there already, by the random parser of the tiny checkpoint, is not painted again
+    painted = results[0]["match_score"] is not None
+    assert painted or results[0]["note"]
+    assert len(results) == (options.get("num_images_per_prompt", 1) if painted else 1)
     for result in results:
         after = np.asarray(result["image"])
         assert result["image"].size == picture.size and after.shape == before.shape
-        assert math.isfinite(result["match_score"])
+        assert not painted or math.isfinite(result["match_score"])
         if after.shape[2] == 4:
             assert np.array_equal(after[:, :, 3], before[:, :, 3])
         outside = options["mask_image"] == 0 if place == "mask" else np.asarray(result["mask"]) == 0
