@@ -97,8 +97,8 @@ def test_the_command_reports_every_arm(data, tiny_checkpoint, judge_file, tmp_pa
         assert arm["changed_outside"] == 0
         assert arm["seconds"] > 0 and (arm["guidance_kl"] > 0) == (name in ("itm", "both"))
     passes = {name: arm["forward_passes"] for name, arm in report["arms"].items()}
-    # the steps (at most 12, and no more than cells), the final match, and what the heads find before and after; ITM guidance reads the grid once more a
-    # step, CFG reads both captions in one pass
+    # the steps (12, or fewer where there are fewer cells), the final match, and what the heads find before and after;
+    # ITM guidance reads the grid once more a step, CFG reads both captions in one pass
     steps = passes["none"] - 3
     assert 1 <= steps <= 12
     assert passes == {"none": steps + 3, "cfg": steps + 3, "itm": 2 * steps + 3, "both": 2 * steps + 3}
