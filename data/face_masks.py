@@ -106,7 +106,7 @@ def paint_face_mask(
     shadow = ndimage.gaussian_filter(shadow, 0.04 * unit)
     picture = image / 255.0 * (1 - generator.uniform(0.1, 0.4) * shadow * (1 - soft))[..., None]
     shown = classes.copy()
-    bands = _bands(u, v, shape, left, right, chin, generator) & around & ~shape
+    bands = _bands(u, v, shape, left, right, generator) & around & ~shape
     picture = np.where(bands[..., None], fabric[shape].mean(0), picture)
     picture = picture + soft[..., None] * (fabric - picture)
     shown[shape | bands] = FACE_CLASSES.index("face_mask")
@@ -198,7 +198,6 @@ def _bands(
     shape: np.ndarray,
     left: float,
     right: float,
-    chin: float,
     generator: np.random.Generator,
 ) -> np.ndarray:
     """Bands from its corners to the ears, bool [S, S]."""
