@@ -13,6 +13,7 @@ from gptface.modeling_gptface.image_tokenizer_gptface import cells_below
 from gptface.processing.alignment import align, crop_matrix
 from gptface.processing.blending import COMPOSITE_MODES, CompositeMode, find_toning, keep_toning
 from gptface.processing.edits import Edit
+from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, fill_from_edges, hole_cells, mask_to_cells, normalize_mask
 from gptface.processing.prompt_reading import expand_prompt as expanded
@@ -370,12 +371,13 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             raise ValueError(f"strength must lie in (0, 1], got {strength}")
         names = None if mask_image is not None else self._region_names(request, region)
         located = None if faces is None else list(faces)
-        photo_mask = None
+        photo_mask, parsings = None, None
         if mask_image is not None:
             photo_mask = normalize_mask(mask_image, photo.size, photo.info.get(ORIENTATION, 1))
         elif request.covering and own_regions:
             located = self.find_faces(photo, **find) if located is None else located
-            photo_mask = self._covered(photo, located, request)
+            parsings = self._parse_covered(photo, located, request)
+            photo_mask = self._covered(photo, parsings, request)
             if photo_mask is not None:
                 hole, names = True, None
         if hole and photo_mask is not None:
@@ -388,8 +390,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             located = [self._as_seen(photo, each, photo_mask, guessed) for each in located]
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
         plans = [
-            self._plan_face(photo, face, names, photo_mask, hole, request if laid_over else None, share)
-            for face in located
+            self._plan_face(photo, face, names, photo_mask, hole, request if laid_over else None, share, parsing)
+            for face, parsing in zip(located, parsings or [None] * len(located), strict=True)
         ]
         if strength < 1:
             plans = [_in_part(each) if each.transfers is None else each for each in plans]
@@ -415,9 +417,11 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             share,
         )
 
-    def _covered(self, photo: Image.Image, faces: Sequence[AlignedFace], request: EditRequest) -> np.ndarray | None:
+    def _parse_covered(
+        self, photo: Image.Image, faces: Sequence[AlignedFace], request: EditRequest
+    ) -> list[FaceParsing]:
         """
-        What of a photo shows what covers faces, with its edges, float32 [height, width]; None where none is worn.
+        What faces of which something is to be taken off show.
 
         Raises:
             ValueError: a face parser that does not know such things.
@@ -428,8 +432,18 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 f"the face parser of this checkpoint cannot find a {name.replace('_', ' ')}: give mask_image, white "
                 "where it is, and hole=True"
             )
-        seen = [self.parse_face(photo, face.matrix) for face in faces]
-        worn = [each.photo_mask(name, photo.size, COVERING_EDGE) for each in seen if request.edits[0].suits(each)]
+        return [self.parse_face(photo, face.matrix) for face in faces]
+
+    @staticmethod
+    def _covered(photo: Image.Image, parsings: Sequence[FaceParsing], request: EditRequest) -> np.ndarray | None:
+        """
+        What of a photo shows what covers faces, with its edges, float32 [height, width]; None where none is worn.
+        """
+        worn = [
+            each.photo_mask(request.covering, photo.size, COVERING_EDGE)
+            for each in parsings
+            if request.edits[0].suits(each)
+        ]
         return np.max(worn, axis=0) if worn else None
 
     def _as_seen(self, photo: Image.Image, face: AlignedFace, hole: np.ndarray, guessed: bool) -> AlignedFace:
@@ -520,15 +534,16 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         hole: bool,
         request: EditRequest | None,
         share: float,
+        parsing: FaceParsing | None = None,
     ) -> FacePlan:
         """
         What is to be done to one face: that of named regions, of a mask, or (neither) what the match with the prompt
-        will say; and what of a `request` is laid over it, for a `share` of the way, see [`lay_over`].
+        will say; and what of a `request` is laid over it, for a `share` of the way, see [`lay_over`]. `parsing` is
+        what it shows, where that is known already.
         """
         grid, size = self.model.config.grid_size, self.face_size
         area: EditArea | None = None
-        parsing = None
-        if self.has_face_parser and (names is not None or request is not None):
+        if parsing is None and self.has_face_parser and (names is not None or request is not None):
             parsing = self.parse_face(photo, face.matrix)
         if names is not None:
             area = named_area(names, grid, size, parsing)

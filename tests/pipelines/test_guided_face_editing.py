@@ -131,8 +131,11 @@ def test_a_mask_that_is_worn_is_found_and_nothing_of_it_is_read(edit, face, sees
 
 def test_where_no_mask_is_worn_none_is_taken_off(edit, face, sees, monkeypatch):
     sees(lambda y, x, _: {"skin": y > 20})
+    looked, parse = [], edit.parse_face
+    monkeypatch.setattr(edit, "parse_face", lambda *face: looked.append(1) or parse(*face))
     (result,) = edit(face, prompt="without a mask", aligned=True, seed=0)
     assert np.array_equal(pixels(result), np.asarray(face)) and "no mask over mouth and nose is seen" in result["note"]
+    assert looked == [1], "to look twice at one photo takes twice as long"
     half = Image.new("L", face.size)
     half.paste(255, (0, face.height // 2, *face.size))
     assert edit(face, prompt="without a mask", aligned=True, seed=0, mask_image=half, hole=True)[0]["note"] is None
