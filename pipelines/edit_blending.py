@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner
-from gptface.processing.alignment import align, compose
+from gptface.processing.alignment import align, compose, scaling
 from gptface.processing.blending import CompositeMode, Layer, PhotoLayer, decoded_layer, likeness, paste
 from gptface.processing.masks import COUNTS, cells_to_mask
 from gptface.processing.masks import feather as fade_inwards
@@ -97,7 +97,7 @@ def _to_crop(photo: Image.Image, plan: FacePlan, size: int) -> np.ndarray:
     """
     if plan.face.matrix is not None:
         return plan.face.matrix
-    return np.array([[size / photo.width, 0.0, 0.0], [0.0, size / photo.height, 0.0]])
+    return scaling(size / photo.width, size / photo.height)
 
 
 @torch.no_grad()
@@ -127,8 +127,7 @@ def refined_layer(
         FloatingPointError: damaged weights.
     """
     size = refiner.config.image_size
-    factor = size / len(edited)
-    larger = compose(matrix, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]]))
+    larger = compose(matrix, scaling(size / len(edited)))
     crop = np.asarray(align(photo, larger, size).convert("RGB"), np.float32) / 255
 
     def tensor(pixels: np.ndarray) -> torch.Tensor:

@@ -20,7 +20,7 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from gptface.modeling_gptface.face_parser_gptface import GPTFaceParser
 from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
-from gptface.processing.alignment import align, check_landmarks, compose, crop_matrix, face_width
+from gptface.processing.alignment import align, check_landmarks, compose, crop_matrix, face_width, scaling
 from gptface.processing.detection import default_detector, select_faces
 from gptface.processing.face_parsing import FaceParsing, parse_all
 from gptface.processing.image_loading import ImageInputError, label_of, load_image, to_rgb
@@ -518,9 +518,7 @@ class FacePipeline(BatchedPipeline):
         size = parser.config.image_size
         factor = size / self.face_size
         to_crops = [
-            np.array([[size / photo.width, 0.0, 0.0], [0.0, size / photo.height, 0.0]])
-            if matrix is None
-            else compose(matrix, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]]))
+            scaling(size / photo.width, size / photo.height) if matrix is None else compose(matrix, scaling(factor))
             for photo, matrix in faces
         ]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE, compose, inverse, scale_of
+from .alignment import CROP_SIZE, apply, compose, inverse, scale_of
 from .blending import Box, PhotoLayer, warp_channels
 from .canvas import BEYOND, Canvas, blur, weighted_blur
-from .face_parsing import SURROUNDINGS, FaceParsing
+from .face_parsing import FaceParsing, frame_to_crop
 from .hair import refine_hair
 from .part_colour import SURELY, Colour, ColourLayer, from_oklab, measure_colour, to_oklab
 from .strands import hair_colour
@@ -128,15 +128,16 @@ class SkinLayer:
         """What full weight would do to the pixels [h, w, 3] of the photo in the rectangle `box`, [h, w, 3]."""
         lab = to_oklab(base).astype(np.float32)
         skin = warp_channels(self.alpha[:, :, None], self.matrix, box)[:, :, 0].clip(0, 1)
-        # pixels of the photo along one of the 128-pixel crop
-        unit = len(self.alpha) / SURROUNDINGS / CROP_SIZE / scale_of(self.matrix)
+        to_crop = compose(self.matrix, frame_to_crop(len(self.alpha)))
+        unit = 1 / scale_of(to_crop)  # pixels of the photo along one of the 128-pixel crop
         light = lab[..., 0]
         smooth = [light, *(weighted_blur(light, skin, scale * unit) for scale in SCALES[1:])]
         added = np.zeros_like(light)
         for fine, coarse, gain in zip(smooth[:-1], smooth[1:], self.ageing.gains, strict=True):
             band = fine - coarse
             added += (gain - 1) * band * np.exp(-((band / FORM) ** 2))
-        x, y = self._places(box)
+        centres = np.meshgrid(np.arange(box[0], box[2]) + 0.5, np.arange(box[1], box[3]) + 0.5)
+        x, y = np.moveaxis(apply(to_crop, np.stack(centres, -1)).astype(np.float32), 2, 0)
         added += self.ageing.mean_face * _aged_skin(x, y)
         if self.lines is not None:
             added += warp_channels(self.lines[:, :, None], compose(self.matrix, self.to_lines), box)[:, :, 0]
@@ -145,15 +146,6 @@ class SkinLayer:
             for channel in (1, 2):  # the young have fewer spots
                 lab[..., channel] += EVEN * (weighted_blur(lab[..., channel], skin, 3 * unit) - lab[..., channel])
         return (from_oklab(lab) - base).astype(np.float32)
-
-    def _places(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
-        """x and y [h, w] of the photo's pixels in `box`, in pixels of the 128-pixel crop."""
-        total = len(self.alpha)
-        side = total / SURROUNDINGS
-        x, y = np.meshgrid(np.arange(box[0], box[2]) + 0.5, np.arange(box[1], box[3]) + 0.5)
-        rows = self.matrix
-        start, unit = (total - side) / 2, CROP_SIZE / side
-        return tuple(((row[0] * x + row[1] * y + row[2] - start) * unit).astype(np.float32) for row in rows)  # type: ignore[return-value]
 
 
 def _aged_skin(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -159,6 +159,11 @@ def translation(x: float, y: float) -> np.ndarray:
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
 
 
+def scaling(x: float, y: float | None = None) -> np.ndarray:
+    """The matrix `[2, 3]` that scales by `x` and `y`; by `x` in both directions where no `y` is given."""
+    return np.array([[x, 0.0, 0.0], [0.0, x if y is None else y, 0.0]])
+
+
 def apply(matrix: np.ndarray, points: ArrayLike) -> np.ndarray:
     """Map points `[..., 2]`."""
     return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
@@ -231,9 +236,8 @@ def warp(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> Image
     part = _reduced_part(image, factor, (left, top, right, bottom))
     oversample = max(1, math.ceil(shrink / factor - 0.25))
     grid = (size[0] * oversample, size[1] * oversample)
-    from_grid = np.array([[1 / oversample, 0.0, 0.0], [0.0, 1 / oversample, 0.0]])
-    to_part = np.array([[1 / factor, 0.0, -left], [0.0, 1 / factor, -top]])
-    lookup = compose(compose(from_grid, back), to_part)
+    to_part = compose(scaling(1 / factor), translation(-left, -top))
+    lookup = compose(compose(scaling(1 / oversample), back), to_part)
     kernel = Image.Resampling.BICUBIC if oversample == 1 else Image.Resampling.BILINEAR
     # In float, because Pillow cuts off the fractions of 8-bit results, which darkens them by half a level.
     bands = [

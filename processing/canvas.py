@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from .alignment import CROP_SIZE, align, compose, scale_of, translation
+from .alignment import CROP_SIZE, align, compose, scale_of, scaling, translation
 from .face_parsing import FaceParsing
 
 #: What a canvas shows beyond each side of the crop, in pixels of the 128-pixel crop.
@@ -45,12 +45,9 @@ class Canvas:
     @classmethod
     def of(cls, parsing: FaceParsing, finest: float = FINEST, top: float = -BEYOND) -> "Canvas":
         """That of a face, as fine as its photo and no finer than asked for, from the row `top` on."""
-        unit = parsing.unit
-        scale = float(np.clip(unit / scale_of(parsing.matrix), COARSEST, finest))
-        middle = (parsing.probabilities.shape[1] - CROP_SIZE * unit) / 2
-        factor = scale / unit
-        to_corner = compose(parsing.matrix, translation(BEYOND * unit - middle, -top * unit - middle))
-        return cls(scale, compose(to_corner, np.array([[factor, 0.0, 0.0], [0.0, factor, 0.0]])), (-BEYOND, top))
+        scale = float(np.clip(parsing.unit / scale_of(parsing.matrix), COARSEST, finest))
+        to_corner = compose(compose(parsing.matrix, parsing.to_crop), translation(BEYOND, -top))
+        return cls(scale, compose(to_corner, scaling(scale)), (-BEYOND, top))
 
     @property
     def size(self) -> int:
@@ -63,13 +60,9 @@ class Canvas:
 
     def mask(self, parsing: FaceParsing, names: str | tuple[str, ...]) -> np.ndarray:
         """How much of each pixel [S, S] shows one of the classes."""
-        whole = parsing.mask(names)
-        middle = (len(whole) - CROP_SIZE * parsing.unit) / 2
-        left, top = (middle + place * parsing.unit for place in self.corner)
-        extent = (CROP_SIZE + 2 * BEYOND) * parsing.unit
-        box = (left, top, left + extent, top + extent)
-        resized = Image.fromarray(whole).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
-        return np.asarray(resized)
+        start, end = (parsing.in_frame(np.add(self.corner, side)).tolist() for side in (0, CROP_SIZE + 2 * BEYOND))
+        whole = Image.fromarray(parsing.mask(names))
+        return np.asarray(whole.resize((self.size, self.size), Image.Resampling.BILINEAR, box=(*start, *end)))
 
     def pixels(self, photo: Image.Image) -> np.ndarray:
         """The photo there, sRGB float32 [S, S, 3] in [0, 1]."""

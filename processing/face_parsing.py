@@ -7,11 +7,12 @@ features, and with its surroundings, for hair, neck and clothes beyond it. Coord
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from .alignment import CROP_SIZE, align, apply, compose, corners, inverse, translation, warp
+from .alignment import CROP_SIZE, align, apply, compose, corners, inverse, scaling, translation, warp
 from .masks import widen
 
 #: Names for classes together; the name of each class stands for itself.
@@ -29,6 +30,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 PERSON = "person"
 #: Sides of the crop that its surroundings have, the crop in their middle.
 SURROUNDINGS = 2
+#: How far they reach beyond each side of the crop, in pixels of the 128-pixel crop.
+MARGIN = (SURROUNDINGS - 1) / 2 * CROP_SIZE
 #: How far a head may be turned, see [`FaceParsing.turn`], for what is made for faces from the front: official
 #: portraits reach 0.15, snapshots seldom 0.35, and from 0.5 on a beard lies on the neck, a hat beside the head.
 MOST_TURNED = 0.45
@@ -39,6 +42,7 @@ FADE = 1 / 16
 
 #: Aligned RGB crops of one size → probabilities float32 [B, C, S, S].
 Predict = Callable[[Sequence[Image.Image]], np.ndarray]
+Places = TypeVar("Places", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,31 @@ class FaceParsing:
         """
         if self.photo_size is None:
             return True
-        middle = self.probabilities.shape[1] / 2
-        in_photo = apply(inverse(self.matrix), middle + (places - CROP_SIZE / 2) * self.unit)
+        in_photo = apply(inverse(self.matrix), self.in_frame(places))
         return bool(((in_photo >= 0) & (in_photo <= self.photo_size)).all())
 
     @property
     def unit(self) -> float:
         """Pixels of the frame along one of the 128-pixel crop."""
         return self.probabilities.shape[1] / SURROUNDINGS / CROP_SIZE
+
+    @property
+    def to_crop(self) -> np.ndarray:
+        """[2, 3] from the frame to the 128-pixel crop."""
+        return frame_to_crop(self.probabilities.shape[1])
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and the columns of the frame that are the crop."""
+        return (slice(*_crop_edges(self.probabilities.shape[1])),) * 2
+
+    def in_frame(self, places: Places) -> Places:
+        """Places of the frame, in its pixels, where some of the 128-pixel crop lie: x, y, or both."""
+        return (places + MARGIN) * self.unit
+
+    def in_crop(self, places: Places) -> Places:
+        """The opposite of `in_frame`."""
+        return places / self.unit - MARGIN
 
     def pixels(self, photo: Image.Image) -> np.ndarray:
         """A photo in the frame, sRGB float32 [T, T, 3] in [0, 1]."""
@@ -113,11 +134,9 @@ class FaceParsing:
 
     def crop_mask(self, names: str | Iterable[str], size: int) -> np.ndarray:
         """As `mask`, of the face crop at `size` pixels, float32 [size, size]."""
-        low, high = _crop_edges(self.probabilities.shape[1])
-        inside = Image.fromarray(self.mask(names)[low:high, low:high])
-        return np.asarray(
-            inside.resize((size, size), Image.Resampling.BOX if size < high - low else Image.Resampling.BILINEAR)
-        )
+        inside = Image.fromarray(self.mask(names)[self.window])
+        kernel = Image.Resampling.BOX if size < inside.width else Image.Resampling.BILINEAR
+        return np.asarray(inside.resize((size, size), kernel))
 
     def photo_mask(self, names: str | Iterable[str], size: tuple[int, int], margin: float = 0.0) -> np.ndarray:
         """
@@ -192,12 +211,11 @@ def parse_all(
 ) -> list[FaceParsing]:
     """As [`parse`], of several faces, whose views the network sees in one batch: the photo of each, and its matrix."""
     margin = (SURROUNDINGS - 1) / 2 * size
-    shrunk = np.array([[1 / SURROUNDINGS, 0.0, 0.0], [0.0, 1 / SURROUNDINGS, 0.0]])
     frames = [compose(matrix, translation(margin, margin)) for matrix in matrices]  # of SURROUNDINGS · size pixels
     views = [
         align(photo, view, size)
         for photo, matrix, frame in zip(photos, matrices, frames, strict=True)
-        for view in (matrix, compose(frame, shrunk))
+        for view in (matrix, compose(frame, scaling(1 / SURROUNDINGS)))
     ]
     seen: Sequence[np.ndarray] | np.ndarray = predict(views) if views else []
     expected = (len(labels), size, size)
@@ -208,6 +226,11 @@ def parse_all(
         FaceParsing(_joined(near, far), tuple(labels), frame, photo.size)
         for near, far, frame, photo in zip(seen[::2], seen[1::2], frames, photos, strict=True)
     ]
+
+
+def frame_to_crop(total: int) -> np.ndarray:
+    """The matrix [2, 3] from a frame with `total` pixels along a side to the 128-pixel crop in its middle."""
+    return compose(scaling(SURROUNDINGS * CROP_SIZE / total), translation(-MARGIN, -MARGIN))
 
 
 def _joined(near: np.ndarray, far: np.ndarray) -> np.ndarray:

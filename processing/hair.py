@@ -33,10 +33,8 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
         hair in the crop.
     """
     seen = parsing.mask("hair")
-    total = len(seen)
-    start, side = total * (SURROUNDINGS - 1) // (2 * SURROUNDINGS), total // SURROUNDINGS
     inside = np.zeros_like(seen)
-    inside[start : start + side, start : start + side] = 1
+    inside[parsing.window] = 1
     picture = parsing.pixels(photo)
     of_hair = _log_likelihood(picture, (seen * inside) > 0.5)
     rivals = [

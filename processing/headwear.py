@@ -243,26 +243,26 @@ class Head:
     def of(cls, parsing: FaceParsing) -> "Head":
         """That of a face."""
         head, face = (parsing.mask(names) > SURELY for names in (("face", "hair"), "face"))
-        unit, middle = parsing.unit, len(head) // 2
+        middle = len(head) // 2
 
         def ends(mask: np.ndarray, rows: range) -> np.ndarray:
             """The columns [2] between which the mask goes on from the middle, in the median of these rows."""
             found = []
             for row in rows:
-                line = mask[round((row + CROP_SIZE / 2) * unit)]
+                line = mask[round(parsing.in_frame(row))]
                 left, right = np.flatnonzero(~line[:middle]), np.flatnonzero(~line[middle:])
                 if line[middle] and len(left) and len(right):
                     found.append((left[-1] + 1, middle + right[0]))
             alone = (CROP_SIZE / 2 - HALF, CROP_SIZE / 2 + HALF)
-            return np.median(found, axis=0) / unit - CROP_SIZE / 2 if found else np.array(alone)
+            return parsing.in_crop(np.median(found, axis=0)) if found else np.array(alone)
 
         left, right = ends(head, range(22, 44, 2))
         skull = HALF + float(np.clip(np.ptp(ends(face, range(56, 70, 2))) / 2 + 2 - HALF, *HALF_RANGE))
         half = skull + float(np.clip((right - left) / 2 - skull, 0, MOST_HAIR))
         centre = float(np.clip((left + right) / 2, CROP_SIZE / 2 - 12, CROP_SIZE / 2 + 12))
-        beside = round(12 * unit)
+        beside = round(12 * parsing.unit)
         above = np.flatnonzero(head[:middle, middle - beside : middle + beside].mean(1) <= SURELY)
-        top = (above[-1] + 1) / unit - CROP_SIZE / 2 if len(above) else CROWN
+        top = parsing.in_crop(above[-1] + 1) if len(above) else CROWN
         top = CROWN + float(np.clip(top - CROWN, *CROWN_RANGE))
         nose, brows = (np.argwhere(parsing.crop_mask(name, CROP_SIZE) > SURELY) for name in ("nose", "brows"))
         turned = float(np.clip((nose[:, 1].mean() - CROP_SIZE / 2) / 12, -0.6, 0.6)) if len(nose) else 0.0

@@ -151,7 +151,7 @@ def lobe_of(parsing: FaceParsing, side: int) -> np.ndarray | None:
     below = hair[rows[-1] + 1 : rows[-1] + 1 + round(4 * unit), round(column) - 1 : round(column) + 2]
     if below.size and below.mean() > SURELY:
         return None
-    place = np.array([start + column + 0.5, rows[-1] + 1]) / unit - CROP_SIZE / 2
+    place = parsing.in_crop(np.array([start + column + 0.5, rows[-1] + 1]))
     return place - np.array([OUTWARDS if side == 0 else -OUTWARDS, FIXED]) * MILLIMETRE
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from .alignment import CROP_SIZE, align, compose
 from .canvas import blur
-from .face_parsing import SURROUNDINGS, FaceParsing
+from .face_parsing import FaceParsing
 from .part_colour import SURELY, to_oklab
 
 #: Share of the crop that glasses, hats, earrings and face masks fill where they are worn.
@@ -72,10 +72,8 @@ class FacialHair:
         if not lips.any() or not nose.any():
             return None
         skin = (parsing.crop_mask("skin", CROP_SIZE) > 0.9) & (blur(lips.astype(np.float32), OFF_THE_LIPS / 2) < 0.05)
-        margin = (SURROUNDINGS - 1) / 2 * CROP_SIZE
-        unit = parsing.unit
-        to_crop = compose(parsing.matrix, np.array([[1 / unit, 0, -margin], [0, 1 / unit, -margin]]))
-        colours = to_oklab(np.asarray(align(photo, to_crop, CROP_SIZE), np.float32) / 255)
+        crop = align(photo, compose(parsing.matrix, parsing.to_crop), CROP_SIZE)
+        colours = to_oklab(np.asarray(crop, np.float32) / 255)
         rows, columns = np.nonzero(lips)
         y, x = np.arange(CROP_SIZE)[:, None], np.abs(np.arange(CROP_SIZE) - columns.mean())
         cheeks = skin & (y > CHEEKS) & (y < rows.mean() - ABOVE_THE_MOUTH)

@@ -9,7 +9,7 @@ from PIL import Image
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
 from .canvas import Canvas, minimum_filter, smoothstep
-from .face_parsing import SURROUNDINGS, FaceParsing
+from .face_parsing import FaceParsing
 from .lighting import light_on_skin
 from .part_colour import SURELY, Colour, from_oklab, measure_colour, to_oklab
 
@@ -44,15 +44,12 @@ def hair_weights(parsing: FaceParsing) -> np.ndarray | None:
     What surely is hair in the middle of a parser's frame or, where there is hardly any, brows: [T, T] in [0, 1]; None
     where neither is seen.
     """
-    total = parsing.probabilities.shape[1]
-    side = total // SURROUNDINGS
-    start = (total - side) // 2
+    inside = parsing.window
     for name, edge in EDGE.items():
-        weights = np.zeros((total, total), np.float32)
-        inside = np.s_[start : start + side, start : start + side]
-        weights[inside] = minimum_filter(parsing.mask(name)[inside], round(edge * side / CROP_SIZE))
+        weights = np.zeros(parsing.probabilities.shape[1:], np.float32)
+        weights[inside] = minimum_filter(parsing.mask(name)[inside], round(edge * parsing.unit))
         weights[weights < SURE] = 0
-        if (weights > 0).sum() > LEAST_KNOWN * side**2:
+        if (weights[inside] > 0).mean() > LEAST_KNOWN:
             return weights
     return None
 
@@ -391,10 +388,10 @@ class Forehead:
         line = np.interp(np.arange(CROP_SIZE), known, ends)
         line = np.convolve(np.pad(line, 4, mode="edge"), np.ones(9) / 9, mode="valid")
         whole = parsing.mask("hair") > SURELY
-        low = whole[slice(*(round((row + CROP_SIZE / 2) * parsing.unit) for row in LOW))]
+        low = whole[slice(*(round(parsing.in_frame(row)) for row in LOW))]
         long = float(smoothstep(np.array(low.mean()), NOT_LONG, LONG))
         heights = [
-            _height(whole, (each + CROP_SIZE / 2) * parsing.unit, (line[each] + CROP_SIZE / 2) * parsing.unit)
+            _height(whole, parsing.in_frame(each), parsing.in_frame(line[each]))
             for each in range(int(left), int(right))
         ]
         length = float(np.clip(np.median(heights) / parsing.unit, SHORTEST, LONGEST)) + long * CROP_SIZE
