@@ -385,7 +385,7 @@ class EditPlan:
         """Why faces, or edits, are left out."""
         laid = [face.transfers for face in self.faces if face.transfers is not None]
         has = any(not (each.transfers or each.lacking) for each in laid)
-        lacks = [edit.needs for each in laid for edit in each.lacking]
+        lacks = [edit.needs.words for each in laid for edit in each.lacking if edit.needs is not None]
         missing = f"no {' or '.join(dict.fromkeys(lacks))} is seen" if lacks else ""
         return " or ".join(part for part in (f'the face is "{self.request.told}" already' * has, missing) if part)
 

@@ -58,6 +58,19 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What a face must show for an edit; where it does not, nothing else is of use, and nothing is done.
+
+    Args:
+        words: what that is, as a note tells it.
+        met: whether a face shows it.
+    """
+
+    words: str
+    met: Callable[[FaceParsing], bool]
+
+
+@dataclass(frozen=True)
 class Edit:
     """One edit.
 
@@ -75,9 +88,7 @@ class Edit:
             on CelebA's training faces. None where the model draws the edit.
         colours: name of a colour that a prompt may ask for → the transfer that takes it; empty where a colour has no
             say.
-        needs: what a face must show, where it is no use to draw anything else; empty where the model draws faces that
-            the transfer does not fit.
-        needed: whether a face shows that; None where the transfer says it by fitting.
+        needs: what a face must show; None where the model draws faces that the transfer does not fit.
         covering: class of the face parser that hides what the edit is about: where it is seen and the user says
             nothing else, it is the hole that is filled. Empty where nothing is to be taken off.
         told: what the model is told, where that is not the phrase.
@@ -112,8 +123,7 @@ class Edit:
     group: str = ""
     transfer: Transfer | None = None
     colours: Mapping[str, Transfer] = field(default_factory=dict)
-    needs: str = ""
-    needed: Callable[[FaceParsing], bool] | None = None
+    needs: Need | None = None
     sign: Sign | None = None
     covering: str = ""
     told: str = ""
@@ -139,9 +149,7 @@ class Edit:
 
     def suits(self, parsing: FaceParsing) -> bool:
         """Whether a face shows what it needs."""
-        if self.needed is not None:
-            return self.needed(parsing)
-        return not self.needs or self.transfer is None or self.transfer.fits(parsing)
+        return self.needs is None or self.needs.met(parsing)
 
     @property
     def picture(self) -> str | None:
@@ -167,14 +175,11 @@ _BY_CODES = MappingProxyType({"plan_first": False, "guidance_scale": 2.0, "itm_g
 _BY_CODES_FREELY = MappingProxyType({"plan_first": False, "guidance_scale": 1.5, "itm_guidance": 0.0})
 # All of a face, redrawn, is another person's.
 _IN_PART = MappingProxyType({"strength": 0.3})
-_AS_USUAL: Mapping[str, Any] = MappingProxyType({})
 
 # A mouth that is not seen is drawn; one that is cut off or seen from the side looks bad either way.
-_MOUTH: Mapping[str, Any] = MappingProxyType({"needs": "whole mouth", "needed": whole_mouth})
+_WHOLE_MOUTH = Need("whole mouth", whole_mouth)
 # Background is drawn over the jaw of a head that looks aside.
-_FROM_THE_FRONT: Mapping[str, Any] = MappingProxyType(
-    {"needs": "face that faces the camera", "needed": attrgetter("frontal")}
-)
+_FROM_THE_FRONT = Need("face that faces the camera", attrgetter("frontal"))
 # What comes along with an edit by its meaning.
 _SMILE = ("Smiling", "Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
 _EYES = ("Eyeglasses", "Bags_Under_Eyes", "Narrow_Eyes")
@@ -199,22 +204,16 @@ def _edit(
     opposite: str | None,
     sentence: str,
     *,
-    group: str = "",
-    transfer: Transfer | None = None,
-    colours: Mapping[str, Transfer] = MappingProxyType({}),
-    needs: str = "",
-    needed: Callable[[FaceParsing], bool] | None = None,
-    sign: Sign | None = None,
-    covering: str = "",
-    told: str = "",
     entailed: tuple[str, ...] = (),
-    quality: Quality = "experimental",
-    defaults: Mapping[str, Any] = _AS_USUAL,
     en: str = "",
-    **translations: str,
+    de: str = "",
+    fr: str = "",
+    es: str = "",
+    zh: str = "",
+    **fields: Any,
 ) -> Edit:
-    """A row from comma-separated words."""
-    said = MappingProxyType({language: _split(phrases) for language, phrases in translations.items()})
+    """A row from comma-separated words; `fields` are others of [`Edit`]."""
+    said = {"de": de, "fr": fr, "es": es, "zh": zh}
     return Edit(
         name,
         phrase,
@@ -223,19 +222,10 @@ def _edit(
         sentence,
         target,
         opposite,
-        group,
-        transfer,
-        colours,
-        needs,
-        needed,
-        sign,
-        covering,
-        told,
-        tuple(label for label in entailed if target is None or label != target.label),
-        quality,
-        defaults,
-        _split(en),
-        said,
+        entailed=tuple(label for label in entailed if target is None or label != target.label),
+        synonyms=_split(en),
+        translations=MappingProxyType({language: _split(words) for language, words in said.items() if words}),
+        **fields,
     )
 
 
@@ -258,7 +248,7 @@ _ROWS = (
     # expressions
     _edit(
         "smiling", "smiling", "expression", "smile", _has("Smiling"), "not_smiling", "A smile that shows the upper teeth: corners of the mouth, cheeks and lower lids rise.",
-        group="expression", quality="good", transfer=SMILING, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=SMILING, needs=_WHOLE_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="smile, smiles, smiled, smiley, big smile, broad smile, happy smile, smiling happily, grin, grins, grinning, laugh, laughs, "
         "laughing, laughter, cheerful",
         de="lächeln, lächelnd, lächelt, lächle, lächelnde, lächelnder, lachen, lachend, lacht, grinsen, grinsend",
@@ -269,62 +259,62 @@ _ROWS = (
     _edit(
         "not_smiling", "not smiling", "expression", "resting_mouth", _has("Smiling", 0), "smiling",
         "A serious face with the mouth at rest.",
-        group="expression", quality="good", transfer=SERIOUS, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=SERIOUS, needs=_WHOLE_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="serious, unsmiling, serious looking, serious face, serious expression, straight face, stern",
         de="ernst, ernste, ernster, ernsthaft", fr="sérieux, sérieuse", es="serio, seria", zh="严肃, 严肃的",
     ),
     _edit(
         "neutral", "neutral expression", "expression", "resting_mouth", _shows("neutral"), None, "A calm face without any expression.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=NEUTRAL, **_MOUTH,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=NEUTRAL, needs=_WHOLE_MOUTH,
         en="neutral, expressionless, calm, calm face, neutral face, blank look, blank expression, looking neutral, bored",
         de="neutral, neutraler, neutrale, ausdruckslos, ruhig", fr="neutre, inexpressif, inexpressive, calme",
         es="inexpresivo, inexpresiva, tranquilo, tranquila", zh="面无表情, 平静, 中性表情",
     ),
     _edit(
         "happy", "happy", "expression", "smile", _shows("happy"), "not_smiling", "A happy face: a smile that shows the upper teeth.",
-        group="expression", quality="good", transfer=SMILING, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=SMILING, needs=_WHOLE_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="happier, happily, happiness, joy, joyful, joyous, glad, delighted, in a good mood",
         de="glücklich, fröhlich, froh, glücklicher, fröhlicher", fr="heureux, heureuse, joyeux, joyeuse, content, contente",
         es="feliz, alegre, contento, contenta", zh="开心, 高兴, 快乐",
     ),
     _edit(
         "sad", "sad", "expression", "mouth, cheeks, brows", _shows("sad"), "neutral", "A sad face: brows that rise in the middle, corners of the mouth that sink.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=SAD, **_MOUTH,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=SAD, needs=_WHOLE_MOUTH,
         en="sadness, sadder, unhappy, sorrowful, gloomy, crying, cries, cry, upset, depressed",
         de="traurig, trauriger, unglücklich, weinen, weinend", fr="triste, malheureux, malheureuse, pleurer",
         es="infeliz, llorando", zh="悲伤, 难过, 伤心",
     ),
     _edit(
         "angry", "angry", "expression", "mouth, cheeks, brows", _shows("angry"), "neutral", "An angry face: brows that sink and meet, lips that are pressed together.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=ANGRY, **_MOUTH,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="good", transfer=ANGRY, needs=_WHOLE_MOUTH,
         en="anger, angrier, furious, mad, annoyed, frown, frowning, frowns, frowning in anger, rage",
         de="wütend, zornig, böse, verärgert", fr="en colère, fâché, fâchée, furieux, furieuse",
         es="enfadado, enfadada, enojado, enojada, furioso, furiosa", zh="生气, 愤怒",
     ),
     _edit(
         "surprised", "surprised", "expression", "mouth, chin, brows", _shows("surprise"), "neutral", "A surprised face with raised brows and an open mouth.",
-        group="expression", quality="good", transfer=SURPRISED, **_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
+        group="expression", quality="good", transfer=SURPRISED, needs=_WHOLE_MOUTH, entailed=_SMILE, defaults=_EXPRESSION,
         en="surprise, astonished, amazed, shocked, looking surprised, startled, stunned",
         de="überrascht, erstaunt, schockiert", fr="surpris, surprise, étonné, étonnée",
         es="sorprendido, sorprendida, asombrado, asombrada", zh="惊讶, 吃惊",
     ),
     _edit(
         "afraid", "afraid", "expression", "mouth, chin, brows", _shows("fear"), "neutral", "A frightened face.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=AFRAID, **_MOUTH,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=AFRAID, needs=_WHOLE_MOUTH,
         en="fear, scared, frightened, fearful, terrified, looking afraid, worried, anxious",
         de="ängstlich, verängstigt, erschrocken", fr="effrayé, effrayée, apeuré, apeurée, peur",
         es="asustado, asustada, miedo", zh="害怕, 恐惧",
     ),
     _edit(
         "disgusted", "disgusted", "expression", "mouth, nose, brows", _shows("disgust"), "neutral", "A face that shows disgust.",
-        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=DISGUSTED, **_MOUTH,
+        group="expression", entailed=_SMILE, defaults=_EXPRESSION, quality="fair", transfer=DISGUSTED, needs=_WHOLE_MOUTH,
         en="disgust, revolted, grimacing in disgust, looking disgusted, grossed out",
         de="angeekelt, angewidert, ekel", fr="dégoûté, dégoûtée, dégoût", es="asqueado, asqueada, asco", zh="厌恶, 恶心",
     ),
     _edit(
         "mouth_open", "mouth slightly open", "expression", "mouth, chin", _has("Mouth_Slightly_Open"), "mouth_closed",
         "The lips part.",
-        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_OPEN, **_MOUTH,
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_OPEN, needs=_WHOLE_MOUTH,
         en="mouth open, open mouth, opens mouth, opening mouth, mouth wide open, wide open mouth, open mouthed, lips parted, parted lips, "
         "visible teeth, show teeth, showing teeth, mouth opened, yawn, yawning",
         de="mund offen, offener mund, offenem mund, mund öffnen, öffne mund, mund auf",
@@ -332,7 +322,7 @@ _ROWS = (
     ),
     _edit(
         "mouth_closed", "mouth closed", "expression", "mouth", _has("Mouth_Slightly_Open", 0), "mouth_open", "The lips meet.",
-        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_CLOSED, **_MOUTH,
+        group="mouth", entailed=("Smiling",), defaults=_EXPRESSION, quality="good", transfer=MOUTH_CLOSED, needs=_WHOLE_MOUTH,
         en="closed mouth, close mouth, closes mouth, closing mouth, mouth shut, shut mouth, lips closed, closed lips, close lips",
         de="mund geschlossen, geschlossener mund, geschlossenem mund, mund schließen, schließe mund, mund zu",
         fr="bouche fermée, ferme bouche, fermer bouche", es="boca cerrada, cierra boca, cerrar boca", zh="闭嘴, 闭上嘴, 嘴巴闭合",
@@ -340,7 +330,7 @@ _ROWS = (
     # things that are worn, and beards
     _edit(
         "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
-        sign=GLASSES, group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, needs="eye that faces the camera", defaults=_BY_PLAN_AND_CRITIC,
+        sign=GLASSES, group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, needs=Need("eye that faces the camera", CLEAR_GLASSES.fits), defaults=_BY_PLAN_AND_CRITIC,
         en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
@@ -351,7 +341,7 @@ _ROWS = (
     ),
     _edit(
         "sunglasses", "sunglasses", "add", "glasses", None, "no_sunglasses", "Dark glasses that hide the eyes; lenses of clear ones that are worn are tinted.",
-        sign=GLASSES, group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, needs="eye that faces the camera", defaults=_BY_PLAN,
+        sign=GLASSES, group="glasses", entailed=_EYES, quality="good", transfer=SUNGLASSES, needs=Need("eye that faces the camera", SUNGLASSES.fits), defaults=_BY_PLAN,
         en="sun glasses, dark glasses, dark sunglasses, shades, black glasses, goggles",
         de="sonnenbrille", fr="lunettes de soleil", es="gafas de sol, lentes de sol", zh="墨镜, 太阳镜, 太阳眼镜",
     ),
@@ -368,7 +358,7 @@ _ROWS = (
     ),
     _edit(
         "no_beard", "no beard", "remove", "beard", _has("No_Beard"), "beard", "A shaved face; one without a beard stays as it is.",
-        sign=BEARD, **_FROM_THE_FRONT, quality="good", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
+        sign=BEARD, needs=_FROM_THE_FRONT, quality="good", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
         en="clean shaven, cleanshaven, beardless, shaved, shaven, shaved face, shaven face, smooth shaven",
         de="rasiert, glatt rasiert, glattrasiert, bartlos", fr="rasé, rasé de près, imberbe", es="afeitado, bien afeitado", zh="刮胡子, 刮掉胡子, 剃须",
     ),
@@ -385,7 +375,7 @@ _ROWS = (
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
     _edit(
-        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", sign=MUSTACHE_HAIR, **_FROM_THE_FRONT, quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
+        "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", sign=MUSTACHE_HAIR, needs=_FROM_THE_FRONT, quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
         "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, defaults=_BY_CODES, group="beard",
@@ -393,21 +383,21 @@ _ROWS = (
         es="perilla, barba de chivo", zh="山羊胡",
     ),
     _edit(
-        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", sign=CHIN_HAIR, **_FROM_THE_FRONT, quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
+        "no_goatee", "no goatee", "remove", "beard", _has("Goatee", 0), "goatee", "The chin is shaved.", sign=CHIN_HAIR, needs=_FROM_THE_FRONT, quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN, group="beard",
     ),
     _edit(
         "hat", "a hat", "add", "hat", _has("Wearing_Hat"), "no_hat", "A knitted hat with a cuff, in the colour that the prompt names (\"a red hat\"); hair comes out from below it.", sign=HAT, group="hat",
-        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, colours=KNITTED_HATS, needs="bare head that faces the camera", defaults=_BY_CODES_FREELY,
+        entailed=_UNDER_A_HAT, quality="good", transfer=KNITTED_HAT, colours=KNITTED_HATS, needs=Need("bare head that faces the camera", KNITTED_HAT.fits), defaults=_BY_CODES_FREELY,
         en="hat, hats, cap, headwear, beanie, wool hat, woolly hat, knitted hat, knit hat, winter hat", de="hut, mütze, kappe, wollmütze", fr="chapeau, casquette, bonnet", es="sombrero, gorra, gorro", zh="帽子",
     ),
     _edit(
         "no_hat", "no hat", "remove", "hat", _has("Wearing_Hat", 0), "hat", "A hat is taken off; the hair is made up.", group="hat", entailed=_UNDER_A_HAT,
-        needs="hat", needed=HAT.worn,
+        needs=Need("hat", HAT.worn),
         en="bare headed, bareheaded", de="barhäuptig", fr="tête nue",
     ),
     _edit(
         "earrings", "earrings", "add", "ears", _has("Wearing_Earrings"), "no_earrings", "Hoops or studs, where the ears are seen.",
-        sign=EARRING, quality="good", transfer=EARRINGS, needs="ear without an earring",
+        sign=EARRING, quality="good", transfer=EARRINGS, needs=Need("ear without an earring", EARRINGS.fits),
         en="earring, ear rings, ear ring", de="ohrringe, ohrring", fr="boucles d oreilles, boucles oreilles", es="pendientes, aretes", zh="耳环",
     ),
     _edit("no_earrings", "no earrings", "remove", "ears", _has("Wearing_Earrings", 0), "earrings", "Earrings are taken off.", sign=EARRING),
@@ -447,7 +437,7 @@ _ROWS = (
     ),
     _edit(
         "bangs", "bangs", "add", "bangs", _has("Bangs"), "no_bangs", "Hair over the forehead, where there is hair above it.",
-        entailed=_FRINGE, quality="fair", transfer=FRINGE, needs="hair above a forehead that faces the camera", defaults=_BY_PLAN, group="bangs",
+        entailed=_FRINGE, quality="fair", transfer=FRINGE, needs=Need("hair above a forehead that faces the camera", FRINGE.fits), defaults=_BY_PLAN, group="bangs",
         en="fringe, hair over the forehead, hair falls over the forehead, bang", de="pony, ponyfrisur, stirnfransen", fr="frange", es="flequillo", zh="刘海",
     ),
     _edit(
@@ -500,13 +490,13 @@ _ROWS = (
     ),
     _edit(
         "bushy_eyebrows", "bushy eyebrows", "shape", "brows", _has("Bushy_Eyebrows"), None, "Thick eyebrows.",
-        quality="good", transfer=BUSHY_BROWS, needs="pair of eyebrows",
+        quality="good", transfer=BUSHY_BROWS, needs=Need("pair of eyebrows", BUSHY_BROWS.fits),
         en="thick eyebrows, heavy brows, bushy brows, eyebrows bushy, thick brows, thicker eyebrows, thicker brows, bushier eyebrows, heavy eyebrows",
         de="buschige augenbrauen, dicke augenbrauen", fr="sourcils épais, sourcils broussailleux", es="cejas pobladas, cejas gruesas", zh="浓眉",
     ),
     _edit(
         "arched_eyebrows", "arched eyebrows", "shape", "brows", _has("Arched_Eyebrows"), None, "Eyebrows in a high arch.",
-        quality="good", transfer=ARCHED_BROWS, needs="pair of eyebrows",
+        quality="good", transfer=ARCHED_BROWS, needs=Need("pair of eyebrows", ARCHED_BROWS.fits),
         en="arched brows, curved eyebrows, eyebrows arched, curved brows, raised eyebrows", de="geschwungene augenbrauen", fr="sourcils arqués", es="cejas arqueadas", zh="弯眉",
     ),
     _edit(
@@ -522,7 +512,7 @@ _ROWS = (
     ),
     _edit(
         "no_face_mask", "no face mask", "remove", "face", None, None, "A mask over mouth and nose is taken off; what it covered is made up.",
-        covering="face_mask", told="a face", needs="mask over mouth and nose", needed=FACE_MASK.worn, quality="experimental",
+        covering="face_mask", told="a face", needs=Need("mask over mouth and nose", FACE_MASK.worn), quality="experimental",
         en="no mask, without mask, without face mask, remove mask, remove face mask, take off mask, take off face mask, take mask off, take face mask off, unmask, unmasked, "
         "no surgical mask, remove surgical mask, take off surgical mask, remove medical mask, no facemask, remove facemask, take off facemask",
         de="ohne maske, maske weg, maske abnehmen, ohne mundschutz, nimm maske ab", fr="sans masque, enleve masque, enlever masque, retire masque, retirer masque",

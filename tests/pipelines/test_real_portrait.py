@@ -10,7 +10,7 @@ from transformers import pipeline
 
 import gptface
 from gptface.processing.alignment import apply, inverse
-from gptface.processing.headwear import KnittedHat
+from gptface.processing.edits import Edit
 
 pytest.importorskip("cv2")
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.jpg"
@@ -69,7 +69,7 @@ def test_faces_that_lack_what_others_have_are_told_of(edit, monkeypatch):
         middle = np.array(parsing.probabilities.shape[1:]) / 2
         return apply(inverse(parsing.matrix), middle[None])[0, 0] < photo.width
 
-    monkeypatch.setattr(KnittedHat, "fits", fits)
+    monkeypatch.setattr(Edit, "suits", fits)
     both = edit(pair, prompt="a hat", seed=0, face="all")[0]
     changed = (np.asarray(both["image"]) != np.asarray(pair)).any(-1)
     assert changed[:, : photo.width].any() and not changed[:, photo.width :].any()
