@@ -197,9 +197,18 @@ def blur(values: np.ndarray, deviation: float) -> np.ndarray:
     return planes[:, 0].permute(1, 2, 0).numpy().reshape(values.shape)
 
 
+def deviation_of(detail: np.ndarray) -> float:
+    """
+    Standard deviation of what is mostly noise or texture around 0, by the median of its size: the few lines, edges and
+    spots in it do not count.
+    """
+    return 1.4826 * float(np.median(np.abs(detail)))
+
+
 def nearest_colours(pixels: np.ndarray, known: np.ndarray, scale: float) -> np.ndarray:
     """
-    Colours [H, W, 3] of a picture that are known at some pixels, elsewhere those of near by.
+    Colours [H, W, 3] of a picture that are known at some pixels, elsewhere those of near by: smooth everywhere, and
+    never a blend with those of farther away, as [`fill_smoothly`] makes it.
 
     Args:
         pixels: [H, W, 3].

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .alignment import CROP_LANDMARKS, CROP_SIZE
 from .blending import Layer
-from .canvas import Canvas, minimum_filter, nearest_colours, smoothstep
+from .canvas import Canvas, deviation_of, minimum_filter, nearest_colours, smoothstep
 from .face_parsing import FaceParsing
 from .hair import refine_hair
 from .lighting import GAMMA, exposure, light_on_face
@@ -217,7 +217,7 @@ def _with_fibres(
 def _grain(canvas: Canvas, pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Grain [S, S] as strong as that of the photo."""
     grey = pixels.mean(2)
-    return 1.5 * float(np.median(np.abs(grey - canvas.blur(grey, 0.6)))) * canvas.noise(generator, 0.6)
+    return deviation_of(grey - canvas.blur(grey, 0.6)) * canvas.noise(generator, 0.6)
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ class ColourLayer:
 def noise_of(pixels: np.ndarray) -> float:
     """
     Standard deviation of the noise of a picture [H, W, 3] in [0, 1], what compression leaves of it included: that of
-    the brightness of its flattest parts.
+    the brightness of its flattest parts, for texture is none.
     """
     grey = pixels @ LUMA
     mean = blur(grey, NOISE_REACH / 2)

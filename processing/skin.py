@@ -5,7 +5,7 @@ import torch
 
 from gptface.modeling_gptface.refiner_gptface import push_pull_fill
 
-from .canvas import Canvas, weighted_blur
+from .canvas import Canvas, deviation_of, weighted_blur
 
 #: Standard deviation below which detail is texture, and side of the sample of it, in pixels of the 128-pixel crop.
 TEXTURE, SAMPLE = 1.6, 16.0
@@ -20,7 +20,7 @@ TILE = 512
 
 def fill_smoothly(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
-    Colours of what is known, spread to where nothing is.
+    Colours of what is known, which stay, spread to where nothing is: blends of what is known on all sides.
 
     Args:
         pixels: float [S, S, C].
@@ -74,8 +74,7 @@ def skin_texture(
     window = np.s_[top : top + side, left : left + side]
     grey, inside = pixels[window].mean(2), sure[window]
     detail = grey - weighted_blur(grey, inside, TEXTURE * canvas.scale)
-    # the median tells the texture from the few lines and spots in it
-    deviation = 1.4826 * float(np.median(np.abs(detail[inside > 0])))
+    deviation = deviation_of(detail[inside > 0])
     taper = np.hanning(side + 2)[1:-1]
     detail = detail.clip(-OUTLIERS * deviation, OUTLIERS * deviation) * inside * np.sqrt(np.outer(taper, taper))
     tile = max(TILE, side)
