@@ -15,9 +15,9 @@ from PIL import Image
 from .alignment import CROP_SIZE, align, apply, compose, corners, inverse, scaling, translation, warp
 from .masks import widen
 
-#: Names for classes together; the name of each class stands for itself.
+#: Names for classes together, of which a parser may lack some; the name of each class stands for itself.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "face": ("skin", "nose", "eye", "brow", "mouth", "upper_lip", "lower_lip", "eyeglasses"),
+    "face": ("skin", "nose", "eye", "brow", "mouth", "upper_lip", "lower_lip", "eyeglasses", "face_mask"),
     "facial_skin": ("skin", "nose"),
     "eyes": ("eye",),
     "brows": ("brow",),
@@ -71,9 +71,13 @@ class FaceParsing:
             names: a class, a key of `GROUPS` or `"person"`, or several.
 
         Raises:
-            ValueError: an unknown name.
+            ValueError: a name that the parser does not know.
         """
         return self.probabilities[class_indices(names, self.labels)].sum(0).clip(0, 1)
+
+    def known(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the names that the parser knows: of other parsers classes may be others."""
+        return tuple(name for name in names if not set(self.labels).isdisjoint(GROUPS.get(name, (name,))))
 
     def shows(self, places: np.ndarray) -> bool:
         """
@@ -257,18 +261,16 @@ def _crop_edges(total: int) -> tuple[int, int]:
 def class_indices(names: str | Iterable[str], labels: Sequence[str]) -> list[int]:
     """
     Classes, keys of `GROUPS` and `"person"` → the places of the classes among the labels of a parser, sorted. Raises
-    `ValueError` for an unknown name.
+    `ValueError` for an unknown name, or one of which the parser has no class.
     """
     found: set[int] = set()
     for name in [names] if isinstance(names, str) else names:
         if name == PERSON:
             found.update(index for index, label in enumerate(labels) if label != "background")
             continue
-        classes = GROUPS.get(name, (name,))
-        unknown = sorted(set(classes) - set(labels))
-        if unknown:
-            known = sorted({*labels, *GROUPS, PERSON})
-            raise ValueError(f"the parser has no {', '.join(unknown)}; known: {', '.join(known)}")
+        classes = set(GROUPS.get(name, (name,))) & set(labels)
+        if not classes:
+            raise ValueError(f"the parser has no {name}; known: {', '.join(sorted({*labels, *GROUPS, PERSON}))}")
         found.update(labels.index(each) for each in classes)
     return sorted(found)
 

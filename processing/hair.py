@@ -39,7 +39,7 @@ def refine_hair(photo: Image.Image, parsing: FaceParsing) -> FaceParsing:
     of_hair = _log_likelihood(picture, (seen * inside) > 0.5)
     rivals = [
         _log_likelihood(picture, parsing.mask(name) * place > 0.5)
-        for name, place in ((name, inside if within else 1) for name, within in RIVALS.items())
+        for name, place in ((name, inside if RIVALS[name] else 1) for name in parsing.known(RIVALS))
     ]
     if of_hair is None:
         return parsing

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from .blending import LUMA, Box, warp_channels
+from .blending import LUMA, Box, find_toning, warp_channels
 from .canvas import blur, minimum_filter, nearest_colours, smoothstep
 from .face_parsing import FaceParsing
 from .hair import refine_hair
@@ -37,7 +37,7 @@ NOISE_RANGE, FLATTEST, NOISE_REACH, NOISE = (1 / 255, 3 / 255), 0.1, 4.0, 2.0
 #: how much it and what is behind must differ in [0, 1] to be told apart, and between which places on the way from one
 #: to the other a pixel is a mixture; and what hides hair and is none.
 INSIDE, REACH, NEAR, SURE, ALIKE, BETWEEN = 2.0, 2.2, 3.0, 0.8, 0.1, (0.08, 0.9)
-COVERS = ("eyeglasses", "hat", "jewellery", "cloth")
+COVERS = ("eyeglasses", "hat", "jewellery", "cloth", "face_mask")
 #: How far what is lighter than the part in the mean is so by a gloss, and from how many times its lightness on, for
 #: its hue.
 GLOSS, GLOSSY = 0.3, 1.2
@@ -280,7 +280,7 @@ def with_strands(layer: ColourLayer, photo: Image.Image, parsing: FaceParsing, s
     planes = [nearest_colours(pixels, mask, unit) for mask in (inside, outside)]
     near = smoothstep(blur((hair < 0.5).astype(np.float32), NEAR * unit), 0.02, 0.2)
     edge = np.dstack([*planes, near]).astype(np.float32)
-    wide = smoothstep(blur(hair, REACH * unit), 0.08, 0.4) * (1 - parsing.mask(COVERS))
+    wide = smoothstep(blur(hair, REACH * unit), 0.08, 0.4) * (1 - parsing.mask(parsing.known(COVERS)))
     return replace(layer, now=now, alpha=share * np.maximum(hair, wide), edge=edge)
 
 
@@ -309,6 +309,6 @@ def colour_layer(
         if beside is None:
             return None
         becomes = Colour(tuple(np.add(beside.mean, becomes.mean)), becomes.deviation)
-    elif (skin := measure_colour(frame, parsing.mask("facial_skin"))) is not None:
-        becomes = in_light(becomes, skin)
+    elif find_toning(photo) is None and (skin := measure_colour(frame, parsing.mask("facial_skin"))) is not None:
+        becomes = in_light(becomes, skin)  # of a photo without colours skin does not tell the light's
     return None if now is None else ColourLayer(now, becomes, share * weights, parsing.matrix)

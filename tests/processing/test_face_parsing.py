@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gptface.processing.alignment import CROP_LANDMARKS, crop_matrix
+from gptface.processing.alignment import CROP_LANDMARKS, apply, crop_matrix
 from gptface.processing.face_parsing import FaceParsing, overlay, parse
 
 LABELS = ("background", "skin", "nose", "eye", "brow", "mouth", "upper_lip", "lower_lip", "eyeglasses", "hair")
@@ -72,6 +72,35 @@ def test_the_crop_is_read_where_there_is_no_photo_around_it(photo):
     crop = photo.crop((100, 100, 200, 200))
     parsing = parse(crop, np.array([[SIZE / 100, 0, 0], [0, SIZE / 100, 0.0]]), by_colour, LABELS, SIZE)
     assert parsing.photo_mask("skin", crop.size)[30:90, 20:80].mean() > 0.98
+
+
+def test_a_mask_that_is_worn_is_a_part_of_the_face():
+    """A head that looks aside was one from the front, for where its cheeks are masked its face seemed to end."""
+    y, x = np.mgrid[:256, :256] / 2
+    face, nose = (np.abs(x - 64) < 24) & (np.abs(y - 64) < 32), (np.abs(x - 50) < 4) & (np.abs(y - 64) < 8)
+    turns = []
+    for masked in (np.zeros_like(face), face & ~nose & (y > 50)):
+        shown = [~face, face & ~nose & ~masked, nose, masked]
+        labels = ("background", "skin", "nose", "face_mask")
+        turns.append(FaceParsing(np.stack(shown).astype(np.float32), labels, np.eye(2, 3)).turn)
+    assert turns[0] == turns[1] < -0.45
+
+
+def test_parsers_may_lack_classes_of_a_group(parsing):
+    """Those that were trained before masks were a class, or on other classes, still tell faces."""
+    np.testing.assert_array_equal(parsing.mask("face"), parsing.mask([name for name in LABELS[1:] if name != "hair"]))
+    assert parsing.known(("hat", "hair", "lips", "jewellery")) == ("hair", "lips")
+    with pytest.raises(ValueError, match="no jewellery"):
+        parsing.mask("jewellery")
+
+
+def test_places_of_the_crop_and_of_the_frame_are_told_by_one_matrix(parsing):
+    """The crop is the middle of the frame: what is drawn by one and laid by the other must meet."""
+    places = np.array([[0.0, 0.0], [128.0, 128.0], [64.0, 10.0]])
+    np.testing.assert_allclose(parsing.in_frame(places), [[32, 32], [96, 96], [64, 37]])
+    np.testing.assert_allclose(apply(parsing.to_crop, parsing.in_frame(places)), places)
+    np.testing.assert_allclose(parsing.in_crop(parsing.in_frame(places)), places)
+    assert parsing.mask("skin")[parsing.window].shape == (SIZE, SIZE)
 
 
 def test_unknown_names_are_told(parsing):

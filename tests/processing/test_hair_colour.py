@@ -142,6 +142,21 @@ def test_grey_hair_under_a_yellow_lamp_is_as_yellow_as_a_part_of_the_skin():
     assert tinted.mean[1] == 0 and 0.005 < tinted.mean[2] < 0.46 * 0.05 / 0.7
 
 
+def test_hair_of_a_black_and_white_photo_gets_the_colour_that_was_asked_for(head):
+    """Grey skin was taken for skin under a blue lamp: blond hair was green."""
+    photo, matrix, classes = head
+    layer = colour_layer(photo.convert("L").convert("RGB"), parsed(classes, matrix), BLOND)
+    assert layer.becomes == BLOND.colour
+
+
+def test_a_parser_of_fewer_classes_will_do_for_hair(head):
+    """Who trained one without jewellery and hats got an error."""
+    photo, matrix, classes = head
+    parsing = parsed(classes, matrix)
+    few = FaceParsing(parsing.probabilities[:3], LABELS[:3], parsing.matrix)
+    assert np.array_equal(blond(photo, few), blond(photo, parsing))
+
+
 def test_oklab_and_back():
     pixels = np.random.default_rng(0).random((50, 3))
     assert np.allclose(from_oklab(to_oklab(pixels)), pixels, atol=1e-9)

@@ -70,6 +70,16 @@ def test_a_hat_covers_the_head_above_the_brows_and_nothing_below_it():
     assert ends.min() < 128 - 2 * 5, "it reaches above the crop, where the head does"
 
 
+def test_a_hat_fits_a_head_that_wears_a_mask():
+    """It was as narrow as what a mask leaves to be seen of a face."""
+    parsing = draw_face()[1]
+    seen, y = parsing.probabilities, np.arange(ALL)[:, None] / 2 - 64
+    hidden = (parsing.mask("face") > 0.5) & (y > 52)
+    masked = FaceParsing(np.concatenate([seen * ~hidden, hidden[None]]), (*LABELS, "face_mask"), parsing.matrix)
+    bare, worn = Head.of(parsing), Head.of(masked)
+    assert (worn.half, worn.middle) == pytest.approx((bare.half, bare.middle), abs=0.1)
+
+
 def test_hair_beside_a_hat_is_pressed_and_the_wall_is_seen_there():
     """Hair that stands out to both sides of a hat belongs to another head."""
     photo, parsing = draw_face()
