@@ -60,12 +60,14 @@ def layers_of(
     if feather is None:
         feather = FEATHER_RADIUS if refiner is None else REFINED_FEATHER_RADIUS
         feather = HOLE_FEATHER_RADIUS if plan.hole else feather
-    return [_layer(plan, face, candidate, mode, feather, refiner) for face in drawn.faces] or [
-        layer
-        for face in plan.faces
-        if face.transfers is not None
-        for layer in face.transfers.layers(plan.photo, drawn.seeds[candidate])
-    ]
+    edited = iter(drawn.faces)
+    layers: list[PhotoLayer] = []
+    for face in plan.faces:
+        if face.transfers is None:
+            layers.append(_layer(plan, next(edited), candidate, mode, feather, refiner))
+        else:
+            layers += face.transfers.layers(plan.photo, drawn.seeds[candidate])
+    return layers
 
 
 def _layer(

@@ -1,6 +1,7 @@
 """What an edit will do to a photo, and what came out: each made once, and passed on as it is."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -255,13 +256,13 @@ class FaceTransfers:
         transfers: all fit the face; none where it does not show what they need, or has all that is asked for.
         parsing: what it and its surroundings show.
         share: of the way, in (0, 1].
-        lacking: the edits that are left out, for the face does not show what they need.
+        left_out: the edits that are not done, by their phrases → why.
     """
 
     transfers: tuple[Transfer, ...]
     parsing: FaceParsing
     share: float
-    lacking: tuple[Edit, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def layers(self, photo: Image.Image, seed: int) -> list[PhotoLayer]:
         """What is laid over the photo; the same seed gives the same."""
@@ -305,19 +306,24 @@ def lay_over(
         else intent.edit.sign.seen(photo, parsing)
         for intent in request.intents
     )
-    going = [
-        intent for intent, seen in zip(request.intents, signs, strict=True) if not (seen and intent.edit.kind == "add")
+    present = [
+        intent for intent, seen in zip(request.intents, signs, strict=True) if seen and intent.edit.kind == "add"
     ]
+    left_out = {intent.edit.phrase: "it is there already" for intent in present}
+    going = [intent for intent in request.intents if intent not in present]
     lacking = [
         intent for intent in going if (intent.transfer is not None or not drawn) and not intent.edit.suits(parsing)
     ]
-    transfers = transfers_of([intent for intent in going if intent not in lacking])
-    there = bool(request.intents) and not going
+    left_out |= {each.edit.phrase: f"no {each.edit.needs.words} is seen" for each in lacking if each.edit.needs}
+    going = [intent for intent in going if intent not in lacking]
+    transfers = transfers_of(going)
     if not all(each.fits(parsing) for each in transfers):
         transfers = ()
-    if not (transfers or lacking or there):
-        return None, signs
-    return FaceTransfers(transfers, parsing, share, tuple(intent.edit for intent in lacking)), signs
+    if not transfers:
+        if not lacking and (going or not present):
+            return None, signs
+        left_out |= {intent.edit.phrase: "it would be drawn along with that" for intent in going}
+    return FaceTransfers(transfers, parsing, share, MappingProxyType(left_out)), signs
 
 
 @dataclass(frozen=True)
@@ -329,7 +335,7 @@ class FacePlan:
         face: where it is.
         pixel_values: [1, 3, S, S] in [-1, 1], its crop.
         area: what of it changes; None where the match with the prompt decides.
-        transfers: what is done to it where nothing is drawn; else None.
+        transfers: what is done to it where nothing is drawn; None where it is drawn.
         signs: of each edit that is asked for, whether its sign is seen, see [`Sign`], and nothing can be done to it;
             None where nothing tells.
     """
@@ -376,29 +382,26 @@ class EditPlan:
     share: float = 1.0
 
     @property
-    def left_out(self) -> tuple[FacePlan, ...]:
-        """The faces that have what is asked for, or do not show what the edit needs; they stay as they are."""
-        return tuple(face for face in self.faces if face.transfers is not None and not face.transfers.transfers)
+    def paints(self) -> bool:
+        """Whether anything is drawn or laid over: not where all faces stay as they are."""
+        return any(face.transfers is None or face.transfers.transfers for face in self.faces)
 
     @property
-    def reason(self) -> str:
-        """Why faces, or edits, are left out."""
-        laid = [face.transfers for face in self.faces if face.transfers is not None]
-        has = any(not (each.transfers or each.lacking) for each in laid)
-        lacks = [edit.needs.words for each in laid for edit in each.lacking if edit.needs is not None]
-        missing = f"no {' or '.join(dict.fromkeys(lacks))} is seen" if lacks else ""
-        return " or ".join(part for part in (f'the face is "{self.request.told}" already' * has, missing) if part)
-
-    @property
-    def lacking(self) -> tuple[str, ...]:
-        """The edits that are left out of faces that get the others."""
-        laid = [face.transfers for face in self.faces if face.transfers is not None]
-        return tuple(dict.fromkeys(edit.phrase for each in laid if each.transfers for edit in each.lacking))
-
-    @property
-    def draws(self) -> bool:
-        """Whether the model has something to draw: not where all faces change by known laws."""
-        return any(face.transfers is None for face in self.faces)
+    def note(self) -> str | None:
+        """Which edits are not done to which faces, and why; None where all are done to all."""
+        found: dict[str, Counter[str]] = {}
+        for face in self.faces:
+            for phrase, reason in face.transfers.left_out.items() if face.transfers is not None else ():
+                found.setdefault(reason, Counter())[phrase] += 1
+        told = []
+        for reason, phrases in found.items():
+            most = max(phrases.values())
+            where = f" in {most} of {len(self.faces)} faces" if most < len(self.faces) else ""
+            named = " and ".join(f'"{phrase}"' for phrase in phrases)
+            told.append(f"{reason}{where}: {named} {'was' if len(phrases) == 1 else 'were'} left out")
+        if not told:
+            return None
+        return ", ".join(told) + ("" if self.hole else "; draw=True draws it all the same")
 
 
 @dataclass(frozen=True)
@@ -435,7 +438,7 @@ class EditedPhoto:
     Args:
         plan: what was to be done.
         seeds: of the candidates.
-        faces: what was drawn of each face; empty where nothing was.
+        faces: what was drawn, of each face that was.
         before: what the model's own heads see in the faces, before the edit.
         note: why nothing was painted; None where it was.
     """

@@ -173,9 +173,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     `seed`, `edits` (their names), `verified` (name → how probable the model's own heads find it `before` and `after`,
     in [0, 1]; of what they know), `kept` (how far the rest stayed, in [0, 1]: `attributes`, 1 less the mean change of
     the probabilities of the other attributes, 0.9 to 0.98 in most edits, None of a model without that head; `outside`,
-    the share of the pixels outside of the mask that are the photo's bit for bit), `note` (why nothing was painted,
-    `match_score` is None then, or why some of the faces stay as they are or some of the edits were left out; else
-    None); with `face="all"`, `face` and `box` are lists. For a list of images a list of lists.
+    the share of the pixels outside of the mask that are the photo's bit for bit), `note` (which edits were left out,
+    in how many of the faces, and why; None where all was done); with `face="all"`, `face` and `box` are lists, and
+    each face gets the edit as it suits that. Where nothing was painted at all `match_score` is None. For a list of
+    images a list of lists.
     """
 
     per_input = ("landmarks", "prompt", "negative_prompt", "source_prompt", "mask_image", *SEEDING)
@@ -302,14 +303,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     def _finish(self, edited: EditedPhoto, *blending: Any) -> list[dict[str, Any]]:
         """The candidates of one pass in the photo, in the order of their seeds."""
         results = [self._unchanged(edited, *blending)] if edited.note else self._blend(edited, *blending)
-        plan, note = edited.plan, edited.note
-        if note is None and plan.left_out:
-            stay = f"{len(plan.left_out)} of {len(plan.faces)} faces"
-            note = f"{plan.reason} in {stay}, which stay as they are; draw=True draws all"
-        elif note is None and plan.lacking:
-            left = " and ".join(f'"{phrase}"' for phrase in plan.lacking)
-            note = f"{plan.reason}: {left} was left out; draw=True draws it all the same"
-        told = {"edits": [edit.name for edit in plan.request.edits], "note": note}
+        plan = edited.plan
+        told = {"edits": [edit.name for edit in plan.request.edits], "note": edited.note or plan.note}
         return [result | told for result in results]
 
     def _read_heads(self, edits: Sequence[Edit], crops: Sequence[Image.Image]) -> HeadScores:
@@ -389,8 +384,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             guessed = find.get("landmarks") is None  # who gives some knows them
             located = [self._as_seen(photo, each, photo_mask, guessed) for each in located]
         laid_over = not draw and not hole and (region is None or set(names or ()) == set(request.regions))
+        # of faces that wear nothing that could be taken off, too, it is told
+        told_of = request if laid_over or (parsings is not None and not draw) else None
         plans = [
-            self._plan_face(photo, face, names, photo_mask, hole, request if laid_over else None, share, parsing)
+            self._plan_face(photo, face, names, photo_mask, hole, told_of, share, parsing)
             for face, parsing in zip(located, parsings or [None] * len(located), strict=True)
         ]
         if strength < 1:
@@ -468,7 +465,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         """
         face = AlignedFace(align(photo, matrix, self.face_size), matrix, None)
         names = None if plan.names is None else list(plan.names)
-        request = plan.request if plan.laid_over and not plan.draws else None
+        request = plan.request if plan.laid_over and plan.faces[0].transfers is not None else None
         planned = self._plan_face(photo, face, names, None, False, request, plan.share)
         return replace(plan, photo=photo, faces=(planned,))
 
@@ -562,7 +559,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
         laid: FaceTransfers | None = None
         signs: tuple[bool | None, ...] = ()
         if request is not None and parsing is not None:
-            drawn = photo_mask is not None or len(request.intents) > 1
+            drawn = (photo_mask is not None and not hole) or len(request.intents) > 1
             laid, signs = lay_over(request, photo, parsing, share, drawn)
         return FacePlan(face, self.processor(images=[face.crop])["pixel_values"], area, laid, signs)
 
@@ -587,7 +584,7 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
             having = [
                 index
                 for index, plan in enumerate(plans)
-                if plan.draws and notes[index] is None and number < len(plan.faces)
+                if notes[index] is None and number < len(plan.faces) and plan.faces[number].transfers is None
             ]
             drawings = self._drawings(
                 [(plans[index], plans[index].faces[number], seeds[index]) for index in having], **options
@@ -602,10 +599,10 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     @staticmethod
     def _no_need(plan: EditPlan, forced: bool, seen: HeadScores) -> str | None:
         """Why nothing is to be painted; None where it is."""
-        if len(plan.left_out) == len(plan.faces):
-            return f"{plan.reason}: nothing was painted; draw=True draws it all the same"
+        if not plan.paints:
+            return plan.note
         if not forced and not plan.hole and plan.request.is_settled(seen, [face.signs for face in plan.faces]):
-            return f'the face is "{plan.request.told}" already: nothing was painted; force=True edits it all the same'
+            return f'the face is "{plan.request.told}" already; force=True edits it all the same'
         return None
 
     def _scores_before(self, plans: Sequence[EditPlan], edits: Sequence[Edit]) -> list[HeadScores]:
@@ -777,7 +774,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
                 mark(picture, description, seed)
             boxes = [each.face.box for each in plan.faces]
             single = face != "all"
-            scores = [each.match_scores[index] for each in drawn.faces] or self._match(plan, faces)
+            laid = [crop for crop, each in zip(faces, plan.faces, strict=True) if each.transfers is not None]
+            scores = [each.match_scores[index] for each in drawn.faces] + self._match(plan, laid)
             divergences = [each.guidance_kl[index] for each in drawn.faces] or [0.0]
             realness = [each.realness[index] for each in drawn.faces if each.realness is not None]
             results.append(
@@ -798,6 +796,8 @@ class GuidedFaceEditingPipeline(FacePipeline, PictureGeneration):
     @torch.no_grad()
     def _match(self, plan: EditPlan, faces: Sequence[Image.Image]) -> list[float]:
         """Log-odds that crops match what the model is told."""
+        if not faces:
+            return []
         pixels = self.processor(images=list(faces))["pixel_values"].to(self.device)
         captions = self.caption_arguments([{"": plan.captions[""]}], [len(faces)])
         return self.model.match_log_odds(**captions, image_codes=self.model.image_tokenizer.encode(pixels)).tolist()

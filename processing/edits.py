@@ -180,6 +180,8 @@ _IN_PART = MappingProxyType({"strength": 0.3})
 _WHOLE_MOUTH = Need("whole mouth", whole_mouth)
 # Background is drawn over the jaw of a head that looks aside.
 _FROM_THE_FRONT = Need("face that faces the camera", attrgetter("frontal"))
+# Lips and hair that were drawn there were a print on the mask.
+_UNCOVERED = Need("lower face without a mask", lambda parsing: not FACE_MASK.worn(parsing))
 # What comes along with an edit by its meaning.
 _SMILE = ("Smiling", "Mouth_Slightly_Open", "High_Cheekbones", "Narrow_Eyes")
 _EYES = ("Eyeglasses", "Bags_Under_Eyes", "Narrow_Eyes")
@@ -352,7 +354,7 @@ _ROWS = (
     ),
     _edit(
         "beard", "a beard", "add", "beard", _has("No_Beard", 0), "no_beard", "A full beard in the colour of the hair.",
-        entailed=_FACIAL_HAIR, quality="good", transfer=FULL_BEARD, defaults=_BY_CODES, group="beard",
+        entailed=_FACIAL_HAIR, quality="good", transfer=FULL_BEARD, needs=_UNCOVERED, defaults=_BY_CODES, group="beard",
         en="beard, beards, bearded, facial hair, full beard, has a beard, whiskers",
         de="bart, vollbart, bärtig", fr="barbe, barbu", es="barba, barbudo", zh="胡子, 胡须, 大胡子",
     ),
@@ -364,13 +366,13 @@ _ROWS = (
     ),
     _edit(
         "stubble", "stubble", "add", "beard", _has("5_o_Clock_Shadow"), "no_beard", "The shadow of a beard of some days.",
-        entailed=_FACIAL_HAIR, quality="good", transfer=STUBBLE, defaults=_BY_CODES, group="beard",
+        entailed=_FACIAL_HAIR, quality="good", transfer=STUBBLE, needs=_UNCOVERED, defaults=_BY_CODES, group="beard",
         en="stubbly, unshaven, stubbly chin, light stubble, designer stubble, 5 o clock shadow, five o clock shadow, three day beard, "
         "3 day beard",
         de="dreitagebart, bartstoppeln, stoppeln, unrasiert", fr="barbe de trois jours, mal rasé", es="barba de tres días", zh="胡茬",
     ),
     _edit(
-        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", entailed=_FACIAL_HAIR, quality="good", transfer=MUSTACHE, defaults=_BY_CODES,
+        "mustache", "a mustache", "add", "beard", _has("Mustache"), "no_mustache", "Hair on the upper lip.", entailed=_FACIAL_HAIR, quality="good", transfer=MUSTACHE, needs=_UNCOVERED, defaults=_BY_CODES,
         en="mustache, moustache, mustached, moustached, mustaches, moustaches",
         de="schnurrbart, schnauzer, oberlippenbart", fr="moustache, moustachu", es="bigote, bigotes", zh="小胡子, 八字胡",
     ),
@@ -378,7 +380,7 @@ _ROWS = (
         "no_mustache", "no mustache", "remove", "beard", _has("Mustache", 0), "mustache", "The upper lip is shaved.", sign=MUSTACHE_HAIR, needs=_FROM_THE_FRONT, quality="fair", entailed=_FACIAL_HAIR, defaults=_BY_PLAN,
     ),
     _edit(
-        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, defaults=_BY_CODES, group="beard",
+        "goatee", "a goatee", "add", "beard", _has("Goatee"), "no_goatee", "A beard on the chin alone.", entailed=_FACIAL_HAIR, quality="good", transfer=GOATEE, needs=_UNCOVERED, defaults=_BY_CODES, group="beard",
         en="goatee, goateed, goatee beard, chin beard", de="ziegenbart, spitzbart, kinnbart", fr="bouc, barbichette",
         es="perilla, barba de chivo", zh="山羊胡",
     ),
@@ -462,13 +464,13 @@ _ROWS = (
     # make-up, skin, age
     _edit(
         "lipstick", "lipstick", "make-up", "mouth", _has("Wearing_Lipstick"), "no_lipstick", "Red lips, in their old shape.",
-        entailed=_MAKEUP, quality="good", transfer=PartColour("lips", Colour((-0.134, 0.054, -0.001), (0.089, 0.018, 0.008)), beside="facial_skin"),
+        entailed=_MAKEUP, quality="good", needs=_UNCOVERED, transfer=PartColour("lips", Colour((-0.134, 0.054, -0.001), (0.089, 0.018, 0.008)), beside="facial_skin"),
         en="lip stick, red lips, painted lips, red lipstick, lips painted, redder lips, lips red",
         de="lippenstift, rote lippen", fr="rouge à lèvres, lèvres rouges", es="pintalabios, lápiz labial, labios rojos, labial", zh="口红, 红唇",
     ),
     _edit(
         "no_lipstick", "no lipstick", "make-up", "mouth", _has("Wearing_Lipstick", 0), "lipstick", "Lips in their own colour.",
-        entailed=_MAKEUP, quality="fair", transfer=PartColour("lips", Colour((-0.098, 0.022, -0.005), (0.109, 0.012, 0.008)), beside="facial_skin"),
+        entailed=_MAKEUP, quality="fair", needs=_UNCOVERED, transfer=PartColour("lips", Colour((-0.098, 0.022, -0.005), (0.109, 0.012, 0.008)), beside="facial_skin"),
     ),
     _edit(
         "makeup", "heavy makeup", "make-up", "face", _has("Heavy_Makeup"), "no_makeup", "Make-up on eyes, cheeks and lips.", entailed=_MAKEUP,

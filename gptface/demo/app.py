@@ -287,7 +287,9 @@ class PhotoEditor:
             callback_on_step_end=on_step_end,
         )
         note = results[0]["note"]
-        remark = "" if note is None else f"{note.partition(';')[0]}. Tick “edit it all the same” to have it anyway."
+        reasons = [part for part in (note or "").split("; ") if "=True" not in part]
+        remark = f"{', '.join(reasons)}. " if note else ""
+        remark += "Tick “edit it all the same” to have it anyway." if "force=True" in (note or "") else ""
         if results[0]["match_score"] is None:
             return history, remark
         proposals = []

@@ -720,7 +720,7 @@ def test_glasses_that_are_to_go_are_no_hat_that_is_there_already(edit, face, see
     sees(turned)
     ask = {"aligned": True, "seed": 0, "mask_image": Image.new("L", face.size, 255)}
     note = edit(face, prompt="no eyeglasses, a hat", **ask)[0]["note"]
-    assert note.startswith("no bare head that faces the camera is seen: nothing was painted")
+    assert note.startswith('no bare head that faces the camera is seen: "a hat" was left out')
 
 
 def test_a_mask_is_taken_off_before_what_it_hides_is_changed():
@@ -738,11 +738,66 @@ def test_of_edits_at_once_what_is_told_to_be_missing_is_missing(edit, face, sees
     assert with_hat["note"].startswith(f'{missing}: "bangs" was left out'), "the head is bare"
     assert np.asarray(with_hat["mask"]).any(), "it gets its hat"
     note = edit(face, prompt="makeup, bangs", region=["face", "bangs"], **ask)[0]["note"]
-    assert note.startswith(f"{missing}: nothing was painted"), "the model would be told of both"
+    assert note.startswith(f'{missing}: "bangs" was left out, it would be drawn along with that: "heavy makeup" was')
     drawn = edit(face, prompt="a hat, lipstick", region=["hat", "mouth"], **ask)[0]
     assert drawn["note"] is None and np.asarray(drawn["mask"]).any(), (
         "a mouth that is not seen is drawn, the hat with it"
     )
+
+
+def test_wishes_that_are_there_already_are_told_beside_those_that_are_done(edit, face, sees):
+    """Of a hat and bangs at once the hat that was worn already was passed over in silence."""
+    sees(lambda y, x, _: {"skin": (y > 20) & (y < 50), "hair": y <= 10, "hat": (y > 10) & (y <= 20)})
+    ask = {"aligned": True, "seed": 0, "region": ["hat", "hair"]}
+    result = edit(face, prompt="a hat, blond hair", **ask)[0]
+    assert result["note"].startswith('it is there already: "a hat" was left out') and np.asarray(result["mask"]).any()
+
+
+PLACES = np.array([[0.35, 0.43], [0.65, 0.43], [0.5, 0.62], [0.38, 0.75], [0.62, 0.75]]) * 96
+
+
+@pytest.fixture
+def two(face):
+    """Two faces beside each other in one photo, the right one with something green, and their landmarks."""
+    photo = Image.new("RGB", (400, 160), (90, 120, 60))
+    for left in (30, 270):
+        photo.paste(face, (left, 30))
+    photo.paste((0, 255, 0), (290, 75, 346, 120))
+    return photo, PLACES + np.array([[[30, 30]], [[270, 30]]])
+
+
+def green(picture):
+    return (picture[..., 1] > 230) & (picture[..., 0] < 40) & (picture[..., 2] < 40)
+
+
+def test_of_several_faces_that_one_changes_which_wears_a_mask(edit, two, sees):
+    """The others were looked at and drawn over with nothing, and nobody was told."""
+    sees(lambda y, x, picture: {"face_mask": green(picture), "skin": ~green(picture)})
+    photo, landmarks = two
+    (result,) = edit(photo, prompt="remove the mask", face="all", landmarks=landmarks, seed=0)
+    assert result["note"] == 'no mask over mouth and nose is seen in 1 of 2 faces: "no face mask" was left out'
+    changed = (pixels(result) != np.asarray(photo)).any(-1)
+    assert changed[75:120, 290:346].mean() > 0.9 and not changed[:, :200].any()
+
+
+def test_each_of_several_faces_gets_the_edit_as_it_suits_that(edit, two, sees):
+    """Where one of them had to be drawn all were, hair whose colour alone was to change, too."""
+    sees(lambda y, x, picture: {"hair": (y < 20) & (green(picture).mean() < 0.02), "skin": y >= 20})
+    photo, landmarks = two
+    (both,) = edit(photo, prompt="blond hair", face="all", landmarks=landmarks, seed=0)
+    (left,) = edit(photo, prompt="blond hair", landmarks=landmarks[0], seed=0)
+    assert left["guidance_kl"] == 0 < both["guidance_kl"] and both["note"] is None
+    assert np.array_equal(pixels(both)[:, :200], pixels(left)[:, :200])
+    assert (pixels(both) != np.asarray(photo)).any(-1)[:, 200:].any()
+
+
+def test_lips_are_not_painted_on_a_mask(edit, two, sees):
+    sees(lambda y, x, picture: {"face_mask": green(picture), "upper_lip": (y > 45) & (green(picture).mean() < 0.02)})
+    photo, landmarks = two
+    (result,) = edit(photo, prompt="lipstick", face="all", landmarks=landmarks, seed=0)
+    assert result["note"].startswith('no lower face without a mask is seen in 1 of 2 faces: "lipstick" was left out')
+    changed = (pixels(result) != np.asarray(photo)).any(-1)
+    assert changed[:, :200].any() and not changed[:, 200:].any()
 
 
 def test_a_result_tells_what_the_models_own_heads_see_in_it(edit, face):
