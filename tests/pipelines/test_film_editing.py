@@ -136,6 +136,20 @@ def test_lips_and_brows_that_are_moved_do_not_tremble_with_the_parser():
     assert _mixed(*parting).cut.part == 6 - 4 * KEPT, "as the lips: the gap between them is both"
 
 
+def test_lips_that_open_are_followed_at_once():
+    """A line that lagged behind the lower lip cut through the teeth: their lower halves were seen again below."""
+
+    def layer(gap):
+        upper, lower = np.array([0, 0, 0, 0, 96.0]), np.array([0, 0, 0, 0, 96.0 + gap])
+        cut = MouthCut(Lips((46, 82), upper, lower, (4.0, 5.0)), 0.0, 4.0, 80.0, np.full(128, 120.0), np.full(3, 0.5))
+        return MovedLayer(np.zeros((8, 8, 2), np.float32), np.ones((8, 8)), np.eye(2, 3), cut)
+
+    for before, after, lag in ((1.0, 7.0, 0.01), (7.0, 1.0, 0.01), (2.0, 2.4, 0.2)):
+        lower = _mixed(layer(before), layer(after)).cut.lips.edges(np.array(64.0))[1]
+        assert abs(lower - 96 - after) < lag
+    assert _mixed(layer(2.0), layer(2.4)).cut.lips.edges(np.array(64.0))[1] < 98.3, "what trembles is smoothed"
+
+
 def test_two_edits_are_both_carried(pipe, film, tmp_path):
     report = edit_film(pipe, film, "eyeglasses, no beard", tmp_path / "out.webp", **HOW)
     assert [each["edits"] for each in report["decided"]] == [["eyeglasses"], ["no_beard"]]
