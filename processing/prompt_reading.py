@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -219,6 +219,38 @@ def read_prompt(text: str) -> PromptReading:
     own = {word for intent in intents for wording in intent.edit.wordings for word in _tokens(wording)}
     ignored = tuple(dict.fromkeys([word for word in unknown if word not in own] + not_done))
     return PromptReading(intents, ignored, tuple(corrected.items()))
+
+
+def without_edits(text: str, names: Collection[str]) -> str:
+    """
+    A prompt in lower case without the words that ask for some edits, and without what led to these: "a man wearing a
+    big hat" without `hat` is "a man".
+
+    Args:
+        names: of edits.
+    """
+    tokens, phrases = _tokens(text), _phrases()
+    first_words, longest = {words[0] for words in phrases}, 2 * max(map(len, phrases))
+    kept: list[str] = []
+    start = 0
+    while start < len(tokens):
+        reach = longest if tokens[start] in first_words else 0
+        for end in range(min(len(tokens), start + reach), start, -1):
+            edit = phrases.get(_content(tokens[start:end]))
+            if edit is not None and tokens[end - 1] not in FILLERS | ARTICLES:
+                break
+        else:
+            kept.append(tokens[start])
+            start += 1
+            continue
+        if edit.name in names:
+            for leading in (ARTICLES | DEGREES | COLOUR_WORDS.keys(), VERBS | WEAK_SEPARATORS | SEPARATORS):
+                while kept and kept[-1] in leading:
+                    kept.pop()
+        else:
+            kept += tokens[start:end]
+        start = end
+    return " ".join(kept)
 
 
 def nearest_edits(tokens: Sequence[str], count: int = 3) -> list[str]:

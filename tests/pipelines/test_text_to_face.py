@@ -23,6 +23,7 @@ def pixels(result):
 def test_candidates_come_best_first_and_repeat(make):
     results = make("a smiling woman", seed=3, num_images_per_prompt=3)
     assert sorted(result["seed"] for result in results) == [3, 4, 5]
+    # the tiny checkpoint has no head that knows a smile, and no critic
     scores = [result["match_score"] for result in results]
     assert scores == sorted(scores, reverse=True)
     assert all(result["image"].size == (64, 64) and result["guidance_kl"] > 0 for result in results)
@@ -71,6 +72,18 @@ def test_every_parameter_reaches_the_picture(make):
 def test_mistakes_are_named(make, prompt, options, error, message):
     with pytest.raises(error, match=message):
         make(prompt, **options)
+
+
+def test_things_that_are_worn_are_laid_over_a_face_that_is_drawn_without_them():
+    make = pipeline("text-to-face", num_inference_steps=4)
+    bare, worn = (make(prompt, seed=0)[0] for prompt in ("a man", "a man wearing a red hat"))
+    assert bare["edits"] == [] and worn["edits"] == ["hat"]
+    difference = np.abs(pixels(bare).astype(int) - pixels(worn)).max(-1)
+    assert not difference[160:].any()  # the chin is that of the face without a hat
+    hat = pixels(worn)[:64][difference[:64] > 60]
+    assert len(hat) > 1000 and hat[:, 0].mean() > 1.5 * hat[:, 2].mean()
+    drawn = make("a man wearing a red hat", seed=0, draw=True)[0]
+    assert drawn["edits"] == [] and np.abs(pixels(bare).astype(int) - pixels(drawn))[160:].any()
 
 
 def test_the_command_writes_the_picture(tiny_checkpoint, tmp_path, capsys):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gptface.processing.edits import EDITS
 from gptface.processing.ordinary_words import ORDINARY_WORDS
-from gptface.processing.prompt_reading import NOT, REMOVE, UnknownEditError, read_prompt
+from gptface.processing.prompt_reading import NOT, REMOVE, UnknownEditError, read_prompt, without_edits
 
 HERE = Path(__file__).parent
 
@@ -188,3 +188,18 @@ def test_a_colour_of_something_else_is_ignored_and_told(prompt):
 def test_taking_off_a_red_hat_is_taking_off_a_hat():
     (intent,) = read_prompt("remove the red hat").intents
     assert intent.edit.name == "no_hat" and intent.colour == "" and intent.transfer is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rest"),
+    [
+        ("a man wearing a big red hat", "a man"),
+        ("an old man with gray hair and eyeglasses", "an old man with gray hair"),
+        ("a man with a full beard, not smiling", "a man , not smiling"),
+        ("a woman without a hat, with glasses", "a woman without a hat"),
+        ("eine Frau mit Brille", "eine frau"),
+        ("glasses", ""),
+    ],
+)
+def test_what_leads_to_an_edit_goes_with_it(prompt, rest):
+    assert without_edits(prompt, ["hat"] * ("red hat" in prompt) + ["eyeglasses", "beard"]) == rest
