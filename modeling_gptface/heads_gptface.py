@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -98,11 +98,19 @@ class MatchHead(nn.Module, ABC):
         """
 
     def all_pairs(
-        self, states: torch.Tensor, words: torch.Tensor, attention_mask: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        words: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        places: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         States of the cells of B pictures [B, N, H] and of P captions [P, T, H] → logits [B, P, 2] of each picture with
         each caption.
+
+        Args:
+            places: of captions that are packed into rows, [rows, T, H], where in these, one behind the other, each
+                word stands [P, T].
 
         Raises:
             ValueError: a head that reads pairs: it would have to read B·P of them.
@@ -183,10 +191,16 @@ class GPTFaceCrossMatchHead(GPTFaceCrossReading, MatchHead):
         return self._logits(self._evidence(self.text_norm(words), states), attention_mask)
 
     def all_pairs(
-        self, states: torch.Tensor, words: torch.Tensor, attention_mask: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        words: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        places: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        flat = self.text_norm(words).flatten(0, 1)[None]
-        return self._logits(self._evidence(flat, states).unflatten(1, words.shape[:2]), attention_mask)
+        evidence = self._evidence(self.text_norm(words).flatten(0, 1)[None], states)
+        if places is not None:
+            evidence = evidence.index_select(1, places.flatten())
+        return self._logits(evidence.unflatten(1, (words if places is None else places).shape[:2]), attention_mask)
 
     def _evidence(self, words: torch.Tensor, image_states: torch.Tensor) -> torch.Tensor:
         """Normalised words [B or 1, Q, H] that look at cells [B, N, H] → log-odds of each word [B, Q]."""
@@ -470,7 +484,8 @@ class GPTFaceTaskModel(GPTFacePreTrainedModel):
         """States of the sequence → (text states [B, T, H], image states [B, N, H]; N = 0 without a picture)."""
         states = outputs.last_hidden_state
         cells = 0 if outputs.image_embeds is None else outputs.image_embeds.shape[1]
-        return states[:, : states.shape[1] - cells], states[:, states.shape[1] - cells :]
+        text, image = states.split([states.shape[1] - cells, cells], 1)
+        return text, image
 
     def caption_states(
         self,
@@ -597,6 +612,49 @@ def caption_contrast_loss(
     return (losses * asked).sum() / asked.sum().clamp(min=1)
 
 
+class GPTFaceCaptionRows(NamedTuple):
+    """
+    Captions in rows, a caption a row or, packed, several: most captions are short beside the longest.
+
+    Attributes:
+        vectors: of the words, or their states [R, L, H].
+        position_ids: [R, L], see [`GPTFaceModel.forward`].
+        places: where in the rows, one behind the other, each word stands [P, T]; of padding anywhere.
+    """
+
+    vectors: torch.Tensor
+    position_ids: torch.Tensor
+    places: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        vectors: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        packing: torch.Tensor | None,
+        row_length: int,
+    ) -> "GPTFaceCaptionRows":
+        """
+        Vectors of padded captions [P, T, H] and their mask [P, T] or None → rows [R, L]; `packing` [R, ≤ L] numbers
+        the words that stand in them, −1 = none.
+        """
+        count, length = vectors.shape[:2]
+        if packing is None:
+            packing = torch.arange(count * length, device=vectors.device).view(count, length)
+            packing = packing if attention_mask is None else packing.masked_fill(attention_mask == 0, -1)
+        packing = nn.functional.pad(packing, (0, row_length - packing.shape[1]), value=-1)
+        # what no word stands in is told to the place in front of them all
+        places = packing.new_zeros(count * length + 1)
+        places = places.scatter(0, packing.flatten() + 1, torch.arange(packing.numel(), device=packing.device))
+        numbers = packing.clamp(min=0)
+        rows = vectors.flatten(0, 1).index_select(0, numbers.flatten()).unflatten(0, packing.shape)
+        return cls(rows, numbers % length, places[1:].view(count, length))
+
+    def captions(self) -> torch.Tensor:
+        """A caption a row [P, T, H]."""
+        return self.vectors.flatten(0, 1).index_select(0, self.places.flatten()).unflatten(0, self.places.shape)
+
+
 #: The terms of the pre-training loss, in the order of `loss_weights`.
 LOSS_TERMS = ("text_loss", "image_loss", "match_loss", "label_loss", "contrast_loss")
 
@@ -699,6 +757,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         labels: torch.Tensor | None = None,
         match: Mapping[str, torch.Tensor] | None = None,
         contrast: Mapping[str, torch.Tensor] | None = None,
+        packing: torch.Tensor | None = None,
         loss_weights: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceForPreTrainingOutput:
@@ -724,6 +783,11 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
                 `attention_mask` `(phrases, text_length)`; `phrases` `(pairs, 2)`, the numbers of those for value 0 and
                 1; `pictures` `(pairs,)`, numbers in the batch; `positions` `(pairs, budget)`, the cells that the
                 phrases speak of, −1 = none; `labels` `(pairs,)`, which phrase is true, −100 = ignored.
+            packing (`torch.LongTensor` of shape `(rows, row_length)`, *optional*): the caption reader and
+                `match_head="cross"` read captions apart from the picture. So that no padding is read, their words may
+                stand one behind the other in few rows: these are the numbers of the words, those of all padded
+                captions counted through, −1 = none; a caption keeps to one row. `match` and `contrast` may each hold
+                a `packing` of their own captions.
             loss_weights (`torch.FloatTensor` of shape `(5,)`, *optional*): of the terms text, image, match, label and
                 contrast; 1 where it is not given.
 
@@ -756,7 +820,7 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
             text_states, predicted = outputs.last_hidden_state[:, 1:].tensor_split([-image_positions.shape[1]], 1)
             image_states = predicted
         words, match_words, contrast_words = self._read_captions(
-            len(text_states), input_ids, attention_mask, inputs_embeds, match, contrast, has_image=cells > 0
+            len(text_states), input_ids, attention_mask, inputs_embeds, packing, match, contrast, has_image=cells > 0
         )
         terms: dict[str, torch.Tensor] = {}
         text_logits = self.lm_head.text(text_states)
@@ -828,49 +892,40 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
+        packing: torch.Tensor | None,
         match: Mapping[str, torch.Tensor] | None,
         contrast: Mapping[str, torch.Tensor] | None,
         has_image: bool,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor | None, GPTFaceCaptionRows | None, torch.Tensor | None]:
         """
         States of the captions that are read apart from the pictures, all in one pass: those of the pictures themselves
-        [B, T, H], where a head asks for them, those of `match` and of `contrast`.
+        [B, T, H], where a head asks for them, those of `match`, in rows, and those of `contrast` [P, T, H].
         """
         single = match is None and not self.match_head.reads_pairs
         own = (self.lm_head.caption_reader is not None and has_image) or single
         if inputs_embeds is None and input_ids is None:
             input_ids = self.gptface.empty_caption(batch)
         embed = self.gptface.embeddings.word_embeddings
-        read: list[tuple[torch.Tensor, torch.Tensor | None] | None] = [None, None, None]
+        padded: dict[str, tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]] = {}
         if own:
-            assert input_ids is not None or inputs_embeds is not None
-            read[0] = (embed(input_ids) if inputs_embeds is None else inputs_embeds, attention_mask)  # type: ignore[arg-type]
-        for place, captions in ((1, match), (2, contrast)):
+            vectors = embed(input_ids) if inputs_embeds is None else inputs_embeds
+            padded["own"] = vectors, attention_mask, packing
+        for name, captions in (("match", match), ("contrast", contrast)):
             if captions is not None:
-                read[place] = (embed(captions["input_ids"]), captions.get("attention_mask"))
-        asked = [part for part in read if part is not None]
-        if not asked:
+                vectors = embed(captions["input_ids"])
+                padded[name] = vectors, captions.get("attention_mask"), captions.get("packing")
+        if not padded:
             return None, None, None
-        longest = max(vectors.shape[1] for vectors, _ in asked)
-        vectors = torch.cat([nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part, _ in asked])
-        masks = None
-        if len(asked) > 1 or asked[0][1] is not None:
-            masks = torch.cat(
-                [
-                    nn.functional.pad(
-                        part.new_ones(part.shape[:2]) if mask is None else mask.to(part.dtype),
-                        (0, longest - part.shape[1]),
-                    )
-                    for part, mask in asked
-                ]
-            ).long()
-        states = iter(
-            self.gptface(None, masks, inputs_embeds=vectors).last_hidden_state.split([len(part) for part, _ in asked])
+        longest = max((part if packed is None else packed).shape[1] for part, _, packed in padded.values())
+        asked = {name: GPTFaceCaptionRows.of(*part, longest) for name, part in padded.items()}
+        vectors, positions = (
+            torch.cat([getattr(rows, part) for rows in asked.values()]) for part in ("vectors", "position_ids")
         )
-        own_states, match_states, contrast_states = (
-            None if part is None else next(states)[:, : part[0].shape[1]] for part in read
-        )
-        return own_states, match_states, contrast_states
+        states = self.gptface(inputs_embeds=vectors, position_ids=positions).last_hidden_state
+        parts = states.split([len(rows.vectors) for rows in asked.values()])
+        read = {name: rows._replace(vectors=part) for (name, rows), part in zip(asked.items(), parts, strict=True)}
+        own_words, contrast_words = (read[name].captions() if name in read else None for name in ("own", "contrast"))
+        return own_words, read.get("match"), contrast_words
 
     def _cell_logits(
         self,
@@ -893,14 +948,15 @@ class GPTFaceForPreTraining(GPTFaceTaskModel):
         outputs: GPTFaceModelOutput,
         image_states: torch.Tensor,
         words: torch.Tensor | None,
-        match_words: torch.Tensor | None,
+        match_words: GPTFaceCaptionRows | None,
         attention_mask: torch.Tensor | None,
         match: Mapping[str, torch.Tensor] | None,
     ) -> torch.Tensor:
         """Logits [B, 2] of each picture with its caption, or [B, P, 2] with each caption of `match`."""
         if match is not None:
             assert match_words is not None
-            return self.match_head.all_pairs(image_states, match_words, match.get("attention_mask"))
+            mask = match.get("attention_mask")
+            return self.match_head.all_pairs(image_states, match_words.vectors, mask, match_words.places)
         states = outputs.pooler_output if self.match_head.reads_pairs else image_states
         return self.match_head(states, words, attention_mask)
 

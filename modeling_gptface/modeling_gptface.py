@@ -283,9 +283,10 @@ class GPTFaceGridConvolution(nn.Module):
         self, hidden_states: torch.Tensor, text_length: int, change: GPTFaceDepthwiseConvolution | None = None
     ) -> torch.Tensor:
         """States [B, L, H] of text and image → the same shape; the filters of `change` are added to its own."""
-        text, image = hidden_states[:, :text_length], hidden_states[:, text_length:]
-        if image.shape[1] == 0:
+        if hidden_states.shape[1] == text_length:
             return hidden_states
+        # a split, for the gradient of a slice is a whole sequence of zeros
+        text, image = hidden_states.split([text_length, hidden_states.shape[1] - text_length], 1)
         side = math.isqrt(image.shape[1])
         grid = image.unflatten(1, (side, side)).permute(0, 3, 1, 2)
         if change is None:
@@ -615,10 +616,12 @@ class GPTFaceEmbeddings(nn.Module):
         attention_mask: torch.Tensor | None,
         image_vectors: torch.Tensor | None = None,
         has_positions: bool = False,
+        position_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Word vectors [B, T, H], text mask [B, T], image vectors [B, N, H] or None → embeddings [B, T+N, H].
-        `has_positions`: the image vectors say already where they are.
+        `has_positions`: the image vectors say already where they are. `position_ids`: positions of the words [B, T]
+        where they are others than 0 … T−1.
         """
         length = word_vectors.shape[1]
         if length > self.config.max_text_length:
@@ -630,7 +633,8 @@ class GPTFaceEmbeddings(nn.Module):
         if attention_mask is not None:
             text_type = torch.where(attention_mask[..., None].bool(), text_type, types[TOKEN_TYPE_PADDING])
         positions = self.position_embeddings.weight
-        embeddings = word_vectors + positions[:length] + text_type
+        word_positions = positions[:length] if position_ids is None else nn.functional.embedding(position_ids, positions)
+        embeddings = word_vectors + word_positions + text_type
         if image_vectors is not None:
             if not has_positions:
                 coarse = self.plan is not None and self.config.is_plan(image_vectors.shape[1])
@@ -755,6 +759,7 @@ class GPTFaceModel(GPTFacePreTrainedModel):
         state_positions: torch.Tensor | None = None,
         kept_states: GPTFaceKeptStates | None = None,
         read_pixels: bool = False,
+        position_ids: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> GPTFaceModelOutput:
         r"""
@@ -787,9 +792,13 @@ class GPTFaceModel(GPTFacePreTrainedModel):
                 all passes are whole.
             read_pixels (`bool`, *optional*, defaults to `False`): the pixels are read by the pixel reader, for
                 recognition, in the place of their codes; the cells are then those of its coarser grid.
+            position_ids (`torch.LongTensor` of shape `(batch, text_length)`, *optional*): several captions stand one
+                behind the other in a row, without a picture; these are the positions of the words in their captions,
+                and where they are 0 another caption begins. No caption sees another; what is left of a row is 0.
 
         Raises:
-            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range;
+            ValueError: nothing to read, both pixels and codes, a grid or caption of another size, codes out of range,
+                `position_ids` with a picture or a mask;
                 `kept_states` of another sequence, with hidden states or attentions (they would not be those of a whole
                 pass), or with gradient checkpointing.
         """
@@ -797,6 +806,10 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             raise ValueError("give input_ids or inputs_embeds, not both")
         if pixel_values is not None and image_codes is not None:
             raise ValueError("give pixel_values or image_codes, not both")
+        if position_ids is not None and any(
+            part is not None for part in (pixel_values, image_codes, image_embeds, attention_mask)
+        ):
+            raise ValueError("position_ids are for captions without a picture, and take no attention_mask with them")
         adapters: Sequence[GPTFaceLayerAdapter] | None = None
         if read_pixels:
             if pixel_values is None or any(
@@ -832,8 +845,11 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
 
         text_length = inputs_embeds.shape[1]
-        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds, has_positions=read_pixels)
-        mask = self._attention_mask(hidden_states, attention_mask, text_length, image_codes)
+        hidden_states = self.embeddings(inputs_embeds, attention_mask, image_embeds, read_pixels, position_ids)
+        if position_ids is None:
+            mask = self._attention_mask(hidden_states, attention_mask, text_length, image_codes)
+        else:
+            mask = self._captions_apart(hidden_states, position_ids)
         recorded = self._is_recorded(kwargs)
         if torch.compiler.is_compiling():
             kept_states = None
@@ -980,6 +996,17 @@ class GPTFaceModel(GPTFacePreTrainedModel):
             allow_is_bidirectional_skip=skip,
         )
         return self._favour_words(mask, hidden_states, text_length)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _captions_apart(hidden_states: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        """
+        Positions [B, T] that begin anew with each caption → additive mask [B, 1, T, T]: a word sees those of its own
+        caption. Where all keys are words, `config.text_attention_bias` changes nothing.
+        """
+        captions = (position_ids == 0).cumsum(1)
+        apart = captions[:, None, :, None] != captions[:, None, None]
+        lowest = torch.finfo(hidden_states.dtype).min
+        return torch.zeros_like(apart, dtype=hidden_states.dtype).masked_fill(apart, lowest)
 
     def _favour_words(self, mask: torch.Tensor | None, hidden_states: torch.Tensor, text_length: int):
         """

@@ -75,6 +75,9 @@ class PreTrainingCollator:
         predicted_words: likewise of the words of each caption; worth it where the vocabulary is large.
         text_lengths: captions are padded to the least of these lengths that holds the batch's longest, so that few
             shapes occur: by default to the next multiple of 8.
+        packing: captions that the model reads apart from pictures, most of them far shorter than the longest, stand
+            several in a row. There are as many rows as captions take, rounded up to this share of the rows without
+            packing, in (0, 1]: a large one for few shapes.
         plan: whether the batch is one of plan tokens instead of codes.
         plan_dropout: share of samples that are read without their plan, where the table has one.
         match_negatives: share of samples whose caption is not theirs.
@@ -102,6 +105,7 @@ class PreTrainingCollator:
     predicted_cells: int | None = None
     predicted_words: int | None = None
     text_lengths: Sequence[int] = ()
+    packing: float = 0.125
     plan: bool = False
     plan_dropout: float = 0.4
     match_negatives: float = 0.5
@@ -117,6 +121,8 @@ class PreTrainingCollator:
             raise ValueError(f"contrast_pairs is an even number, got {self.contrast_pairs}")
         if self.contrast_pairs and min(self.contrast_attributes, self.contrast_cells) < 1:
             raise ValueError("contrast_attributes and contrast_cells must be at least 1")
+        if not 0 < self.packing <= 1:
+            raise ValueError(f"packing is a share in (0, 1], got {self.packing}")
         lengths = sorted(self.text_lengths) or range(8, self.max_text_length, 8)
         self._lengths = [length for length in lengths if length < self.max_text_length] + [self.max_text_length]
         vocabulary = self.tokenizer.get_vocab()
@@ -143,6 +149,7 @@ class PreTrainingCollator:
         longest = max(len(caption) for texts in encoded.values() for caption in texts)
         length = next(length for length in self._lengths if length >= longest)
         batch = self.mask_pairs(encoded["own"], codes, noise, [row["region"] for row in rows], length)
+        batch["packing"] = self._packed(encoded["own"], length, length)
         match, dropped = (np.array([row[name] for row in rows]) for name in ("match", "dropped"))
         # MILM counts on matching pairs only: a caption that is not the picture's says nothing about it
         false = (match == 0) & ~dropped
@@ -157,7 +164,7 @@ class PreTrainingCollator:
             if budget is not None and budget < labels.shape[1]:
                 batch[f"{name}_positions"] = predicted_positions(labels, budget, noise.stream(stream))
         if self.match_captions:
-            batch["match"] = self._pad(encoded["match"], length) | {"labels": matches}
+            batch["match"] = self._apart(encoded["match"], length, length) | {"labels": matches}
         else:
             batch["match_labels"] = np.where(dropped | wholly_masked, IGNORED, match)
         if self.label_names:
@@ -304,18 +311,26 @@ class PreTrainingCollator:
         pairs = contrast_pairs(known, said, labelled, *design, generator)
         asked = pairs.pop("asked")
         phrases = [self._opposite_captions[2 * attribute + value] for attribute in asked for value in (0, 1)]
-        return self._pad(phrases, length) | pairs
+        return self._apart(phrases, max(map(len, self._opposite_captions)), length) | pairs
 
     @cached_property
     def _opposite_captions(self) -> list[list[int]]:
         """The same in every batch."""
         return self._encode(opposite_phrases())
 
-    def _pad(self, captions: Sequence[Sequence[int]], length: int) -> dict[str, np.ndarray]:
-        """Captions that stand apart from the samples, padded [P, length]."""
+    def _apart(self, captions: Sequence[Sequence[int]], length: int, row_length: int) -> dict[str, np.ndarray]:
+        """Captions that stand apart from the samples, padded [P, length], and how they are packed."""
         lengths = np.array([len(caption) for caption in captions])
-        ids = _pad(captions, lengths, self.tokenizer.pad_token_id, length)
-        return {"input_ids": ids, "attention_mask": (np.arange(length) < lengths[:, None]).astype(np.int64)}
+        return {
+            "input_ids": _pad(captions, lengths, self.tokenizer.pad_token_id, length),
+            "attention_mask": (np.arange(length) < lengths[:, None]).astype(np.int64),
+            "packing": self._packed(captions, length, row_length),
+        }
+
+    def _packed(self, captions: Sequence[Sequence[int]], length: int, row_length: int) -> np.ndarray:
+        """See [`packed_rows`]."""
+        unit = max(1, round(self.packing * len(captions) * length / row_length))
+        return packed_rows([len(caption) for caption in captions], length, row_length, unit)
 
     def _batch_generator(self, samples: list[dict[str, Any]], purpose: int) -> np.random.Generator:
         """Derives from the batch's first sample."""
@@ -435,6 +450,32 @@ def predicted_positions(labels: np.ndarray, budget: int, noise: SampleNoise) -> 
     """
     order = noise.uniform(labels.shape[1]) + (labels == IGNORED)
     return np.argpartition(order, budget - 1, axis=1)[:, :budget]
+
+
+def packed_rows(lengths: Sequence[int], length: int, row_length: int, unit: int) -> np.ndarray:
+    """
+    Captions of so many words, each padded to `length`, in rows of `row_length` [R, row_length]: the numbers of their
+    words, those of all padded captions counted through, −1 = none. R is a multiple of `unit`.
+
+    The longest come first, each into the row that it fills best.
+    """
+    places = np.empty(len(lengths), np.int64)
+    rows_by_room: list[list[int]] = [[] for _ in range(row_length + 1)]
+    count = 0
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        words = lengths[number]
+        room = next((room for room in range(words, row_length) if rows_by_room[room]), row_length)
+        if room == row_length:
+            row, count = count, count + 1
+        else:
+            row = rows_by_room[room].pop()
+        places[number] = row * row_length + row_length - room
+        rows_by_room[room - words].append(row)
+    packing = np.full(-(-count // unit) * unit * row_length, -1)
+    word = np.arange(length)
+    numbers, inside = np.arange(len(lengths))[:, None] * length + word, word < np.array(lengths)[:, None]
+    packing[(places[:, None] + word)[inside]] = numbers[inside]
+    return packing.reshape(-1, row_length)
 
 
 def _pad(rows: Sequence[Sequence[int]], lengths: np.ndarray, padding: int, length: int | None = None) -> np.ndarray:
