@@ -24,9 +24,17 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 def _scramble(values: np.ndarray) -> np.ndarray:
     """The output function of SplitMix64 (Steele et al. 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """64 random bits → numbers in [0, 1)."""
+    return (values >> np.uint64(11)) * 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,11 @@ class SampleNoise:
     def uniform(self, count: int, start: int = 0) -> np.ndarray:
         """Entries `start` … `start + count − 1`, [B, count] in [0, 1)."""
         places = np.arange(start + 1, start + count + 1, dtype=np.uint64) * _GOLDEN
-        return (_scramble(self.keys[:, None] + places) >> np.uint64(11)) * 2.0**-53
+        return _unit(_scramble(self.keys[:, None] + places))
+
+    def entries(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Single entries, each of a sample and a place [M], in [0, 1)."""
+        return _unit(_scramble(self.keys[rows] + (places + 1).astype(np.uint64) * _GOLDEN))
 
 
 def mask_budgets(counts: np.ndarray, ratios: np.ndarray) -> np.ndarray:

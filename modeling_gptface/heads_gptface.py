@@ -647,12 +647,12 @@ class GPTFaceCaptionRows(NamedTuple):
         places = packing.new_zeros(count * length + 1)
         places = places.scatter(0, packing.flatten() + 1, torch.arange(packing.numel(), device=packing.device))
         numbers = packing.clamp(min=0)
-        rows = vectors.flatten(0, 1).index_select(0, numbers.flatten()).unflatten(0, packing.shape)
+        rows = nn.functional.embedding(numbers, vectors.flatten(0, 1))
         return cls(rows, numbers % length, places[1:].view(count, length))
 
     def captions(self) -> torch.Tensor:
         """A caption a row [P, T, H]."""
-        return self.vectors.flatten(0, 1).index_select(0, self.places.flatten()).unflatten(0, self.places.shape)
+        return nn.functional.embedding(self.places, self.vectors.flatten(0, 1))
 
 
 #: The terms of the pre-training loss, in the order of `loss_weights`.

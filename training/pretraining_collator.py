@@ -418,12 +418,14 @@ class PreTrainingCollator:
         owner = np.full(input_ids.shape, -1)
         owner[:, 1 : 1 + spans.shape[1]] = spans
         # 80 % [MASK], 10 % random words, 10 % kept, for a whole span; at high ratios all [MASK], as generation has it
-        kinds = np.searchsorted([0.8, 0.9], noise.stream(2).uniform(input_ids.shape[1]))
+        kinds = np.searchsorted([0.8, 0.9], noise.stream(2).uniform(int(owner.max()) + 1))
         kinds[high] = MASKED
-        kind = np.where(owner >= 0, np.take_along_axis(kinds, np.maximum(owner, 0), 1), KEPT)
+        # the last column is that of what no span owns, −1
+        kind = np.take_along_axis(np.pad(kinds, ((0, 0), (0, 1)), constant_values=KEPT), owner, 1)
         masked = np.where(kind == MASKED, self.tokenizer.mask_token_id, input_ids)
-        drawn = noise.stream(3).uniform(input_ids.shape[1])[kind == RANDOM]
-        masked[kind == RANDOM] = self._word_ids[(drawn * len(self._word_ids)).astype(np.int64)]
+        rows, columns = np.nonzero(kind == RANDOM)
+        drawn = noise.stream(3).entries(rows, columns)
+        masked[rows, columns] = self._word_ids[(drawn * len(self._word_ids)).astype(np.int64)]
         return masked, np.where(owner >= 0, input_ids, IGNORED)
 
 

@@ -91,6 +91,10 @@ def masked_batch(size: Size, batch: int, ratio: float = 0.15) -> dict[str, torch
         text_masks[row, 1:-1] = span_mask(size.text_length - 2, ratio, sample_generator(1, 0, row)) >= 0
     match = np.arange(batch) % 2
     counted = match[:, None] == 1
+    # what is predicted, within a budget a sample, as the collator names it
+    text_positions, image_positions = (
+        np.argsort(~masks, axis=1, kind="stable")[:, : masks.sum(1).max()] for masks in (text_masks, image_masks)
+    )
     arrays = {
         "input_ids": np.where(text_masks, 3, words),
         "attention_mask": np.ones_like(words),
@@ -99,6 +103,8 @@ def masked_batch(size: Size, batch: int, ratio: float = 0.15) -> dict[str, torch
         "text_labels": np.where(text_masks & counted, words, IGNORED),
         "image_labels": np.where(image_masks & counted, codes, IGNORED),
         "match_labels": match,
+        "text_positions": text_positions,
+        "image_positions": image_positions,
     }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

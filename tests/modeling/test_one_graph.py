@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptface.modeling_gptface.heads_gptface import LOSS_TERMS
+from gptface.training.pretraining_collator import packed_rows
 
 ATTRIBUTES = {"labels": ["Male", "Smiling", "Young"], "problem_type": "multi_label_classification", "trained": True}
 DESIGN = {
@@ -42,7 +43,7 @@ def model(tiny_model):
     return tiny_model(**DESIGN).train()
 
 
-@pytest.fixture(params=["own captions", "every caption"])
+@pytest.fixture(params=["own captions", "every caption", "every caption, packed"])
 def matching(request):
     return request.param
 
@@ -89,7 +90,18 @@ def make_batch(model, inputs, matching="every caption", budget=None):
         "positions": positions,
         "labels": torch.tensor([1, 0, 1, -100, -100]),
     }
+    if matching == "every caption, packed":
+        for part in (batch, batch["match"], batch["contrast"]):
+            part["packing"] = packed(part["attention_mask"])
     return batch
+
+
+def packed(attention_mask):
+    """Captions of a mask [P, T] in rows of 8 words; nothing stands in the last."""
+    lengths = attention_mask.sum(1).tolist()
+    rows = torch.from_numpy(packed_rows(lengths, attention_mask.shape[1], 8, 1))
+    assert len(rows) < len(lengths)
+    return torch.cat([rows, torch.full_like(rows[:1], -1)])
 
 
 @pytest.fixture
@@ -229,7 +241,7 @@ def test_what_is_left_of_a_budget_weighs_nothing(model, tiny_inputs):
 
 def test_it_compiles_to_one_graph_with_all_terms(model, tiny_inputs):
     """`fullgraph` raises where anything in the step depends on the data."""
-    batch = make_batch(model, tiny_inputs(model.config, batch=4), budget=3)
+    batch = make_batch(model, tiny_inputs(model.config, batch=4), "every caption, packed", budget=3)
     plain = model(**batch)
     wanted = gradients(model, plain.loss)
     torch._dynamo.reset()

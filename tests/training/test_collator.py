@@ -19,7 +19,7 @@ from gptface.data.phrases import SAYABLE
 from gptface.processing.prompt_reading import regions_from_prompt
 from gptface.processing.regions import region_cells
 from gptface.training.pretraining import train_vocabulary
-from gptface.training.pretraining_collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw
+from gptface.training.pretraining_collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw, packed_rows
 
 CELLS = 64
 
@@ -331,8 +331,10 @@ def contrast_collator(code_table, tokenizer, **options):
 def test_pairs_are_numbered_as_their_phrases_are_encoded(code_table, tiny_tokenizer):
     batch = contrast_collator(code_table, tiny_tokenizer, caption_dropout=1.0)(samples(range(12)))
     contrast, length = batch["contrast"], batch["input_ids"].shape[1]
-    assert contrast["input_ids"].shape == contrast["attention_mask"].shape == (6, length)
     shown = opposite_phrases()
+    # as long as the longest that there is, whatever the batch
+    longest = max(len(tiny_tokenizer.encode(text)[:length]) for text in shown)
+    assert contrast["input_ids"].shape == contrast["attention_mask"].shape == (6, longest)
     sayings = {tuple(tiny_tokenizer.encode(text)[:length]): number for number, text in enumerate(shown)}
     for picture, label, phrases in zip(contrast["pictures"], contrast["labels"], contrast["phrases"], strict=True):
         rows = [contrast["input_ids"][phrase][contrast["attention_mask"][phrase] == 1] for phrase in phrases]
@@ -445,18 +447,48 @@ def test_a_budget_of_all_cells_names_none(code_table, tokenizer):
 
 
 def test_captions_have_one_of_few_lengths(code_table, tokenizer):
-    """A new length is a new shape, for which a compiler starts anew; all captions of a batch share one."""
+    """A new length is a new shape, for which a compiler starts anew; captions and rows of a batch share one."""
     lengths = []
     for options in ({"match_captions": 3, "contrast_pairs": 4}, {"max_mentions": 5}, {"caption_dropout": 1.0}):
         batch = PreTrainingCollator(code_table, tokenizer, 32, text_lengths=(6, 20), **options)(samples(range(8)))
         parts = [batch[name] for name in ("match", "contrast") if name in batch] + [batch]
-        (length,) = {part["input_ids"].shape[1] for part in parts}
+        (length,) = {part["packing"].shape[1] for part in parts} | {batch["input_ids"].shape[1]}
         assert length >= max(int(part["attention_mask"].sum(1).max()) for part in parts)
         lengths.append(length)
     assert set(lengths) <= {6, 20, 32} and lengths[-1] == 6
     # multiples of 8 where nothing is said, and the longest that the model reads
     default = PreTrainingCollator(code_table, tokenizer, 30)(samples(range(8)))["input_ids"].shape[1]
     assert default in (8, 16, 24, 30)
+
+
+@pytest.mark.parametrize("unit", [1, 4])
+def test_packed_captions_stand_whole_in_rows_one_behind_the_other(unit):
+    """A word that got lost, or a caption cut in two, would be learned wrongly without an error."""
+    lengths = np.random.default_rng(0).integers(2, 12, 50).tolist()
+    rows = packed_rows(lengths, 11, 16, unit)
+    assert len(rows) % unit == 0 and 16 * len(rows) <= 1.1 * sum(lengths) + 16 * unit
+    words = rows[rows >= 0]
+    assert sorted(words) == [11 * number + word for number, length in enumerate(lengths) for word in range(length)]
+    for row in rows:
+        inside = row[row >= 0]
+        assert (row[: len(inside)] >= 0).all()  # nothing but the end is empty
+        follows = np.diff(inside) == 1
+        assert (inside[1:][~follows] % 11 == 0).all() and (len(inside) == 0 or inside[0] % 11 == 0)
+
+
+def test_rows_are_a_multiple_of_a_share_of_the_captions(code_table, tokenizer):
+    """Their number is a shape: with a large share it is the same in every batch."""
+    packings = []
+    for epoch in range(4):
+        for packing in (0.125, 0.5):
+            collate = PreTrainingCollator(
+                code_table, tokenizer, 32, match_captions=16, text_lengths=[32], packing=packing
+            )
+            packings.append((packing, len(collate(samples(range(16), epoch))["match"]["packing"])))
+    assert all(rows % round(packing * 16) == 0 for packing, rows in packings)
+    assert {rows for packing, rows in packings if packing == 0.5} == {8}
+    with pytest.raises(ValueError, match=r"packing is a share in \(0, 1\], got 0"):
+        PreTrainingCollator(code_table, tokenizer, 32, packing=0)
 
 
 def test_cells_without_pixels_are_minus_one_and_carry_no_label(code_table, tokenizer):
