@@ -633,8 +633,8 @@ class GPTFaceEmbeddings(nn.Module):
         if attention_mask is not None:
             text_type = torch.where(attention_mask[..., None].bool(), text_type, types[TOKEN_TYPE_PADDING])
         positions = self.position_embeddings.weight
-        word_positions = positions[:length] if position_ids is None else nn.functional.embedding(position_ids, positions)
-        embeddings = word_vectors + word_positions + text_type
+        places = positions[:length] if position_ids is None else nn.functional.embedding(position_ids, positions)
+        embeddings = word_vectors + places + text_type
         if image_vectors is not None:
             if not has_positions:
                 coarse = self.plan is not None and self.config.is_plan(image_vectors.shape[1])

@@ -35,7 +35,7 @@ DATA_DEPENDENT = (
     "repeat_interleave.Tensor",
 )
 #: Operators of a forward and of a backward at most.
-BOUNDS = (590, 1000)
+BOUNDS = (613, 987)
 
 
 @pytest.fixture
