@@ -10,8 +10,8 @@ Fixtures that all tests share. Everything is tiny and seeded; nothing needs the 
 - `tiny_tokenizer`: a trained [`GPTFaceTokenizer`] with at most 16 tokens a caption. Read only.
 - `tiny_processor`: it and an image processor of 64 px.
 - `tiny_checkpoint`: folder of a complete checkpoint that every class and pipeline loads: 64 px, a grid of 8×8 cells,
-  so that named regions have cells; a face parser; `match_trained`, heads `attributes` (multi-label) and `expression`
-  (7 labels), both `trained`. Its weights are random. Read only: copy it to change it.
+  so that named regions have cells; a face parser that takes all for skin; `match_trained`, heads `attributes`
+  (multi-label) and `expression` (7 labels), both `trained`. Other weights are random. Read only: copy it to change it.
 - `planned_checkpoint`: such a folder whose model draws the plan first (8×8 cells, a plan of 4×4), with captions read
   apart from pictures, and a refiner.
 - `checkout_on_path`: `benchmarks` can be imported, which is not part of the package.
@@ -44,6 +44,7 @@ from gptface import (
     GPTFaceProcessor,
     GPTFaceTokenizer,
 )
+from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 
 # More threads only get in each other's way with tensors this small.
 torch.set_num_threads(1)
@@ -158,6 +159,8 @@ def make_checkpoint(folder: Path, processor: GPTFaceProcessor, image_tokenizer_c
         **overrides,
     )
     parser = GPTFaceParser(GPTFaceParserConfig(**FACE_PARSER))
+    with torch.no_grad():  # or chance would say what faces wear and lack, and so what is done to them
+        parser.classifier.bias[FACE_CLASSES.index("skin")] = 12.0
     model.gptface.face_parser, model.config.face_parser_config = parser, parser.config
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -18,8 +18,7 @@ from gptface.processing.mouth import MouthCut
 from gptface.processing.warping import MovedLayer
 
 HOW = {"seed": 3, "num_inference_steps": 2, "force": True}
-#: A parser with random weights sees a mouth in one frame and none in the next: it has no say.
-DRAWN = {**HOW, "draw": True, "region": "all"}
+DRAWN = {**HOW, "region": "all"}
 
 
 @pytest.fixture(scope="module")

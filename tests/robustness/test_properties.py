@@ -125,7 +125,7 @@ def test_an_edit_keeps_the_size_and_every_pixel_outside_the_mask(edit, picture, 
         assert explains(error, picture, prompt, options), str(error)
         return
     event(f"edited by {place}")
-    # what is there already, by the random parser of the tiny checkpoint, is not painted again
+    # of faces that are all skin hats and the like cannot be taken off
     painted = results[0]["match_score"] is not None
     assert painted or results[0]["note"]
     assert len(results) == (options.get("num_images_per_prompt", 1) if painted else 1)
