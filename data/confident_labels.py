@@ -16,7 +16,6 @@ import torch
 from gptface.modeling_gptface.heads_gptface import GPTFaceTaskModel
 from gptface.processing.provenance import weights_hash
 
-from .lenses import glasses_labels
 from .phrase_contrast import cells_of_regions, phrase_regions
 
 #: The head is sure that something is there from this probability on, and that it is not up to that one.
@@ -92,25 +91,6 @@ def seen_labels(labels: Mapping[str, int], covered: np.ndarray) -> dict[str, int
         return not regions or covered[cells_of_regions(regions, len(covered))].mean() >= LEAST_SEEN
 
     return {name: value for name, value in labels.items() if is_seen(name)}
-
-
-def weak_labels(
-    probabilities: np.ndarray, labels: Sequence[str], covered: np.ndarray, brightness: Sequence[float]
-) -> list[dict[str, int]]:
-    """
-    All three at once: what is sure ([`confident_labels`]), is seen ([`seen_labels`]), and of glasses whether they are
-    dark ([`~gptface.data.lenses.glasses_labels`]).
-
-    Args:
-        probabilities: [B, L].
-        labels: names of the L attributes.
-        covered: which cells have pixels, boolean [B, grid, grid].
-        brightness: of the lenses of each face, see [`~gptface.data.lenses.lens_brightness`].
-    """
-    return [
-        glasses_labels(seen_labels(sure, cells), lenses)
-        for sure, cells, lenses in zip(confident_labels(probabilities, labels), covered, brightness, strict=True)
-    ]
 
 
 class ConfidentLabeller:

@@ -151,7 +151,7 @@ def measure(
             inputs,
             training_targets,
             generator,
-            HeadTraining(seed=options.seed),
+            HeadTraining(),
             options.seconds,
         )
         head.eval()

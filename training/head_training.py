@@ -1,8 +1,5 @@
-"""Classification heads on the frozen backbone: its states are computed once, so that many passes over a head cost
-little.
-"""
+"""The fit of whatever maps inputs to logits, such as a fresh classification head on states that were computed once."""
 
-import copy
 import logging
 import math
 import time
@@ -11,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from gptface.modeling_gptface.configuration_gptface import GPTFaceConfig
-from gptface.modeling_gptface.heads_gptface import GPTFaceClassifier, GPTFaceTaskModel, make_classifier
+from gptface.modeling_gptface.heads_gptface import GPTFaceClassifier, make_classifier
 
 from .classification_loss import ClassificationLoss
 
@@ -29,9 +25,7 @@ class HeadTraining:
     Args:
         epochs, batch_size, learning_rate, weight_decay: of AdamW with a cosine schedule.
         balance: exponent of the class weights (share of the class)^−balance of single-label heads; 0 = none.
-        dropout: of whole cells, on the frozen backbone.
         max_grad_norm: the gradient is clipped to this norm; 0 = never.
-        seed: of the order and the initial weights.
     """
 
     epochs: int = 12
@@ -39,20 +33,7 @@ class HeadTraining:
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     balance: float = 0.5
-    dropout: float = 0.1
     max_grad_norm: float = 0.0
-    seed: int = 0
-
-
-@torch.no_grad()
-def image_states(model: GPTFaceTaskModel, codes: np.ndarray, batch_size: int = 32) -> torch.Tensor:
-    """Codes [rows, N] → states of the cells under the empty caption [rows, N, H] as float16."""
-    model.eval()
-    states = []
-    for start in range(0, len(codes), batch_size):
-        batch = torch.from_numpy(codes[start : start + batch_size].astype(np.int64)).to(model.device)
-        states.append(model.split_states(model.gptface(image_codes=batch))[1].half().cpu())
-    return torch.cat(states)
 
 
 @contextmanager
@@ -151,58 +132,3 @@ def fit_classifier(
             step += 1
         history.append(total / len(inputs))
         logger.info("epoch %d, loss %.4f", len(history), history[-1])
-
-
-def train_head(
-    model: GPTFaceTaskModel,
-    name: str,
-    states: torch.Tensor,
-    codes: np.ndarray,
-    labels: torch.Tensor,
-    entry: dict[str, Any],
-    options: HeadTraining = HeadTraining(),
-) -> list[float]:
-    """
-    Trains a fresh head `name` on states [rows, N, H] of codes [rows, N] and labels ([rows] class indices or [rows, L]
-    0/1) and puts it into the model and, by its `entry`, into the configuration; the other heads stay. Returns the mean
-    loss of each epoch.
-    """
-    generator = torch.Generator().manual_seed(options.seed)
-    config = copy.deepcopy(model.config)
-    config.heads[name] = {**entry, "trained": True}
-    head = fresh_classifier(config, name, labels, generator)
-    vectors = _code_vectors(model, codes)
-
-    def classify(rows: torch.Tensor) -> torch.Tensor:
-        # whole cells drop out, so that no label hangs on a few of them
-        keep = (torch.rand(len(rows), states.shape[1], generator=generator) >= options.dropout)[..., None]
-        return head(states[rows].float() * keep, vectors(rows) * keep)
-
-    with torch_seed(generator):
-        history = fit_classifier(classify, head.parameters(), torch.arange(len(states)), labels, generator, options)
-    model.classifiers[name] = head.eval()
-    model.config.heads = config.heads
-    # the labels that a classification class last put there may be another head's
-    model.config.id2label, model.config.label2id = {}, {}
-    return history
-
-
-def _code_vectors(model: GPTFaceTaskModel, codes: np.ndarray) -> Callable[[torch.Tensor], torch.Tensor]:
-    """
-    Codes [rows, N] → what gives the vectors [B, N, H] of some rows: those of all would take as much memory as the
-    states.
-    """
-    table = model.gptface.embeddings.code_table().detach().float().cpu()
-    return lambda rows: nn.functional.embedding(torch.from_numpy(codes[rows.numpy()].astype(np.int64)), table)
-
-
-@torch.no_grad()
-def head_scores(
-    model: GPTFaceTaskModel, name: str, states: torch.Tensor, codes: np.ndarray, batch_size: int = 64
-) -> torch.Tensor:
-    """States [rows, N, H] of codes [rows, N] → probabilities [rows, L] of a head."""
-    vectors = _code_vectors(model, codes)
-    batches = torch.arange(len(states)).split(batch_size)
-    logits = torch.cat([model.classifiers[name](states[rows].float(), vectors(rows)) for rows in batches])
-    multi_label = model.config.heads[name]["problem_type"] == "multi_label_classification"
-    return logits.sigmoid() if multi_label else logits.softmax(-1)

@@ -10,8 +10,8 @@ from gptface.data.confident_labels import (
     confident_labels,
     seen_labels,
     trusted_values,
-    weak_labels,
 )
+from gptface.data.lenses import glasses_labels
 from gptface.data.phrases import PHRASES
 
 TRUSTED = {"Smiling": frozenset({0, 1}), "Bald": frozenset({0})}
@@ -44,9 +44,8 @@ def test_hair_beyond_the_edge_of_a_tight_picture_is_not_spoken_of():
     assert seen_labels(labels, np.ones((16, 16), bool)) == labels
 
 
-def test_sure_glasses_are_sunglasses_where_the_lenses_are_dark():
-    probabilities, covered = np.full((3, 1), 0.99), np.ones((3, 16, 16), bool)
-    labels = weak_labels(probabilities, ["Eyeglasses"], covered, [0.2, 0.6, 1.0])
+def test_glasses_are_sunglasses_where_the_lenses_are_dark():
+    labels = [glasses_labels({"Eyeglasses": 1}, brightness) for brightness in (0.2, 0.6, 1.0)]
     assert labels == [{"sunglasses": 1}, {}, {"Eyeglasses": 1, "sunglasses": 0}]
 
 
