@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from drawn_faces import parser_by_rule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,10 +17,9 @@ from gptface import GPTFaceForGuidedGeneration, GPTFaceProcessor, GPTFaceRefiner
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.pipelines.edit_plan import read_requests, transfers_of
 from gptface.pipelines.edit_verification import kept_attributes, kept_outside, trust
-from gptface.processing.alignment import CROP_LANDMARKS, align, compose, similarity_transform, translation
+from gptface.processing.alignment import CROP_LANDMARKS, similarity_transform
 from gptface.processing.detection import DetectedFace
 from gptface.processing.edits import EDITS
-from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask
 from gptface.processing.prompt_reading import UnknownEditError
 from gptface.processing.regions import REGIONS, region_cells, shown_cells
@@ -85,27 +85,8 @@ def test_pixels_outside_the_mask_are_those_of_the_photo(edit, face):
 
 @pytest.fixture
 def sees(edit, monkeypatch):
-    """
-    A face parser by a rule: rows, columns and pixels of the crop's surroundings → names of classes, each with what
-    shows it.
-    """
-    size = edit.face_size
-
-    def set_rule(rule):
-        def parse_face(photo, matrix):
-            to_crop = np.diag([size / photo.width, size / photo.height, 0])[:2] if matrix is None else matrix
-            frame = compose(to_crop, translation(size // 2, size // 2))
-            picture = np.asarray(align(photo, frame, 2 * size))
-            shown = rule(*np.mgrid[: 2 * size, : 2 * size] - size // 2, picture)
-            probabilities = np.stack(
-                [np.broadcast_to(shown.get(name, False), picture.shape[:2]) for name in FACE_CLASSES]
-            )
-            probabilities[0] |= ~probabilities.any(0)
-            return FaceParsing(probabilities.astype(np.float32), FACE_CLASSES, frame)
-
-        monkeypatch.setattr(edit, "parse_face", parse_face)
-
-    return set_rule
+    """Sets the rule of a face parser, see [`parser_by_rule`]."""
+    return lambda rule: monkeypatch.setattr(edit, "parse_faces", parser_by_rule(edit.face_size, rule))
 
 
 def test_a_mask_that_is_worn_is_found_and_nothing_of_it_is_read(edit, face, sees):

@@ -6,10 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from drawn_faces import ALL, COLOURS, LABELS, draw_face, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
-from test_transfers import ALL, COLOURS, LABELS, draw_face, laid, shown
+from test_transfers import laid
 
 from gptface.processing.alignment import align, compose, inverse, warp
 from gptface.processing.blending import paste
