@@ -20,7 +20,7 @@ from gptface.modeling_gptface.generation_gptface import GPTFaceForGuidedGenerati
 from gptface.processing.edits import EDITS, Edit
 from gptface.processing.part_colour import PartColour
 from gptface.processing.processing_gptface import GPTFaceProcessor
-from gptface.processing.prompt_reading import expand_prompt
+from gptface.processing.prompt_words import expand_prompt
 from gptface.processing.regions import region_cells
 from gptface.processing.whole_files import whole_file
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gptface.processing.prompt_reading import regions_from_prompt
+from gptface.processing.prompt_words import regions_from_prompt
 from gptface.processing.regions import region_cells
 
 from .captions import phrase_for

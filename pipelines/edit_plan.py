@@ -19,7 +19,8 @@ from gptface.processing.blending import PhotoLayer, Transfer
 from gptface.processing.edits import Edit
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import cells_to_mask, covered_cells, widen
-from gptface.processing.prompt_reading import EditIntent, read_prompt, regions_from_prompt, speaks_of_expressions_alone
+from gptface.processing.prompt_reading import EditIntent, read_prompt
+from gptface.processing.prompt_words import regions_from_prompt, speaks_of_expressions_alone
 from gptface.processing.regions import REGIONS, find_region, kept_pixels, region_cells, shown_cells
 from gptface.processing.warping import Warp
 

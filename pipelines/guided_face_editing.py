@@ -16,8 +16,8 @@ from gptface.processing.edits import Edit
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.image_loading import ORIENTATION, to_rgb
 from gptface.processing.masks import COUNTS, fill_from_edges, hole_cells, mask_to_cells, normalize_mask
-from gptface.processing.prompt_reading import expand_prompt as expanded
-from gptface.processing.prompt_reading import tells_of_the_mouth
+from gptface.processing.prompt_words import expand_prompt as expanded
+from gptface.processing.prompt_words import tells_of_the_mouth
 from gptface.processing.provenance import EDITED, describe, mark
 from gptface.processing.regions import region_key
 

@@ -8,7 +8,7 @@ from gptface.pipelines.edit_plan import NOTHING, named_area
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.masks import widen
-from gptface.processing.prompt_reading import regions_from_prompt
+from gptface.processing.prompt_words import regions_from_prompt
 from gptface.processing.regions import REGIONS, ellipse, region_cells, shown_cells
 
 GRID, SIZE = 16, 128

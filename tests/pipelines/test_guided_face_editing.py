@@ -459,7 +459,7 @@ def test_a_model_in_bfloat16_is_guided_too(tiny_checkpoint, face):
 def test_a_smile_is_told_to_the_model_in_full_unless_the_user_does_not_want_it_or_it_does_not_fit(
     edit, face, monkeypatch
 ):
-    monkeypatch.setattr("gptface.processing.prompt_reading.MOUTH_OPEN", "a")  # this checkpoint reads a few tokens
+    monkeypatch.setattr("gptface.processing.prompt_words.MOUTH_OPEN", "a")  # this checkpoint reads a few tokens
     ask = {"aligned": True, "seed": 0}
     assert edit(face, prompt="smile", **ask)[0]["prompt"] == "smiling, a"
     for options in ({"expand_prompt": False}, {"region": "hair"}, {"negative_prompt": "teeth"}):

@@ -11,7 +11,7 @@ from transformers import pipeline
 
 from gptface.processing.alignment import align
 from gptface.processing.masks import fill_from_edges
-from gptface.processing.prompt_reading import regions_from_prompt
+from gptface.processing.prompt_words import regions_from_prompt
 from gptface.processing.regions import REGIONS
 
 pytest.importorskip("cv2")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptface.processing.prompt_reading import MOUTH_OPEN, expand_prompt, regions_from_prompt
+from gptface.processing.prompt_words import MOUTH_OPEN, expand_prompt, regions_from_prompt
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE
 from gptface.processing.masks import cells_to_mask
-from gptface.processing.prompt_reading import regions_from_prompt, speaks_of_expressions_alone
+from gptface.processing.prompt_words import regions_from_prompt, speaks_of_expressions_alone
 from gptface.processing.regions import REGIONS, kept_pixels, region_cells, shown_cells
 
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_MOUTH, RIGHT_MOUTH = CROP_LANDMARKS

@@ -16,7 +16,7 @@ from gptface.data.phrase_contrast import (
     truths,
 )
 from gptface.data.phrases import SAYABLE
-from gptface.processing.prompt_reading import regions_from_prompt
+from gptface.processing.prompt_words import regions_from_prompt
 from gptface.processing.regions import region_cells
 from gptface.training.pretraining import train_vocabulary
 from gptface.training.pretraining_collator import IGNORED, UNKNOWN, PreTrainingCollator, TextMaskLaw, packed_rows
