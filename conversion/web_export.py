@@ -21,8 +21,9 @@ from gptface.modeling_gptface.decoding import DecodingSchedule
 from gptface.modeling_gptface.generation_gptface import as_guidance
 from gptface.pipelines import edit_plan
 from gptface.pipelines.edit_blending import REFINED_FEATHER_RADIUS
+from gptface.pipelines.edit_drawing import PLAN_DEFAULTS
 from gptface.pipelines.edit_plan import EditRequest, read_requests
-from gptface.pipelines.guided_face_editing import PLAN_DEFAULTS, SHOWS_THE_MOUTH, GuidedFaceEditingPipeline
+from gptface.pipelines.guided_face_editing import SHOWS_THE_MOUTH, GuidedFaceEditingPipeline
 from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing import detection, hair, part_colour
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, LARGEST_MISFIT
