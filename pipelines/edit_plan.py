@@ -389,7 +389,7 @@ class EditPlan:
 
     @property
     def note(self) -> str | None:
-        """Which edits are not done to which faces, and why; None where all are done to all."""
+        """Which edits are not done to which faces, and why, and which had to make up what is hidden; else None."""
         found: dict[str, Counter[str]] = {}
         for face in self.faces:
             for phrase, reason in face.transfers.left_out.items() if face.transfers is not None else ():
@@ -400,9 +400,24 @@ class EditPlan:
             where = f" in {most} of {len(self.faces)} faces" if most < len(self.faces) else ""
             named = " and ".join(f'"{phrase}"' for phrase in phrases)
             told.append(f"{reason}{where}: {named} {'was' if len(phrases) == 1 else 'were'} left out")
-        if not told:
-            return None
-        return ", ".join(told) + ("" if self.hole else "; draw=True draws it all the same")
+        notes = [", ".join(told) + ("" if self.hole else "; draw=True draws it all the same")] if told else []
+        hidden = " and ".join(f'"{phrase}"' for phrase in self.made_up)
+        if hidden:
+            notes.append(f"{hidden}: what is hidden was made up, which is experimental")
+        return "; ".join(notes) or None
+
+    @property
+    def made_up(self) -> tuple[str, ...]:
+        """The edits that take off what hides a part of a face, so that the model makes that up."""
+        return tuple(
+            dict.fromkeys(
+                intent.edit.phrase
+                for face in self.faces
+                if face.transfers is None
+                for intent, seen in zip(self.request.intents, face.signs, strict=False)
+                if seen and intent.edit.kind == "remove" and intent.transfer is not None
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ class GuidedFaceEditingPipeline(FacePipeline, EditDrawing):
     in [0, 1]; of what they know), `kept` (how far the rest stayed, in [0, 1]: `attributes`, 1 less the mean change of
     the probabilities of the other attributes, 0.9 to 0.98 in most edits, None of a model without that head; `outside`,
     the share of the pixels outside of the mask that are the photo's bit for bit), `note` (which edits were left out,
-    in how many of the faces, and why; None where all was done); with `face="all"`, `face` and `box` are lists, and
+    in how many of the faces, and why, or that what was hidden had to be made up, such as eyes behind dark glasses;
+    else None); with `face="all"`, `face` and `box` are lists, and
     each face gets the edit as it suits that. Where nothing was painted at all `match_score` is None. For a list of
     images a list of lists.
     """

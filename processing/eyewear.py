@@ -12,7 +12,7 @@ from .face_parsing import FaceParsing
 from .face_points import BETWEEN_PUPILS
 from .part_colour import SURELY
 from .signs import GLASSES
-from .worn_eyewear import LEAST_EYE, WornGlasses, count_eyes, find_frame
+from .worn_eyewear import LEAST_EYE, WornGlasses, count_eyes, likely_frame
 
 #: Of the distance by which the nose is off the middle of the eyes, how far the bridge is, and at most; and how much
 #: narrower the lens at that side is seen, a unit of it.
@@ -115,7 +115,7 @@ class Eyewear:
         """The lenses of glasses that are worn, as dark as these; their frame stays as it is."""
         coarse = Canvas.of(parsing, COARSEST)
         worn = WornGlasses.of(coarse, parsing)
-        rim = find_frame(coarse, photo, parsing, worn)[1]
+        rim = likely_frame(coarse, photo, parsing, worn)[1]
         inside = Image.fromarray(worn.inside).resize((canvas.size, canvas.size), Image.Resampling.BILINEAR)
         lens = canvas.covered(np.asarray(inside) - min(rim, MOST_RIM * float(worn.inside.max())))
         y = canvas.places()[1]

@@ -23,11 +23,11 @@ def fill_smoothly(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
     Colours of what is known, which stay, spread to where nothing is: blends of what is known on all sides.
 
     Args:
-        pixels: float [S, S, C].
-        known: how far each pixel counts, [S, S] in [0, 1].
+        pixels: float [H, W, C].
+        known: how far each pixel counts, [H, W] in [0, 1].
 
     Returns:
-        float32 [S, S, C].
+        float32 [H, W, C].
 
     Example:
 
@@ -41,12 +41,12 @@ def fill_smoothly(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
 
     ```
     """
-    size = len(pixels)
-    padding = (1 << (size - 1).bit_length()) - size
+    height, width = known.shape
+    side = 1 << (max(height, width) - 1).bit_length()
     values = np.concatenate([pixels, known[:, :, None]], 2).astype(np.float32)
-    planes = torch.from_numpy(np.pad(values, ((0, padding), (0, padding), (0, 0)))).permute(2, 0, 1)[None]
+    planes = torch.from_numpy(np.pad(values, ((0, side - height), (0, side - width), (0, 0)))).permute(2, 0, 1)[None]
     filled = push_pull_fill(planes[:, :-1], planes[:, -1:])
-    return filled[0, :, :size, :size].permute(1, 2, 0).numpy()
+    return filled[0, :, :height, :width].permute(1, 2, 0).numpy()
 
 
 def skin_texture(

@@ -11,6 +11,7 @@ from .face_parsing import FaceParsing
 from .hair import log_normal
 from .masks import distance_inside, widen
 from .part_colour import SURELY, to_oklab
+from .rims import Rims
 from .skin import fill_smoothly
 
 #: Share of the crop that each eye must fill to be known.
@@ -27,10 +28,12 @@ UNLIKE_SKIN = 3.0
 #: In pixels of the 128-pixel crop: half axes of an eye and its lids, of the middle of the nose where a bridge is, and
 #: how far from eyes glasses reach.
 EYE, NOSE, REACH = (10.5, 6.2), 11.0, 32.0
-#: How thick a rim is at most, in pixels of the 128-pixel crop, where nothing tells it; and thickest and thinnest.
-THICK, THICKEST, THINNEST = 5.0, 8.0, 2.5
-#: What goes beside a frame, its shine and its edge, at least and by its thickness, and how soft that is.
-BESIDE, BESIDE_THICK, SOFT = 1.2, 0.35, 0.5
+#: How thick a rim is at most, in pixels of the 128-pixel crop.
+THICKEST = 8.0
+#: How far a rim may go on beside its line, what goes beside a frame, its shine and its edge, and how soft that is, in
+#: pixels of the 128-pixel crop; how far beside a lens on a wall none of it is; and how far brows and hair are no rim,
+#: which look like one.
+THICKER, MARGIN, SOFT, OFF_THE_HEAD, LIKE_A_RIM = 4, 1.0, 0.5, 5.0, 0.8
 #: Directions by which the outline of a lens is told, how high a bar may be that is no lens, half axes of the least
 #: lens, and how far below an eye its middle is, in pixels of the 128-pixel crop.
 DIRECTIONS, BAR, LEAST_LENS, BELOW_EYES = 32, 7.0, (12.5, 8.5), 1.5
@@ -44,19 +47,16 @@ def count_eyes(parsing: FaceParsing) -> int:
     return sum(bool(half.sum() > LEAST_EYE * eyes.size) for half in np.split(eyes, 2, axis=1))
 
 
-def find_frame(
+def likely_frame(
     canvas: Canvas, photo: Image.Image, parsing: FaceParsing, worn: "WornGlasses"
 ) -> tuple[np.ndarray, float]:
     """
-    Where the frame of clear glasses is: near the outline of what the parser takes for glasses, lenses included, and
-    unlike skin.
-
-    Returns:
-        how far each pixel of the canvas shows it, [S, S] in [0, 1]; and how thick rims are, in pixels of the 128-pixel
-        crop, 0 where none are seen.
+    How probably each pixel of a canvas shows the frame of clear glasses, by its colour and by how near it is to the
+    outline of what the parser takes for glasses, lenses included, [S, S] in [0, 1]; and how thick rims are, in pixels
+    of the 128-pixel crop, 0 where none are seen.
     """
     x, y = canvas.places()
-    eye, skin = canvas.mask(parsing, "eye"), canvas.mask(parsing, "facial_skin")
+    skin = canvas.mask(parsing, "facial_skin")
     whole = (worn.inside > 0) | (worn.glasses > 0.4)
     depth = distance_inside(whole, round((THICKEST + 2) * canvas.scale)) / canvas.scale
     outside = distance_inside(~whole, round((OUTSIDE + 1) * canvas.scale)) / canvas.scale
@@ -65,8 +65,6 @@ def find_frame(
     taken = canvas.mask(parsing, ("brow", "hair"))
     near_outline = np.where(depth > 0, smoothstep(depth, 2 * INSIDE, INSIDE), skin * (outside < OUTSIDE))
     prior = np.maximum(ON_LENS * (worn.inside > 0), AT_OUTLINE * near_outline) * (1 - taken).clip(0, 1) ** 2
-    # a rim may lie on a lid
-    kept = np.maximum(worn.eyes * smoothstep(depth, 1.0, INSIDE), eye > 0.3)
     free = (worn.eyes < 0.5) & (taken < 0.2)
     bare = skin * ((skin > 0.8) & (worn.glasses < 0.1) & (outside > OUTSIDE))
     likely = np.full(prior.shape, 0.5)
@@ -79,11 +77,32 @@ def find_frame(
         likely = _likely(colours - near, prior, beside, free & (near_outline > 0.9))
     beside = np.abs(x - CROP_SIZE / 2)
     thick = _thickness(likely, depth, (y > _EYES[:, 1].mean() + EYE[1]) & (beside > NOSE + 2) & (beside < 46))
-    deepest = float(np.clip(1.3 * thick + 0.7, THINNEST, THICKEST)) if thick else THICK
-    rim = 1 - smoothstep(depth, deepest, deepest + 1.5) * (beside > NOSE)
-    frame = likely * rim * (1 - kept) > 0.4
-    margin = max(BESIDE, BESIDE_THICK * thick) * canvas.scale / canvas.size
-    return canvas.blur(widen(frame, margin) * (1 - kept), SOFT), thick
+    return likely, thick
+
+
+def find_frame(
+    canvas: Canvas, photo: Image.Image, parsing: FaceParsing, worn: "WornGlasses"
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    How far each pixel of a canvas shows the frame of clear glasses, and how far it is seen through a lens, both
+    [S, S] in [0, 1]: rims are closed lines, bridge and arms lines, and what the parser takes for glasses beside them
+    and is unlike skin.
+    """
+    likely, _ = likely_frame(canvas, photo, parsing, worn)
+    eye, like_rims = canvas.mask(parsing, "eye"), canvas.mask(parsing, ("brow", "hair"))
+    # arms lie on the head
+    wall = canvas.mask(parsing, ("background", "cloth")) * (worn.inside < -OFF_THE_HEAD)
+    unlike = np.maximum.reduce([eye, worn.eyes, LIKE_A_RIM * like_rims, wall])
+    rims = Rims.of(canvas, to_oklab(canvas.pixels(photo)).astype(np.float32), worn.inside, unlike)
+    lens = canvas.covered(rims.within)
+    beside_lenses = (rims.within < 0) & (canvas.blur(worn.glasses, 1.0) > 0.2)
+    frame = (rims.beyond < 0) | ((likely > 0.4) & beside_lenses)
+    step = canvas.scale / canvas.size
+    for _ in range(THICKER):
+        frame |= widen(frame, step) & (likely > 0.5)
+    kept = np.maximum(eye > 0.3, worn.eyes * (rims.beyond > 0))
+    frame = canvas.blur(widen(frame, MARGIN * step) * (1 - kept), SOFT)
+    return frame, lens * (1 - frame)
 
 
 @dataclass(frozen=True)
