@@ -41,7 +41,7 @@ def found(canvas, colours, wider=3.0, unlike=0.0):
     return Rims.of(canvas, colours, depths(canvas, wider), np.full(colours.shape[:2], unlike, np.float32))
 
 
-@pytest.mark.parametrize(("thick", "colour", "beside"), [(1.6, DARK, 0.9), (1.6, PALE, 0.9), (6.0, DARK, 1.5)])
+@pytest.mark.parametrize(("thick", "colour", "beside"), [(1.6, DARK, 0.9), (1.6, PALE, 0.9), (6.0, DARK, 2.0)])
 def test_a_rim_is_found_all_around_where_the_outline_is_not_quite_known(canvas, thick, colour, beside):
     colours, rims = wearing(canvas, thick, colour)
     beyond = found(canvas, colours).beyond
@@ -53,7 +53,7 @@ def test_what_lies_within_a_rim_is_seen_through_the_lens(canvas):
     colours, rims = wearing(canvas, 3.0, DARK)
     within = found(canvas, colours).within
     assert (within[depths(canvas) > 3] > 0).all()
-    assert not (within[depths(canvas) < -1] > 0).any() and (within[rims] > 0).mean() < 0.1
+    assert not (within[depths(canvas) < -1] > 0).any() and not (within[rims] > 1.2).any()
 
 
 def test_bridge_and_arms_are_found_and_end_where_they_do(canvas):
