@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +26,15 @@ from gptface.pipelines.edit_drawing import PLAN_DEFAULTS
 from gptface.pipelines.edit_plan import EditRequest, read_requests
 from gptface.pipelines.guided_face_editing import SHOWS_THE_MOUTH, GuidedFaceEditingPipeline
 from gptface.pipelines.pipeline_loading import load_pipeline
-from gptface.processing import detection, hair, part_colour
+from gptface.processing import ageing, canvas, detection, face_points, hair, mouth, part_colour, signs, warping
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, LARGEST_MISFIT
 from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE
 from gptface.processing.edits import EDITS, Edit
-from gptface.processing.expressions import SMILING
-from gptface.processing.face_parsing import FADE, SURROUNDINGS, class_indices
+from gptface.processing.face_parsing import FADE, GROUPS, class_indices
 from gptface.processing.part_colour import PartColour
 from gptface.processing.provenance import EDITED, describe, xmp_packet
 from gptface.processing.regions import KEPT_REACH, find_region, region_cells, shown_cells
+from gptface.processing.warping import Warp
 from gptface.processing.whole_files import whole_folder
 
 from .hub_export import license_files
@@ -51,7 +52,8 @@ RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 RUNTIME_SCRIPT, RUNTIME_BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 #: Files of the page that stand in the package.
-SCRIPTS = "page worker editor detector area decoding pictures noise provenance colour"
+SCRIPTS = "page worker editor detector parsing area blending decoding pictures noise provenance canvas oklab"
+SCRIPTS += " transfers hair colour points mouth ageing warping"
 SOURCES = ("index.html", "style.css", *(f"{name}.js" for name in SCRIPTS.split()))
 #: The networks that an edit runs, and the files of their weights and of the captions' states.
 NETWORKS = (
@@ -64,6 +66,9 @@ NETWORKS = (
     "refiner",
     "face_parser",
 )
+#: What the page lays over a photo as the package does, and the modules whose numbers it takes for that.
+LAID_OVER = (PartColour, Warp)
+MODULES = (ageing, canvas, face_points, hair, mouth, part_colour, signs, warping)
 WEIGHTS, CAPTIONS, SETTINGS, DETECTOR = "weights.bin", "captions.bin", "page.json", "face_detector"
 
 
@@ -94,15 +99,18 @@ def export_web(source: str | Path, output: str | Path) -> list[str]:
         for name in SOURCES:
             (folder / name).write_bytes(files("gptface.conversion").joinpath("web", name).read_bytes())
         _write_runtime(folder)
-        edits = _edits()
-        requests = [read_requests(edit.phrase)[0] for edit in edits]
-        captions = [model.gptface.empty_caption(1), *(_caption(pipeline, request) for request in requests)]
+        captions, rows = [model.gptface.empty_caption(1)], []
+        for edit in _edits():
+            row = _edit_row(pipeline, edit)
+            if _drawn(edit):
+                request = read_requests(edit.phrase)[0]
+                row |= _drawing(request) | {"caption": len(captions)}
+                captions.append(_caption(pipeline, request))
+            rows.append(row)
         words = max(ids.shape[1] for ids in captions)
         settings = _settings(pipeline) | {
             "captions": _write_captions(pipeline, captions, words, folder / CAPTIONS),
-            "edits": [
-                _edit_row(pipeline, *each, row) for row, each in enumerate(zip(edits, requests, strict=True), 1)
-            ],
+            "edits": rows,
         }
         names = sorted({name for row in settings["edits"] for name in row["regions"]})
         settings["regions"] = {name: _region(pipeline, name) for name in names}
@@ -131,44 +139,58 @@ def _require_parts(pipeline: GuidedFaceEditingPipeline, source: str | Path) -> N
 
 
 def _edits() -> list[Edit]:
-    """
-    Those that come out well: another colour of a part, or drawn by the plan, all of their area; what is taken off and
-    smiles are drawn here, too.
-    """
+    """Those that come out well and that the page can lay over a photo, or draw by the plan."""
     good = [edit for edit in EDITS.values() if edit.quality != "experimental"]
-    return [
-        edit
-        for edit in good
-        if isinstance(edit.transfer, PartColour)
-        or ((edit.transfer in (None, SMILING) or edit.kind == "remove") and edit.defaults.get("plan_first"))
-    ]
+    return [edit for edit in good if isinstance(edit.transfer, LAID_OVER) or _drawn(edit)]
+
+
+def _drawn(edit: Edit) -> bool:
+    """Whether the page draws an edit, of a face that its transfer does not fit, or of any."""
+    return bool(edit.defaults.get("plan_first")) and (edit.transfer is None or edit.kind in ("remove", "expression"))
 
 
 def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch.Tensor:
     return pipeline.told(request.told, bool(SHOWS_THE_MOUTH & set(request.regions)))[1].input_ids
 
 
-def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit, request: EditRequest, caption: int) -> dict[str, Any]:
+def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit) -> dict[str, Any]:
     provenance = {**describe(pipeline.model, edit.phrase, EDITED), "seed": "{seed}"}
-    row = {"name": edit.name, "title": edit.phrase, "packet": xmp_packet(provenance).decode()}
-    if isinstance(edit.transfer, PartColour):
-        wanted, labels = edit.transfer, pipeline.require_face_parser().config.class_names
-        return row | {
-            "part": class_indices(wanted.part, labels),
-            "beside": None if wanted.beside is None else class_indices(wanted.beside, labels),
-            "skin": class_indices("facial_skin", labels),
-            "colour": {"mean": wanted.colour.mean, "deviation": wanted.colour.deviation},
-            "hair": wanted.part == "hair",
-            "regions": [],
-        }
+    row = {"name": edit.name, "title": edit.phrase, "packet": xmp_packet(provenance).decode(), "regions": []}
+    if isinstance(edit.transfer, LAID_OVER):
+        row["transfer"] = {"kind": type(edit.transfer).__name__} | plain(edit.transfer)
+    return row
+
+
+def _drawing(request: EditRequest) -> dict[str, Any]:
+    """What is drawn where, and how."""
     options = PLAN_DEFAULTS | dict(request.defaults)
-    return row | {
-        "regions": list(request.regions),
-        "caption": caption,
+    return {
+        "regions": request.regions,
         "guidanceScale": options["guidance_scale"],
         "stepSize": options["itm_guidance"],
         "keepsTone": request.expression,
     }
+
+
+def constants() -> dict[str, dict[str, Any]]:
+    """Module of `processing` → its numbers, and those that it takes from others, by their names."""
+    return {
+        module.__name__.rpartition(".")[2]: {
+            name: plain(value) for name, value in vars(module).items() if name.isupper() and name.strip("_")
+        }
+        for module in MODULES
+    }
+
+
+def plain(value: Any) -> Any:
+    """A constant as JSON has it: arrays and tuples as lists, dataclasses as objects."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value
 
 
 def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
@@ -187,7 +209,7 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
         "grid": config.grid_size,
         "planGrid": config.plan_grid_size,
         "refinerSize": refiner.config.image_size,
-        "parser": {"size": parser.image_size, "fade": FADE},
+        "parser": {"size": parser.image_size, "fade": FADE, "classes": class_places(parser.class_names)},
         "networks": {**dict.fromkeys(NETWORKS, True), DETECTOR: False},
         "plan": {
             "steps": PLAN_DEFAULTS["num_inference_steps"],
@@ -203,7 +225,7 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
         "guidance": {"gradientPower": guidance.gradient_power, "fusion": guidance.fusion},
         "feather": REFINED_FEATHER_RADIUS,
         "likeness": {"scale": CHANGE_SCALE, "cell": CHANGE_CELL},
-        **colour_settings(parser.class_names),
+        "constants": constants(),
         "area": {
             "margin": edit_plan.MARGIN,
             "fade": edit_plan.FADE,
@@ -213,7 +235,7 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
             "edge": edit_plan.EDGE,
             "nothing": edit_plan.NOTHING,
             "keptReach": KEPT_REACH,
-            "instead": class_indices(edit_plan.INSTEAD, parser.class_names),
+            "instead": edit_plan.INSTEAD,
         },
         "detector": {
             "cropSize": CROP_SIZE,
@@ -231,53 +253,21 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
     }
 
 
-def colour_settings(labels: Sequence[str]) -> dict[str, Any]:
-    """What colour.js must know, of a parser with these labels."""
-    return {
-        "colour": {
-            "oklab": {
-                "toCones": part_colour.TO_CONES.tolist(),
-                "toOklab": part_colour.TO_OKLAB.tolist(),
-                "fromCones": np.linalg.inv(part_colour.TO_CONES).tolist(),
-                "fromOklab": np.linalg.inv(part_colour.TO_OKLAB).tolist(),
-            },
-            "surely": part_colour.SURELY,
-            "leastPart": part_colour.LEAST_PART,
-            "foreign": part_colour.FOREIGN,
-            "leastForeign": part_colour.LEAST_FOREIGN,
-            "leastContrast": part_colour.LEAST_CONTRAST.tolist(),
-            "mostContrast": part_colour.MOST_CONTRAST.tolist(),
-            "gloss": part_colour.GLOSS,
-            "glossy": part_colour.GLOSSY,
-            "skin": part_colour.SKIN.tolist(),
-            "people": part_colour.PEOPLE,
-            "tinted": part_colour.TINTED,
-        },
-        "hair": {
-            "certainty": hair.CERTAINTY,
-            "certaintyBeyond": hair.CERTAINTY_BEYOND,
-            "nowhere": hair.NOWHERE,
-            "spread": hair.SPREAD,
-            "any": hair.ANY,
-            "some": hair.SOME,
-            "all": hair.ALL,
-            "halo": hair.HALO,
-            "leastKnown": hair.LEAST_KNOWN / SURROUNDINGS**2,
-            "square": hair.SQUARE,
-            "classes": [{"index": labels.index(name), "within": within} for name, within in hair.RIVALS.items()],
-        },
-    }
+def class_places(labels: Sequence[str]) -> dict[str, list[int]]:
+    """Classes of a face parser, and groups of them that it has all of → their places."""
+    groups = {name: group for name, group in GROUPS.items() if set(group) <= set(labels)}
+    return {name: class_indices(group, labels) for name, group in ({each: each for each in labels} | groups).items()}
 
 
 def _region(pipeline: GuidedFaceEditingPipeline, name: str) -> dict[str, Any]:
     region, grid = find_region(name), pipeline.model.config.grid_size
-    labels = pipeline.require_face_parser().config.class_names
     return {
         "cells": region_cells(name, grid).ravel().astype(int).tolist(),
         "shown": shown_cells(name, grid).ravel().astype(int).tolist(),
         "kept": [[shape.x, shape.y, shape.half_width, shape.half_height] for shape in region.kept],
-        "classes": class_indices(region.classes, labels),
-        "beside": class_indices(region.beside, labels),
+        "classes": region.classes,
+        "beside": region.beside,
+        "spared": region.spared,
         "margin": region.margin / CROP_SIZE,
         "removed": region.removed,
     }

@@ -1,81 +1,176 @@
-// A part of the face in another colour, its structure as it was, as part_colour.py, hair.py and blending.py do it, but
-// for what they do against noise, and for pixels at the edge of hair.
-import { cellMask, frameMask, widen } from "./area.js";
-import { picture, reduce } from "./pictures.js";
+// A part of the face in another colour, its structure as it was, as part_colour.py has it.
+import { blur, clip, minimumFilter, smoothstep } from "./canvas.js";
+import { refineHair } from "./hair.js";
+import { halfToEven, inBox, picture, resize } from "./pictures.js";
 
-// What lays the colour of an edit over the part: { weight, becomes } for `paste`; null where nothing of it is seen.
-// frame: the face's surroundings as they are in the photo, of bytes.
-export function colourLayer(frame, parsing, { part, beside, skin, colour, hair }, settings) {
-  const pixels = picture(frame.width, frame.height, 3);
-  pixels.data.forEach((_, index) => {
-    pixels.data[index] = frame.data[Math.floor(index / 3) * frame.channels + (index % 3)] / 255;
-  });
-  let weights = frameMask(parsing, part).data;
-  if (hair) weights = refineHair(pixels, parsing, weights, settings.hair);
-  const { oklab, surely, leastPart, leastContrast, mostContrast, foreign, leastForeign, gloss, glossy } = settings.colour;
-  const space = new Oklab(oklab);
-  if (weights.reduce((sum, value) => sum + (value > surely), 0) < leastPart * weights.length) return null;
-  const now = measure(pixels, weights, space, surely);
+// Whether a face shows the part of a `PartColour`, and the one that its colour is told by.
+export function fits({ part, beside }, { parsing, constants: { part_colour: { LEAST_PART, SURELY } } }) {
+  const share = (name) => parsing.mask(name).data.reduce((sum, value) => sum + (value > SURELY), 0) / parsing.total ** 2;
+  return share(part) >= LEAST_PART && (!beside || share(beside) > 0);
+}
+
+// The part in its colour, where it is seen on a closer look, too.
+export function layers(wanted, face) {
+  const { parsing, frame, space } = face;
+  const constants = { ...face.constants.canvas, ...face.constants.part_colour };
+  const { LEAST_PART, SURELY } = constants;
+  const { part, beside, colour } = wanted;
+  const ofHair = part === "hair";
+  const seen = parsing.mask(part).data;
+  const weights = ofHair ? refineHair(frame, parsing, face.constants.hair) : seen;
+  if (weights.reduce((sum, value) => sum + (value > SURELY), 0) < LEAST_PART * weights.length) return [];
+  const measured = (values) => measure(frame, values, space, SURELY);
+  // what is no hair on a closer look is more of the rest
+  const rest = (names) => parsing.mask(names).data.map((value, place) =>
+    ofHair ? value * clip((1 - weights[place]) / Math.max(1 - seen[place], 1e-6), 0, 1) : value);
   let { mean } = colour;
   if (beside) {
-    const other = measure(pixels, frameMask(parsing, beside).data, space, surely);
-    if (!other) return null;
+    const other = measured(rest(beside));
+    if (!other) return [];
     mean = mean.map((value, index) => value + other.mean[index]);
   } else {
-    mean = inLight(mean, measure(pixels, frameMask(parsing, skin).data, space, surely), settings.colour);
+    mean = inLight(mean, measured(rest("facial_skin")), constants);
   }
-  const contrast = colour.deviation.map((value, index) =>
-    Math.min(Math.max(value / Math.max(now.deviation[index], 1e-4), leastContrast[index]), mostContrast[index]));
-  const becomes = (place, base) => {
-    const before = space.fromPixel(base);
+  const layer = { now: measured(weights), becomes: { mean, deviation: colour.deviation }, weight: picture(frame.width, frame.height, 1, weights), edge: null };
+  if (ofHair) Object.assign(layer, withStrands(layer, parsing, frame, constants, measured));
+  const change = (base, box) => recoloured(base, layer.edge && inBox(layer.edge, parsing.matrix, box), layer, constants, space);
+  return [{ ...layer, matrix: parsing.matrix, change }];
+}
+
+// What a colour adds to the pixels of a photo; to those that have another hue than the part less: they show what is
+// behind. Noise stays as it is, and is not made stronger where the part becomes lighter.
+function recoloured(base, edge, { now, becomes }, constants, space) {
+  const { FOREIGN, GLOSS, GLOSSY, LEAST_CONTRAST, LEAST_FOREIGN, MOST_CONTRAST } = constants;
+  const contrast = becomes.deviation.map((value, index) =>
+    clip(value / Math.max(now.deviation[index], 1e-4), LEAST_CONTRAST[index], MOST_CONTRAST[index]));
+  const shaded = ({ mean }, index, lightness) => mean[index] * clip(lightness / Math.max(mean[0], 1e-3), 0, GLOSSY);
+  const clean = withoutNoise(base, constants).data;
+  const result = new Float32Array(base.data.length);
+  for (let start = 0; start < result.length; start += 3) {
+    let [own, share] = [clean.subarray(start, start + 3), 1];
+    if (edge) [own, share] = unmixed(own, edge.data.subarray((start / 3) * 7, (start / 3) * 7 + 7), constants);
+    const before = space.fromPixel(own);
     const offset = (before[0] - now.mean[0]) * contrast[0];
-    const shining = Math.cbrt(mean[0] ** 3 + (now.mean[0] + Math.max(offset, 0)) ** 3 - now.mean[0] ** 3);
-    const light = offset > 0 ? gloss * shining + (1 - gloss) * (mean[0] + offset) : mean[0] + offset;
-    const shaded = (of, index, lightness) => of[index] * Math.min(Math.max(lightness / Math.max(of[0], 1e-3), 0), glossy);
-    const hue = (index) => shaded(mean, index, light) + contrast[index] * (before[index] - shaded(now.mean, index, before[0]));
-    const after = space.toPixel([light, hue(1), hue(2)]);
-    // a pixel of another hue shows what is behind the part
-    const hues = [1, 2].map((index) => (before[index] - now.mean[index]) / (foreign * now.deviation[index] + leastForeign));
-    const own = Math.exp(-((hues[0] ** 2 + hues[1] ** 2) ** 2));
-    return base.map((value, channel) => value + own * (after[channel] - value));
-  };
-  return { weight: picture(frame.width, frame.height, 1, weights), becomes };
+    const shining = Math.cbrt(becomes.mean[0] ** 3 + (now.mean[0] + Math.max(offset, 0)) ** 3 - now.mean[0] ** 3);
+    const light = becomes.mean[0] + offset;
+    const lit = offset > 0 ? GLOSS * shining + (1 - GLOSS) * light : light;
+    const hue = (index) => shaded(becomes, index, lit) + contrast[index] * (before[index] - shaded(now, index, before[0]));
+    const after = space.toPixel([lit, hue(1), hue(2)]);
+    const hues = [1, 2].map((index) => (before[index] - now.mean[index]) / (FOREIGN * now.deviation[index] + LEAST_FOREIGN));
+    share *= Math.exp(-((hues[0] ** 2 + hues[1] ** 2) ** 2));
+    after.forEach((value, channel) => (result[start + channel] = share * (value - own[channel])));
+  }
+  return result;
+}
+
+// A picture without what cannot be told from its noise: a guided filter by its brightness.
+function withoutNoise(image, { LUMA, NOISE, NOISE_RANGE, NOISE_REACH, FLATTEST }) {
+  const { width, height, data } = image;
+  const grey = picture(width, height);
+  grey.data.forEach((_, place) => {
+    grey.data[place] = LUMA.reduce((sum, share, channel) => sum + share * data[3 * place + channel], 0);
+  });
+  const square = { ...grey, data: grey.data.map((value) => value ** 2) };
+  const [near, nearSquare] = [grey, square].map((each) => blur(each, NOISE_REACH / 2).data);
+  const deviations = near.map((mean, place) => Math.sqrt(Math.max(nearSquare[place] - mean ** 2, 0))).filter((_, place) => near[place] > 0.04 && near[place] < 0.96);
+  const noise = NOISE * clip(deviations.length ? quantile(deviations, FLATTEST) : 0, ...NOISE_RANGE);
+  const weighted = { ...image, data: data.map((value, index) => value * grey.data[Math.floor(index / 3)]) };
+  const [mean, centre, centreSquare, product] = [image, grey, square, weighted].map((each) => blur(each, NOISE_REACH));
+  const [slope, offset] = [picture(width, height, 3), picture(width, height, 3)];
+  slope.data.forEach((_, index) => {
+    const [place, value] = [Math.floor(index / 3), mean.data[index]];
+    const middle = centre.data[place];
+    slope.data[index] = (product.data[index] - middle * value) / (Math.max(centreSquare.data[place] - middle ** 2, 0) + noise ** 2);
+    offset.data[index] = value - slope.data[index] * middle;
+  });
+  const [slopes, offsets] = [slope, offset].map((each) => blur(each, NOISE_REACH).data);
+  return { ...image, data: slopes.map((value, index) => clip(value * grey.data[Math.floor(index / 3)] + offsets[index], 0, 1)) };
+}
+
+function quantile(values, share) {
+  const sorted = Float32Array.from(values).sort();
+  const place = share * (sorted.length - 1);
+  const [below, above] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]];
+  return below + (above - below) * (place - Math.floor(place));
+}
+
+// A pixel at the edge of a part as if it showed the part alone, and how much of it does. edge: colours of the part and of
+// what is behind near by, and how near the edge is.
+function unmixed(pixel, edge, { ALIKE, BETWEEN }) {
+  const [part, behind, near] = [edge.subarray(0, 3), edge.subarray(3, 6), clip(edge[6], 0, 1)];
+  const apart = part.map((value, channel) => value - behind[channel]);
+  const distance = apart.reduce((sum, value) => sum + value ** 2, 0);
+  const along = apart.reduce((sum, value, channel) => sum + value * (pixel[channel] - behind[channel]), 0);
+  const known = (near * distance) / (distance + ALIKE ** 2);
+  const share = 1 - known * (1 - smoothstep(along / Math.max(distance, 1e-4), ...BETWEEN));
+  return [pixel.map((value, channel) => share * value + (1 - share) * part[channel]), share];
+}
+
+// A layer of hair that reaches to the strands beyond its edge and knows what they lie before.
+function withStrands(layer, parsing, frame, constants, measured) {
+  const { COVERS, INSIDE, NEAR, REACH, SURE } = constants;
+  const { unit, total } = parsing;
+  const hair = layer.weight;
+  const inside = minimumFilter(hair, halfToEven(INSIDE * unit)).data.map((value) => Number(value > SURE));
+  const reaches = blur(hair, REACH * unit).data;
+  const none = minimumFilter({ ...hair, data: hair.data.map((value) => 1 - value) }, halfToEven(unit)).data;
+  const outside = reaches.map((value, place) => Number(value < 0.03 || (value < 0.35 && none[place] > SURE)));
+  const now = measured(hair.data.map((value, place) => value * inside[place]));
+  if (!now || !outside.some(Boolean)) return {};
+  const [part, behind] = [inside, outside].map((known) => nearestColours(frame, known, unit, constants).data);
+  const near = blur({ ...hair, data: hair.data.map((value) => Number(value < 0.5)) }, NEAR * unit).data;
+  const edge = picture(total, total, 7);
+  const covers = parsing.mask(COVERS).data;
+  const weight = picture(total, total);
+  for (let place = 0; place < total ** 2; place++) {
+    edge.data.set([...part.subarray(3 * place, 3 * place + 3), ...behind.subarray(3 * place, 3 * place + 3), smoothstep(near[place], 0.02, 0.2)], 7 * place);
+    weight.data[place] = Math.max(hair.data[place], smoothstep(reaches[place], 0.08, 0.4) * (1 - covers[place]));
+  }
+  return { now, weight, edge };
+}
+
+// Colours of a picture that are known at some pixels, elsewhere those of near by; nothing finer than `scale` pixels.
+function nearestColours(pixels, known, scale, { NOTHING_NEAR, ROUNDED }) {
+  const { width, height } = pixels;
+  const planes = picture(width, height, 4);
+  const sums = [0, 0, 0, 0];
+  planes.data.forEach((_, index) => {
+    const [place, channel] = [Math.floor(index / 4), index % 4];
+    planes.data[index] = known[place] * (channel < 3 ? pixels.data[3 * place + channel] : 1);
+    sums[channel] += planes.data[index];
+  });
+  const small = resize(planes, ...[width, height].map((length) => Math.max(1, halfToEven(length / scale))));
+  const total = Float64Array.from(small.data, (_, index) => (NOTHING_NEAR * sums[index % 4]) / sums[3]);
+  [1.2, 3, 8, 24].forEach((deviation, power) => {
+    const found = blur(small, deviation).data;
+    // rounding errors of a blur are no colours, where nothing is near
+    found.forEach((value, index) => {
+      if (found[index - (index % 4) + 3] > ROUNDED) total[index] += 50 ** -power * value;
+    });
+  });
+  const colours = picture(small.width, small.height, 3);
+  colours.data.forEach((_, index) => {
+    const place = Math.floor(index / 3);
+    colours.data[index] = total[4 * place + (index % 3)] / total[4 * place + 3];
+  });
+  return resize(colours, width, height);
 }
 
 // A colour in the light of a photo, as far as that tints skin more than people differ.
-function inLight(mean, of, { skin, people, tinted }) {
+function inLight(mean, of, { SKIN, PEOPLE, TINTED }) {
   if (!of) return mean;
-  const tint = skin.map((usual, index) => {
+  const tint = SKIN.map((usual, index) => {
     const value = of.mean[index + 1] / Math.max(of.mean[0], 1e-3) - usual;
-    return tinted * Math.sign(value) * Math.max(Math.abs(value) - people, 0);
+    return TINTED * Math.sign(value) * Math.max(Math.abs(value) - PEOPLE, 0);
   });
   return mean.map((value, index) => (index ? value + mean[0] * tint[index - 1] : value));
 }
 
-class Oklab {
-  constructor({ toCones, toOklab, fromCones, fromOklab }) {
-    Object.assign(this, { toCones, toOklab, fromCones, fromOklab });
-  }
-
-  fromPixel(pixel) {
-    const linear = pixel.map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
-    return times(this.toOklab, times(this.toCones, linear).map(Math.cbrt));
-  }
-
-  toPixel(colour) {
-    const linear = times(this.fromCones, times(this.fromOklab, colour).map((value) => value ** 3));
-    return linear
-      .map((value) => Math.min(Math.max(value, 0), 1))
-      .map((value) => (value <= 0.0031308 ? value * 12.92 : 1.055 * value ** (1 / 2.4) - 0.055));
-  }
-}
-
-const times = (matrix, vector) => matrix.map((row) => row.reduce((sum, value, index) => sum + value * vector[index], 0));
-
+// Mean and deviation in Oklab of the pixels that surely are of a part; null without any.
 function measure(pixels, weights, space, surely) {
   const found = [];
   weights.forEach((weight, place) => {
-    if (weight > surely) found.push([space.fromPixel(Array.from(pixels.data.subarray(place * 3, place * 3 + 3))), weight]);
+    if (weight > surely) found.push([space.fromPixel(pixels.data.subarray(place * 3, place * 3 + 3)), weight]);
   });
   if (!found.length) return null;
   const total = found.reduce((sum, [, weight]) => sum + weight, 0);
@@ -83,89 +178,4 @@ function measure(pixels, weights, space, surely) {
   const mean = average((colour, index) => colour[index]);
   const deviation = average((colour, index) => (colour[index] - mean[index]) ** 2).map(Math.sqrt);
   return { mean, deviation };
-}
-
-// Hair by its colour, too: what the parser thinks, and the colours of what it takes for hair and for what is behind it.
-function refineHair(pixels, parsing, seen, settings) {
-  const { certainty, certaintyBeyond, nowhere, any, some, all, halo, classes } = settings;
-  const size = pixels.width;
-  const inside = Float32Array.from(seen, (_, place) =>
-    Number([place % size, Math.floor(place / size)].every((value) => value >= size / 4 && value < (3 * size) / 4)));
-  const ofHair = logLikelihood(pixels, seen.map((value, place) => value * inside[place] > 0.5), settings);
-  if (!ofHair) return seen;
-  const rivals = classes.map(({ index, within }) =>
-    logLikelihood(pixels, frameMask(parsing, [index]).data.map((value, place) => value * (within ? inside[place] : 1) > 0.5), settings));
-  const anything = logNormal([0.5, 0.5, 0.5], [[any ** 2, 0, 0], [0, any ** 2, 0], [0, 0, any ** 2]]);
-  const others = [anything, ...rivals.filter(Boolean)];
-  let hair = seen.map((value, place) => {
-    if (value <= nowhere) return 0;
-    const prior = 0.5 + (value - 0.5) * (2 * (inside[place] ? certainty : certaintyBeyond) - 1);
-    const colour = pixels.data.subarray(place * 3, place * 3 + 3);
-    const other = Math.max(...others.map((density) => density(colour)));
-    const evidence = Math.min(Math.max(Math.log(prior / (1 - prior)) + ofHair(colour) - other, -20), 20);
-    return Math.min(Math.max((1 / (1 + Math.exp(-evidence)) - some) / (all - some), 0), 1);
-  });
-  const together = joined(hair, inside, size, settings.square);
-  hair = withEdge(hair.map((value, place) => value * Math.max(inside[place], together[place])), size);
-  return hair.map((value, place) => Math.min(value, Math.min(Math.max(2 * seen[place] - halo, 0), 1)));
-}
-
-// Log density of a normal distribution of the colours at some pixels; null where these are too few.
-function logLikelihood(pixels, known, { leastKnown, spread }) {
-  const places = [];
-  known.forEach((value, place) => value && places.push(place));
-  if (places.length < leastKnown * known.length) return null;
-  const colour = (place, channel) => pixels.data[place * 3 + channel];
-  const mean = [0, 1, 2].map((channel) => places.reduce((sum, place) => sum + colour(place, channel), 0) / places.length);
-  const covariance = [0, 1, 2].map((row) => [0, 1, 2].map((column) => {
-    const products = places.reduce((sum, place) => sum + (colour(place, row) - mean[row]) * (colour(place, column) - mean[column]), 0);
-    return products / (places.length - 1) + (row === column ? spread ** 2 : 0);
-  }));
-  return logNormal(mean, covariance);
-}
-
-function logNormal(mean, covariance) {
-  const [[a, b, c], [, d, e], [, , f]] = covariance; // symmetric
-  const adjugate = [
-    [d * f - e * e, c * e - b * f, b * e - c * d],
-    [c * e - b * f, a * f - c * c, b * c - a * e],
-    [b * e - c * d, b * c - a * e, a * d - b * b],
-  ];
-  const determinant = a * adjugate[0][0] + b * adjugate[0][1] + c * adjugate[0][2];
-  return (colour) => {
-    const offset = mean.map((value, channel) => colour[channel] - value);
-    const distance = times(adjugate, offset).reduce((sum, value, channel) => sum + value * offset[channel], 0) / determinant;
-    return -(distance + Math.log(determinant)) / 2;
-  };
-}
-
-// Where hair hangs together with hair inside of the crop, seen in squares of pixels.
-function joined(hair, inside, size, square) {
-  const side = size / square;
-  const [coarse, within] = [hair, inside].map((mask) => Array.from(reduce(picture(size, size, 1, mask), square, square).data, (share) => share > 0.5));
-  let found = coarse.map((value, place) => value && within[place]);
-  for (let before = -1, count = 0; count !== before; ) {
-    before = found.filter(Boolean).length;
-    found = Array.from(widen(found, side, 1 / side), (value, place) => value > 0 && coarse[place]);
-    count = found.filter(Boolean).length;
-  }
-  return cellMask(Array.from(widen(found, side, 1 / side), Boolean), size);
-}
-
-// Hair and, softly, the pixels beside it: the largest of 5×5, then the mean of 3×3, in whole steps of 255.
-function withEdge(hair, size) {
-  const line = (values, step, across, reach, of) => {
-    const result = new Float32Array(size * size);
-    for (let row = 0; row < size; row++)
-      for (let place = 0; place < size; place++) {
-        const near = [];
-        for (let offset = -reach; offset <= reach; offset++)
-          near.push(values[row * across + Math.min(Math.max(place + offset, 0), size - 1) * step]);
-        result[row * across + place * step] = of(near);
-      }
-    return result;
-  };
-  const both = (values, reach, of) => line(line(values, 1, size, reach, of), size, 1, reach, of);
-  const largest = both(hair.map((value) => Math.round(value * 255)), 2, (near) => Math.max(...near));
-  return both(largest, 1, (near) => Math.round(near.reduce((sum, value) => sum + value, 0) / 3)).map((value) => value / 255);
 }

@@ -1,15 +1,21 @@
-// An edit of one face: photo → crop → codes → plan under guidance → codes below what changed → pixels → photo.
-import { cellMask, feather, likeness, namedArea, paste } from "./area.js";
-import { colourLayer } from "./colour.js";
+// An edit of one face: its pixels are moved or take another colour, or what it becomes is drawn: photo → crop → codes →
+// plan under guidance → codes below what changed → pixels → photo.
+import { cellMask, feather, namedArea } from "./area.js";
+import { frameLayer, likeness, paste } from "./blending.js";
 import { MASKED, fillMasked, guided } from "./decoding.js";
 import { Detector } from "./detector.js";
 import { Noise } from "./noise.js";
+import { Oklab } from "./oklab.js";
+import { FaceParsing, joined } from "./parsing.js";
 import { compose, fromPlanes, picture, planes, scaling, translation, warp } from "./pictures.js";
+import { TRANSFERS, framed } from "./transfers.js";
+import { wholeMouth } from "./warping.js";
 
 export class Editor {
   // ort: onnxruntime-web; load(name) gives the bytes of a file of the page; settings: page.json.
   constructor(ort, load, settings) {
     Object.assign(this, { ort, load, settings, sessions: {} });
+    this.space = new Oklab(settings.constants.part_colour);
     this.run = this.run.bind(this);
     this.detector = new Detector(this.run, settings.detector);
   }
@@ -37,15 +43,19 @@ export class Editor {
   // Edits `photo` in place: { width, height, data } of RGBA bytes. `face` is one of `detector.detect`, `edit` a row of
   // the settings' `edits`.
   async edit(photo, face, edit, seed, onStep = () => {}) {
-    const { cropSize: size, colour, hair } = this.settings;
+    const { cropSize: size, constants } = this.settings;
     const image = picture(photo.width, photo.height, 4, photo.data, true);
     const matrix = this.detector.cropMatrix(face.landmarks, size);
     const parsing = await this.parse(image, matrix);
-    if (!edit.colour) return this.draw(photo, image, matrix, parsing, edit, seed, onStep);
-    const { side, frame } = parsing;
-    const layer = colourLayer(warp(image, frame, 2 * side, 2 * side), parsing, edit, { colour, hair });
-    if (!layer) throw new Error(`The face shows nothing that could become “${edit.title}”.`);
-    paste(photo, { ...layer, matrix: frame });
+    const { transfer } = edit;
+    if (transfer) {
+      const { fits, layers } = TRANSFERS[transfer.kind];
+      const face = { parsing, frame: framed(image, parsing), constants, space: this.space };
+      if (fits(transfer, face)) return paste(photo, layers(transfer, face));
+      // what is drawn of a mouth that is cut off, or seen from the side, looks bad
+      if (!edit.caption || !wholeMouth(face)) throw new Error(`The face does not show what “${edit.title}” needs.`);
+    }
+    return this.draw(photo, image, matrix, parsing, edit, seed, onStep);
   }
 
   // Gives the codes that were drawn.
@@ -64,7 +74,7 @@ export class Editor {
     const [cells, bound] = [filled, area.bound].map((mask) => feather(mask, size, this.settings.feather));
     const alpha = cells.map((value, place) => Math.min(value, bound[place]));
     const alike = likeness(after, before, area.gone, this.settings.likeness);
-    paste(photo, await this.refine(image, matrix, after, alpha, alike, edit.keepsTone));
+    paste(photo, [await this.refine(image, matrix, after, alpha, alike, edit.keepsTone)]);
     return { plan, codes };
   }
 
@@ -77,9 +87,9 @@ export class Editor {
     return { codes: Array.from(codes.data, Number), plan: Array.from(plan.data, Number) };
   }
 
-  // What the face and its surroundings show, and the matrix from the photo to these.
+  // What the face and its surroundings show.
   async parse(image, matrix) {
-    const { size: side, fade } = this.settings.parser;
+    const { size: side, fade, classes } = this.settings.parser;
     const near = compose(matrix, scaling(side / this.settings.cropSize));
     const frame = compose(near, translation(side / 2, side / 2));
     const views = [near, compose(frame, scaling(0.5))].map((view) => planes(warp(image, view, side, side)));
@@ -87,7 +97,8 @@ export class Editor {
       pixel_values: ["float32", Float32Array.from([...views[0], ...views[1]]), [2, 3, side, side]],
     });
     const half = probabilities.data.length / 2;
-    return { near: probabilities.data.subarray(0, half), far: probabilities.data.subarray(half), side, fade, frame };
+    const seen = joined(probabilities.data.subarray(0, half), probabilities.data.subarray(half), side, fade);
+    return new FaceParsing(seen, 2 * side, classes, frame, image);
   }
 
   async drawPlan(codes, edit, noise, onStep) {
@@ -172,11 +183,7 @@ export class Editor {
       likeness: ["float32", alike, [1, 1, size, size]],
       tone: ["float32", [Number(keepsTone)], [1, 1]],
     });
-    return {
-      pixels: fromPlanes(pixels.data, refinerSize),
-      weight: picture(refinerSize, refinerSize, 1, weight.data),
-      matrix: larger,
-    };
+    return frameLayer(fromPlanes(pixels.data, refinerSize), picture(refinerSize, refinerSize, 1, weight.data), larger);
   }
 }
 

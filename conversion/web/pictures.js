@@ -73,6 +73,11 @@ export function warp(image, matrix, width, height) {
   return image.bytes ? rounded(result) : result;
 }
 
+// A frame, to which the matrix leads from the photo, in the rectangle [left, top, right, bottom] of that.
+export function inBox(frame, matrix, [left, top, right, bottom]) {
+  return warp(frame, compose(inverse(matrix), translation(-left, -top)), right - left, bottom - top);
+}
+
 // A rectangle, in pixels of the picture averaged down by `factor`, edges repeated.
 function reducedPart(image, factor, left, top, right, bottom) {
   const columns = clipped(left, right, Math.ceil(image.width / factor));
@@ -175,12 +180,13 @@ function rounded(image) {
   return { ...image, bytes: true, data: image.data.map((value) => Math.min(Math.max(Math.round(value), 0), 255)) };
 }
 
-// Resizes with Pillow's bilinear filter, which averages where the result is smaller.
-export function resize(image, width, height) {
-  return resized(resized(image, width, false), height, true);
+// Resizes with Pillow's bilinear filter, which averages where the result is smaller; of a square [start, end] of the
+// picture, or all of it.
+export function resize(image, width, height, square) {
+  return resized(resized(image, width, false, square), height, true, square);
 }
 
-function resized(image, length, down) {
+function resized(image, length, down, square) {
   const from = down ? image.height : image.width;
   const [width, height] = down ? [image.width, length] : [length, image.height];
   const { channels } = image;
@@ -188,7 +194,7 @@ function resized(image, length, down) {
   const [step, across] = down ? [image.width * channels, channels] : [channels, image.width * channels];
   const [resultStep, resultAcross] = down ? [width * channels, channels] : [channels, width * channels];
   const lines = down ? image.width : image.height;
-  taps(from, length).forEach(([start, weights], index) => {
+  taps(from, length, ...(square ?? [0, from])).forEach(([start, weights], index) => {
     for (let line = 0; line < lines; line++)
       for (let channel = 0; channel < channels; channel++) {
         let sum = 0;
@@ -199,11 +205,11 @@ function resized(image, length, down) {
   return result;
 }
 
-function taps(from, to) {
-  const scale = from / to;
+function taps(from, to, begin, stop) {
+  const scale = (stop - begin) / to;
   const reach = Math.max(scale, 1);
   return Array.from({ length: to }, (_, index) => {
-    const centre = (index + 0.5) * scale;
+    const centre = begin + (index + 0.5) * scale;
     const start = Math.max(Math.trunc(centre - reach + 0.5), 0);
     const end = Math.min(Math.trunc(centre + reach + 0.5), from);
     const weights = Array.from({ length: end - start }, (_, tap) =>
