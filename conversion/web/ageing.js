@@ -7,15 +7,14 @@ import { compose, inBox, picture, scaleOf } from "./pictures.js";
 export function skinLayer(ageing, weight, { parsing, constants, space }, lines, toLines) {
   const { FORM, SCALES } = constants.ageing;
   const { matrix } = parsing;
-  const change = (base, box) => {
+  const change = (base, box, alpha) => {
     const { width, height } = base;
     const size = width * height;
-    const lab = new Float32Array(base.data.length);
-    for (let place = 0; place < lab.length; place += 3) lab.set(space.fromPixel(base.data.subarray(place, place + 3)), place);
+    const colour = (place) => space.fromPixel(base.data.subarray(3 * place, 3 * place + 3));
     const skin = inBox(weight, matrix, box);
     skin.data = skin.data.map((value) => clip(value, 0, 1));
     const unit = parsing.unit / scaleOf(matrix);
-    const light = picture(width, height, 1, Float32Array.from({ length: size }, (_, place) => lab[3 * place]));
+    const light = picture(width, height, 1, Float32Array.from({ length: size }, (_, place) => colour(place)[0]));
     const added = lines ? inBox(lines, compose(matrix, toLines), box).data : new Float32Array(size);
     let fine = light;
     SCALES.slice(1).forEach((scale, index) => {
@@ -26,9 +25,11 @@ export function skinLayer(ageing, weight, { parsing, constants, space }, lines, 
       }
       fine = coarse;
     });
-    const result = new Float32Array(lab.length);
+    const result = new Float32Array(base.data.length);
     for (let place = 0; place < size; place++) {
-      const after = space.toPixel([lab[3 * place] + added[place], lab[3 * place + 1], lab[3 * place + 2]]);
+      if (!alpha[place]) continue;
+      const [lightness, ...hue] = colour(place);
+      const after = space.toPixel([lightness + added[place], ...hue]);
       after.forEach((value, channel) => (result[3 * place + channel] = value - base.data[3 * place + channel]));
     }
     return result;

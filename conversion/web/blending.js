@@ -12,19 +12,23 @@ export function paste(photo, layers) {
     const [left, top, right, bottom] = box;
     const base = picture(right - left, bottom - top, 3);
     const alpha = inBox(faded, matrix, box).data;
-    const start = (place) => ((top + Math.floor(place / base.width)) * photo.width + left + (place % base.width)) * 4;
-    for (let place = 0; place < alpha.length; place++) {
-      const at = [left + (place % base.width) + 0.5, top + Math.floor(place / base.width) + 0.5];
-      const inside = apply(matrix, at).every((value) => value >= 0 && value <= weight.width);
-      alpha[place] = inside && alpha[place] >= 1 / 512 ? Math.min(alpha[place], 1) : 0;
-      for (let channel = 0; channel < 3; channel++) base.data[3 * place + channel] = photo.data[start(place) + channel] / 255;
-    }
+    const [a, b, c, d, e, f] = matrix;
+    for (let row = top, place = 0; row < bottom; row++)
+      for (let column = left; column < right; column++, place++) {
+        const [x, y] = [column + 0.5, row + 0.5];
+        const [across, down] = [a * x + b * y + c, d * x + e * y + f];
+        const inside = across >= 0 && down >= 0 && across <= weight.width && down <= weight.width;
+        alpha[place] = inside && alpha[place] >= 1 / 512 ? Math.min(alpha[place], 1) : 0;
+        const start = (row * photo.width + column) * 4;
+        for (let channel = 0; channel < 3; channel++) base.data[3 * place + channel] = photo.data[start + channel] / 255;
+      }
     const added = change(base, box, alpha);
     for (let place = 0; place < alpha.length; place++) {
       if (!alpha[place]) continue;
+      const start = ((top + Math.floor(place / base.width)) * photo.width + left + (place % base.width)) * 4;
       for (let channel = 0; channel < 3; channel++) {
         const value = base.data[3 * place + channel] + alpha[place] * added[3 * place + channel];
-        photo.data[start(place) + channel] = Math.round(Math.min(Math.max(value, 0), 1) * 255);
+        photo.data[start + channel] = Math.round(Math.min(Math.max(value, 0), 1) * 255);
       }
     }
   }
@@ -84,10 +88,10 @@ function edgeFade(weight, matrix, photo) {
   const result = picture(size, size);
   for (let place = 0; place < size * size; place++) {
     const [x, y] = [(place % size) / (size - 1), Math.floor(place / size) / (size - 1)];
-    result.data[place] = [y, 1 - x, 1 - y, x].reduce(
-      (fade, distance, index) => (outside[index] ? fade : fade * Math.min(Math.max(distance * 16, 0), 1)),
-      weight.data[place],
-    );
+    const distances = [y, 1 - x, 1 - y, x];
+    result.data[place] = weight.data[place];
+    for (let index = 0; index < 4; index++)
+      if (!outside[index]) result.data[place] *= Math.min(Math.max(distances[index] * 16, 0), 1);
   }
   return result;
 }

@@ -8,7 +8,7 @@ import { Noise } from "./noise.js";
 import { Oklab } from "./oklab.js";
 import { FaceParsing, joined } from "./parsing.js";
 import { compose, fromPlanes, picture, planes, scaling, translation, warp } from "./pictures.js";
-import { TRANSFERS, framed } from "./transfers.js";
+import { TRANSFERS, faceOf } from "./transfers.js";
 import { wholeMouth } from "./warping.js";
 
 export class Editor {
@@ -50,7 +50,7 @@ export class Editor {
     const { transfer } = edit;
     if (transfer) {
       const { fits, layers } = TRANSFERS[transfer.kind];
-      const face = { parsing, frame: framed(image, parsing), constants, space: this.space };
+      const face = faceOf(image, parsing, constants, this.space);
       if (fits(transfer, face)) return paste(photo, layers(transfer, face));
       // what is drawn of a mouth that is cut off, or seen from the side, looks bad
       if (!edit.caption || !wholeMouth(face)) throw new Error(`The face does not show what “${edit.title}” needs.`);

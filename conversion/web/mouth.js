@@ -8,7 +8,7 @@ const CROP_SIZE = 128;
 // The upper row of teeth.
 class Teeth {
   // Those that a face would show, so much of them at most; null where it shows its own.
-  static of(lips, length, points, { parsing, frame, space, constants: { mouth: constants } }) {
+  static of(length, { parsing, frame, points, lips, space, constants: { mouth: constants } }) {
     const { BETWEEN_PUPILS, BY_SKIN, AND_MORE, MOST_ASIDE, OWN_DARKER, OWN_GAP, OWN_SHARE, SURELY } = constants;
     const seen = (names) => {
       const found = [];
@@ -66,8 +66,8 @@ class Teeth {
 
 export class MouthCut {
   // close: share of the way to lips that meet; part: how far the lower one sinks; teeth: how much of them is seen at most.
-  constructor(lips, close, part, teeth, points, face) {
-    const { parsing, frame, constants: { mouth: constants } } = face;
+  constructor(close, part, teeth, face) {
+    const { parsing, frame, points, lips, constants: { mouth: constants } } = face;
     const { JAW, SURELY } = constants;
     const [, lower] = lips.edges((lips.ends[0] + lips.ends[1]) / 2);
     // the first row below the lips in which a column of the crop shows no face
@@ -85,7 +85,7 @@ export class MouthCut {
     const all = Math.max(shown.reduce((sum, value) => sum + value, 0), 1e-6);
     this.colour = [0, 1, 2].map((channel) => shown.reduce((sum, value, place) => sum + value * frame.data[3 * place + channel], 0) / all);
     this.nose = points.has("nose_base") ? points.places.nose_base[0][1] : 0;
-    this.teeth = part && teeth ? Teeth.of(lips, teeth, points, face) : null;
+    this.teeth = part && teeth ? Teeth.of(teeth, face) : null;
     Object.assign(this, { lips, close, part, constants });
   }
 

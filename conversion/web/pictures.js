@@ -198,7 +198,8 @@ function resized(image, length, down, square) {
     for (let line = 0; line < lines; line++)
       for (let channel = 0; channel < channels; channel++) {
         let sum = 0;
-        weights.forEach((weight, tap) => (sum += weight * image.data[(start + tap) * step + line * across + channel]));
+        let place = start * step + line * across + channel;
+        for (let tap = 0; tap < weights.length; tap++, place += step) sum += weights[tap] * image.data[place];
         result.data[index * resultStep + line * resultAcross + channel] = image.bytes ? Math.round(sum) : sum;
       }
   });

@@ -3,23 +3,20 @@ import { skinLayer } from "./ageing.js";
 import { Canvas, blur, clip, smoothstep, solve } from "./canvas.js";
 import { MouthCut } from "./mouth.js";
 import { apply, compose, inBox, inverse, picture, scaleOf, translation } from "./pictures.js";
-import { FacePoints, Lips, add, dot } from "./points.js";
+import { add, dot } from "./points.js";
 
 const CROP_SIZE = 128;
 
 // Whether a face shows what a `Warp` needs.
-export function fits(move, { parsing, constants }) {
-  const points = new FacePoints(parsing, constants.face_points);
-  const { corners, smile, close, part, apart } = move;
-  if (!(corners || smile || close || part || apart)) return points.has(...Object.keys(move.moves));
-  return points.has("corner") && Lips.of(parsing, constants.face_points) !== null && wholeMouth({ parsing, constants });
+export function fits({ moves, corners, smile, close, part, apart }, face) {
+  if (!(corners || smile || close || part || apart)) return face.points.has(...Object.keys(moves));
+  return face.points.has("corner") && face.lips !== null && wholeMouth(face);
 }
 
 // Whether the mouth that is seen of a face, if any, is all in the photo, not in profile and not behind a mask.
-export function wholeMouth({ parsing, constants }) {
+export function wholeMouth({ parsing, points, constants }) {
   const { warping: { MOST_TILTED }, signs: { FACE_MASK, SURELY } } = constants;
   if (parsing.share(FACE_MASK.name, SURELY) >= FACE_MASK.least) return false;
-  const points = new FacePoints(parsing, constants.face_points);
   if (!points.has("corner")) return true;
   const [left, right] = points.places.corner;
   const between = add(right, left, -1);
@@ -29,10 +26,8 @@ export function wholeMouth({ parsing, constants }) {
 
 // The face, moved.
 export function layers(move, face) {
-  const { parsing, constants: { warping, face_points } } = face;
+  const { parsing, points, lips, constants: { warping } } = face;
   const { FINENESS, LEAST, SEEN } = warping;
-  const points = new FacePoints(parsing, face_points);
-  const lips = Lips.of(parsing, face_points);
   const grid = new Canvas(parsing, FINENESS, warping);
   let [close, part] = [move.close, move.part * points.unit];
   if (!lips) [close, part] = [0, 0];
@@ -46,13 +41,13 @@ export function layers(move, face) {
   const movement = flow(speed, warping);
   let cut = null;
   if (lips && (close || part))
-    cut = new MouthCut(lips, close, part, move.teeth * points.unit, points, face);
+    cut = new MouthCut(close, part, move.teeth * points.unit, face);
   const weight = grid.fill((x, y, place) => {
     const [across, down] = movement.data.subarray(2 * place, 2 * place + 2);
     const moving = Math.hypot(across, down);
     return smoothstep(cut ? Math.max(moving, cut.movement(x + across, y + down)) : moving, LEAST, SEEN);
   });
-  return [...folds(move, points, grid, face), movedLayer(movement, weight, grid, cut)];
+  return [...folds(move, grid, face), movedLayer(movement, weight, grid, cut)];
 }
 
 // How all of the grid moves, [across, down] in pixels of the 128-pixel crop, so that the points do, after the lips
@@ -145,9 +140,9 @@ function flow(speed, { FINENESS, STEPS }) {
 }
 
 // Skin beside the mouth with weaker or deeper folds.
-function folds(move, points, grid, face) {
+function folds(move, grid, face) {
+  const { parsing, points, constants: { warping } } = face;
   if (!(move.smooth || move.fold) || !points.has("corner", "nose_side")) return [];
-  const { parsing, constants: { warping } } = face;
   const { DEEPER, EVEN, FOLD_HEIGHT, FOLD_OUT, FOLD_WIDTH } = warping;
   const size = parsing.total;
   const skin = parsing.mask("facial_skin").data;
@@ -188,10 +183,12 @@ function foldLines(points, grid, { CHEEK_OUT, CHEEK_WIDE, FOLD_BRIGHT, FOLD_DARK
       const line = path.map((place) => add(add(place, wide, away), across, (-away / 2) * unit));
       const [low, high] = [Math.min, Math.max].map((of, end) =>
         [0, 1].map((axis) => of(...line.map((place) => place[axis])) + (end ? 3 : -3) * width * unit));
-      for (let row = 0; row < grid.size; row++)
-        for (let column = 0; column < grid.size; column++) {
+      const near = (axis) => Array.from({ length: grid.size }, (_, index) => index)
+        .filter((index) => grid.place(index) > low[axis] && grid.place(index) < high[axis]);
+      const columns = near(0);
+      for (const row of near(1))
+        for (const column of columns) {
           const [x, y] = [grid.place(column), grid.place(row)];
-          if (!(x > low[0] && x < high[0] && y > low[1] && y < high[1])) continue;
           const distances = line.map((place) => Math.hypot(x - place[0], y - place[1]));
           const nearest = Math.min(...distances);
           const fade = Math.sin(Math.PI * (0.1 + (0.85 * distances.indexOf(nearest)) / 23));
