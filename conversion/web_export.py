@@ -26,9 +26,21 @@ from gptface.pipelines.edit_drawing import PLAN_DEFAULTS
 from gptface.pipelines.edit_plan import EditRequest, read_requests
 from gptface.pipelines.guided_face_editing import SHOWS_THE_MOUTH, GuidedFaceEditingPipeline
 from gptface.pipelines.pipeline_loading import load_pipeline
-from gptface.processing import ageing, canvas, detection, face_points, hair, mouth, part_colour, signs, warping
+from gptface.processing import (
+    ageing,
+    canvas,
+    detection,
+    face_points,
+    hair,
+    mouth,
+    part_colour,
+    signs,
+    strands,
+    warping,
+)
+from gptface.processing.ageing import Ageing
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, LARGEST_MISFIT
-from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE
+from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE, Transfer
 from gptface.processing.edits import EDITS, Edit
 from gptface.processing.face_parsing import FADE, GROUPS, class_indices
 from gptface.processing.part_colour import PartColour
@@ -67,8 +79,8 @@ NETWORKS = (
     "face_parser",
 )
 #: What the page lays over a photo as the package does, and the modules whose numbers it takes for that.
-LAID_OVER = (PartColour, Warp)
-MODULES = (ageing, canvas, face_points, hair, mouth, part_colour, signs, warping)
+LAID_OVER = (Ageing, PartColour, Warp)
+MODULES = (ageing, canvas, face_points, hair, mouth, part_colour, signs, strands, warping)
 WEIGHTS, CAPTIONS, SETTINGS, DETECTOR = "weights.bin", "captions.bin", "page.json", "face_detector"
 
 
@@ -157,8 +169,13 @@ def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit) -> dict[str, Any]
     provenance = {**describe(pipeline.model, edit.phrase, EDITED), "seed": "{seed}"}
     row = {"name": edit.name, "title": edit.phrase, "packet": xmp_packet(provenance).decode(), "regions": []}
     if isinstance(edit.transfer, LAID_OVER):
-        row["transfer"] = {"kind": type(edit.transfer).__name__} | plain(edit.transfer)
+        row["transfer"] = transfer_row(edit.transfer)
     return row
+
+
+def transfer_row(transfer: Transfer) -> dict[str, Any]:
+    """A transfer of one of the kinds `LAID_OVER`."""
+    return {"kind": type(transfer).__name__} | plain(transfer)
 
 
 def _drawing(request: EditRequest) -> dict[str, Any]:
@@ -176,7 +193,7 @@ def constants() -> dict[str, dict[str, Any]]:
     """Module of `processing` → its numbers, and those that it takes from others, by their names."""
     return {
         module.__name__.rpartition(".")[2]: {
-            name: plain(value) for name, value in vars(module).items() if name.isupper() and name.strip("_")
+            name: plain(value) for name, value in vars(module).items() if name.isupper()
         }
         for module in MODULES
     }

@@ -58,6 +58,28 @@ def draw_face(skin=COLOURS["skin"], hair=True, glasses=False, over_left_eye=Fals
     return Image.fromarray(pixels), FaceParsing(seen.astype(np.float32), LABELS, np.eye(2, 3))
 
 
+def draw_mouth(parted=8.0, **options):
+    """A face whose lips are so far apart, in pixels of the 128-pixel crop, with teeth between them."""
+    photo, parsing = draw_face(**options)
+    classes = Image.fromarray(parsing.classes().astype(np.uint8))
+    pixels = photo.copy()
+
+    def part(name, *box):
+        for picture, fill in ((pixels, COLOURS[name]), (classes, LABELS.index(name))):
+            ImageDraw.Draw(picture).ellipse([128 + 2 * value for value in box], fill=fill)
+
+    part("upper_lip", 47, 92, 81, 102 + parted)
+    for picture, fill in ((pixels, COLOURS["lower_lip"]), (classes, LABELS.index("lower_lip"))):
+        under = Image.new("L", (ALL, ALL))
+        ImageDraw.Draw(under).ellipse([128 + 2 * value for value in (47, 92, 81, 102 + parted)], fill=255)
+        ImageDraw.Draw(under).rectangle([0, 0, ALL, 128 + 2 * (97 + parted / 2)], fill=0)
+        picture.paste(fill, mask=under)
+    if parted:
+        part("mouth", 52, 97, 76, 97 + parted)
+    seen = np.stack([blur((np.asarray(classes) == index).astype(np.float32), 0.8) for index in range(len(LABELS))])
+    return pixels, FaceParsing(seen, LABELS, np.eye(2, 3))
+
+
 def shown(parsing, name):
     return parsing.mask(name) > 0.95
 

@@ -1,5 +1,5 @@
 // What is needed where things are drawn on a face, as canvas.py has it.
-import { compose, halfToEven, picture, resize, translation } from "./pictures.js";
+import { compose, halfToEven, picture, resize, scaleOf, translation } from "./pictures.js";
 
 const CROP_SIZE = 128;
 
@@ -14,6 +14,11 @@ export class Canvas {
     this.matrix = compose(compose(parsing.matrix, translation(-start, -start)), [factor, 0, 0, 0, factor, 0]);
     this.box = [start, start + (CROP_SIZE + 2 * BEYOND) * unit];
     Object.assign(this, { parsing, scale, beyond: BEYOND });
+  }
+
+  // That of a face, as fine as its photo.
+  static of(parsing, constants) {
+    return new Canvas(parsing, clip(parsing.unit / scaleOf(parsing.matrix), constants.COARSEST, constants.FINEST), constants);
   }
 
   // Column or row of the crop at which a pixel's centre lies.

@@ -11,7 +11,7 @@ export function fits({ part, beside }, { parsing, constants: { part_colour: { LE
 
 // The part in its colour, where it is seen on a closer look, too.
 export function layers(wanted, face) {
-  const { parsing, frame, space } = face;
+  const { parsing, frame } = face;
   const constants = { ...face.constants.canvas, ...face.constants.part_colour };
   const { LEAST_PART, SURELY } = constants;
   const { part, beside, colour } = wanted;
@@ -19,7 +19,7 @@ export function layers(wanted, face) {
   const seen = parsing.mask(part).data;
   const weights = ofHair ? refineHair(frame, parsing, face.constants.hair) : seen;
   if (weights.reduce((sum, value) => sum + (value > SURELY), 0) < LEAST_PART * weights.length) return [];
-  const measured = (values) => measure(frame, values, space, SURELY);
+  const measured = (values) => measure(values, face);
   // what is no hair on a closer look is more of the rest
   const rest = (names) => parsing.mask(names).data.map((value, place) =>
     ofHair ? value * clip((1 - weights[place]) / Math.max(1 - seen[place], 1e-6), 0, 1) : value);
@@ -31,10 +31,18 @@ export function layers(wanted, face) {
   } else {
     mean = inLight(mean, measured(rest("facial_skin")), constants);
   }
-  const layer = { now: measured(weights), becomes: { mean, deviation: colour.deviation }, weight: picture(frame.width, frame.height, 1, weights), edge: null };
-  if (ofHair) Object.assign(layer, withStrands(layer, parsing, frame, constants, measured));
-  const change = (base, box) => recoloured(base, layer.edge && inBox(layer.edge, parsing.matrix, box), layer, constants, space);
-  return [{ ...layer, matrix: parsing.matrix, change }];
+  const [now, becomes] = [measured(weights), { mean, deviation: colour.deviation }];
+  const weight = picture(frame.width, frame.height, 1, weights);
+  const strands = ofHair ? withStrands(weight, face, constants, measured) : {};
+  return [colourLayer({ now, becomes, weight, ...strands }, face)];
+}
+
+// A part that is of the colour `now` and becomes another one, where it has weight in the parser's frame; edge: what it
+// lies before, see `unmixed`; without, all of it is taken as it is.
+export function colourLayer({ now, becomes, weight, edge }, { parsing: { matrix }, constants, space }) {
+  const change = (base, box) =>
+    recoloured(base, edge && inBox(edge, matrix, box), { now, becomes }, constants.part_colour, space);
+  return { weight, matrix, change };
 }
 
 // What a colour adds to the pixels of a photo; to those that have another hue than the part less: they show what is
@@ -106,11 +114,10 @@ function unmixed(pixel, edge, { ALIKE, BETWEEN }) {
   return [pixel.map((value, channel) => share * value + (1 - share) * part[channel]), share];
 }
 
-// A layer of hair that reaches to the strands beyond its edge and knows what they lie before.
-function withStrands(layer, parsing, frame, constants, measured) {
+// Of a layer of hair what makes it reach to the strands beyond its edge and know what they lie before.
+function withStrands(hair, { parsing, frame }, constants, measured) {
   const { COVERS, INSIDE, NEAR, REACH, SURE } = constants;
   const { unit, total } = parsing;
-  const hair = layer.weight;
   const inside = minimumFilter(hair, halfToEven(INSIDE * unit)).data.map((value) => Number(value > SURE));
   const reaches = blur(hair, REACH * unit).data;
   const none = minimumFilter({ ...hair, data: hair.data.map((value) => 1 - value) }, halfToEven(unit)).data;
@@ -166,11 +173,11 @@ function inLight(mean, of, { SKIN, PEOPLE, TINTED }) {
   return mean.map((value, index) => (index ? value + mean[0] * tint[index - 1] : value));
 }
 
-// Mean and deviation in Oklab of the pixels that surely are of a part; null without any.
-function measure(pixels, weights, space, surely) {
+// Mean and deviation in Oklab of the pixels of a face that surely are of a part; null without any.
+export function measure(weights, { frame, space, constants }) {
   const found = [];
   weights.forEach((weight, place) => {
-    if (weight > surely) found.push([space.fromPixel(pixels.data.subarray(place * 3, place * 3 + 3)), weight]);
+    if (weight > constants.part_colour.SURELY) found.push([space.fromPixel(frame.data.subarray(place * 3, place * 3 + 3)), weight]);
   });
   if (!found.length) return null;
   const total = found.reduce((sum, [, weight]) => sum + weight, 0);

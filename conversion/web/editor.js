@@ -4,7 +4,7 @@ import { cellMask, feather, namedArea } from "./area.js";
 import { frameLayer, likeness, paste } from "./blending.js";
 import { MASKED, fillMasked, guided } from "./decoding.js";
 import { Detector } from "./detector.js";
-import { Noise } from "./noise.js";
+import { Chance, Noise } from "./noise.js";
 import { Oklab } from "./oklab.js";
 import { FaceParsing, joined } from "./parsing.js";
 import { compose, fromPlanes, picture, planes, scaling, translation, warp } from "./pictures.js";
@@ -50,7 +50,7 @@ export class Editor {
     const { transfer } = edit;
     if (transfer) {
       const { fits, layers } = TRANSFERS[transfer.kind];
-      const face = faceOf(image, parsing, constants, this.space);
+      const face = faceOf(image, parsing, constants, this.space, new Chance(seed));
       if (fits(transfer, face)) return paste(photo, layers(transfer, face));
       // what is drawn of a mouth that is cut off, or seen from the side, looks bad
       if (!edit.caption || !wholeMouth(face)) throw new Error(`The face does not show what “${edit.title}” needs.`);

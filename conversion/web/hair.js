@@ -1,5 +1,6 @@
 // Where exactly hair is, as hair.py finds it.
 import { cellMask, widen } from "./area.js";
+import { times } from "./oklab.js";
 import { picture, reduce } from "./pictures.js";
 
 // How much of each pixel of the parser's frame is hair: what the parser thinks, and the colours of what it takes for hair

@@ -28,3 +28,26 @@ export class Noise {
     };
   }
 }
+
+// Numbers one after the other, for what is left to chance when something is laid over a photo.
+export class Chance {
+  constructor(seed) {
+    this.key = hash(seed >>> 0);
+    this.count = 0;
+  }
+
+  uniform(low = 0, high = 1) {
+    const share = ((hash(hash((this.count++ + this.key) >>> 0) ^ this.key) >>> 9) + 0.5) / 8388608;
+    return low + share * (high - low);
+  }
+
+  normal(deviation = 1) {
+    const length = Math.sqrt(-2 * Math.log(this.uniform()));
+    return deviation * length * Math.cos(2 * Math.PI * this.uniform());
+  }
+
+  // A whole number below `count`.
+  integer(count) {
+    return Math.floor(this.uniform(0, count));
+  }
+}

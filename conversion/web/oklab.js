@@ -2,7 +2,7 @@
 import { solve } from "./canvas.js";
 
 const IDENTITY = [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
-const times = (matrix, vector) => matrix.map((row) => row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2]);
+export const times = (matrix, vector) => matrix.map((row) => row[0] * vector[0] + row[1] * vector[1] + row[2] * vector[2]);
 
 export class Oklab {
   constructor({ TO_CONES, TO_OKLAB }) {

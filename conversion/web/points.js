@@ -167,7 +167,7 @@ export class Lips {
 }
 
 // Factors, the highest power first, of the polynomial that is nearest to points, each of so much weight.
-function polynomial(xs, ys, weights, degree) {
+export function polynomial(xs, ys, weights, degree) {
   const powers = Array.from({ length: degree + 1 }, (_, index) => degree - index);
   const sum = (of) => xs.reduce((total, x, index) => total + weights[index] * of(x, ys[index]), 0);
   const matrix = powers.map((row) => powers.map((column) => sum((x) => x ** (row + column))));

@@ -3,32 +3,32 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pytest
+from drawn_faces import draw_mouth
 from PIL import Image
 
-from gptface.conversion.web_export import colour_settings
-from gptface.processing import hair
-from gptface.processing.alignment import compose, translation, warp
+from gptface.conversion.web_export import class_places, constants, transfer_row
+from gptface.processing.alignment import compose, inverse, warp
+from gptface.processing.blending import paste
 from gptface.processing.edits import EDITS
 from gptface.processing.face_parsing import FADE, FaceParsing, _joined
 from gptface.processing.masks import feather, widen
-from gptface.processing.part_colour import colour_layer
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs node")
 SIDE = 64
-LABELS = ("background", "skin", "nose", "hair", "neck", "cloth", "upper_lip", "lower_lip")
 
 
 def run(script, **given):
-    """What a script with `given` and the page's modules `pictures`, `area`, `colour` returns."""
+    """What a script with `given` and the page's modules `pictures`, `area`, `parsing` returns."""
     folder = files("gptface.conversion").joinpath("web")
     imports = "".join(
         f"import * as {name} from {json.dumps(f'file://{folder}/{name}.js')};"
-        for name in ("pictures", "area", "colour")
+        for name in ("pictures", "area", "parsing")
     )
     code = f"{imports} const given = {json.dumps(given)}; console.log(JSON.stringify((() => {{ {script} }})()));"
     found = subprocess.run([NODE, "--input-type=module"], input=code, capture_output=True, text=True, check=True)
@@ -84,40 +84,98 @@ def test_edges_are_softened_and_widened_alike():
     np.testing.assert_array_equal(found[1], widen(mask > 0.5, 2.5 / SIDE).ravel())
 
 
-@pytest.mark.parametrize("name", ["blond_hair", "lipstick"])
-def test_a_part_takes_the_colour_that_the_package_gives_it(photo, name):
-    logits = np.stack([3 * smooth(seed, len(LABELS)) for seed in (3, 4)]) * 4
-    near, far = (np.exp(each) / np.exp(each).sum(0) for each in logits.astype(np.float32))
-    matrix = compose(np.array([[0.5, 0.0, 4.0], [0.0, 0.5, 3.0]]), translation(SIDE / 2, SIDE / 2))
-    parsing, wanted = FaceParsing(_joined(near, far), LABELS, matrix), EDITS[name].transfer
-    place = {label: index for index, label in enumerate(LABELS)}
-    parts = {"hair": ["hair"], "lips": ["upper_lip", "lower_lip"], "facial_skin": ["skin", "nose"]}
-    refined = hair.refine_hair(photo, parsing) if wanted.part == "hair" else parsing
-    assert wanted.part != "hair" or refined is not parsing, "a test of hair that is not refined shows nothing"
-    expected = colour_layer(photo, refined, wanted)
+def test_both_views_of_the_parser_are_joined_alike():
+    near, far = smooth(3, 2), smooth(4, 2)
     found = run(
-        """const frame = pictures.picture(128, 128, 4, Float32Array.from(given.frame), true);
-        const parsing = { near: given.near, far: given.far, side: 64, fade: given.fade };
-        const layer = colour.colourLayer(frame, parsing, given.edit, given.settings);
-        const becomes = given.bases.map((base) => layer.becomes(0, base));
-        return { weights: Array.from(layer.weight.data), becomes };""",
-        frame=np.asarray(warp(photo, matrix, (128, 128)).convert("RGBA")).ravel().tolist(),
+        """const [near, far] = [given.near, given.far].map((each) => Float32Array.from(each));
+        return Array.from(parsing.joined(near, far, 64, given.fade));""",
         near=near.ravel().tolist(),
         far=far.ravel().tolist(),
         fade=FADE,
-        bases=[[0.2, 0.3, 0.1], [0.9, 0.7, 0.6]],
-        edit={
-            "part": [place[label] for label in parts[wanted.part]],
-            "beside": wanted.beside and [place[label] for label in parts[wanted.beside]],
-            "skin": [place[label] for label in parts["facial_skin"]],
-            "colour": {"mean": wanted.colour.mean, "deviation": wanted.colour.deviation},
-            "hair": wanted.part == "hair",
-        },
-        settings=colour_settings(LABELS),
     )
-    assert (expected.alpha > 0.5).any()
-    # whole steps of 255 are rounded, and a pixel of a thousand to the next one
-    differences = np.abs(np.array(found["weights"]).reshape(128, 128) - expected.alpha)
-    assert differences.max() < 1.5 / 255 and (differences > 1e-3).mean() < 0.01
-    base = np.array([[[0.2, 0.3, 0.1], [0.9, 0.7, 0.6]]], np.float32)
-    np.testing.assert_allclose(found["becomes"], (base + expected.change(base, (0, 0, 2, 1)))[0], atol=2e-3)
+    np.testing.assert_allclose(found, _joined(near, far).ravel(), atol=1e-5)
+
+
+def lay(edits, photo, parsing, folder):
+    """Photos [H, W, 3] as the page makes them of one by the transfers of edits; None of those that do not fit."""
+    parsing.probabilities.astype("<f4").tofile(folder / "probabilities")
+    np.asarray(photo.convert("RGBA")).tofile(folder / "photo")
+    web = files("gptface.conversion").joinpath("web")
+    code = f"""
+        import {{ readFileSync, writeFileSync }} from "fs";
+        import {{ paste }} from "file://{web}/blending.js";
+        import {{ Oklab }} from "file://{web}/oklab.js";
+        import {{ FaceParsing }} from "file://{web}/parsing.js";
+        import {{ TRANSFERS, faceOf }} from "file://{web}/transfers.js";
+        const given = {json.dumps(given_to_the_page(edits, photo, parsing))};
+        const read = (name) => new Uint8ClampedArray(readFileSync("{folder}/" + name));
+        const seen = new Float32Array(read("probabilities").buffer);
+        const found = given.transfers.map((transfer, index) => {{
+          const photo = {{ ...given.photo, channels: 4, bytes: true, data: read("photo") }};
+          const parsing = new FaceParsing(seen, given.total, given.classes, given.matrix, photo);
+          const face = faceOf(photo, parsing, given.constants, new Oklab(given.constants.part_colour));
+          const {{ fits, layers }} = TRANSFERS[transfer.kind];
+          if (!fits(transfer, face)) return false;
+          paste(photo, layers(transfer, face));
+          writeFileSync("{folder}/edited" + index, photo.data);
+          return true;
+        }});
+        console.log(JSON.stringify(found));
+    """
+    found = subprocess.run([NODE, "--input-type=module"], input=code, capture_output=True, text=True, check=True)
+    shape = (photo.height, photo.width, 4)
+    return [
+        np.fromfile(folder / f"edited{index}", np.uint8).reshape(shape)[:, :, :3] if fits else None
+        for index, fits in enumerate(json.loads(found.stdout))
+    ]
+
+
+def given_to_the_page(edits, photo, parsing):
+    return {
+        "transfers": [transfer_row(EDITS[name].transfer) for name in edits],
+        "photo": {"width": photo.width, "height": photo.height},
+        "total": parsing.probabilities.shape[1],
+        "classes": class_places(parsing.labels),
+        "matrix": parsing.matrix.ravel().tolist(),
+        "constants": constants(),
+    }
+
+
+def in_a_larger_photo(photo, parsing):
+    """Both, with the face turned, larger and not in the middle, and a parser that knows jewellery, too."""
+    cosine, sine = 1.2 * np.cos(0.1), 1.2 * np.sin(0.1)
+    matrix = np.array([[cosine, -sine, 60.0], [sine, cosine, -30.0]])
+    larger = warp(photo, matrix, (660, 640))
+    probabilities = np.pad(parsing.probabilities, ((0, 2), (0, 0), (0, 0)))
+    to_frame = compose(inverse(matrix), parsing.matrix)
+    return larger, FaceParsing(probabilities, (*parsing.labels, "earring", "necklace"), to_frame, larger.size)
+
+
+@pytest.mark.parametrize(
+    ("parted", "edits"),
+    [
+        (0.0, ("smiling", "arched_eyebrows", "blond_hair", "lipstick")),
+        (8.0, ("smiling", "not_smiling", "surprised", "mouth_closed")),
+    ],
+    ids=["lips that meet", "teeth are seen"],
+)
+def test_the_page_lays_over_a_photo_what_the_package_does(parted, edits, tmp_path):
+    """Whoever changes a transfer of the package and not that of the page sees it here."""
+    photo, parsing = in_a_larger_photo(*draw_mouth(parted))
+    before = np.asarray(photo, int)
+    for name, found in zip(edits, lay(edits, photo, parsing, tmp_path), strict=True):
+        layers = EDITS[name].transfer.layers(photo, parsing, 1.0, np.random.default_rng(0))
+        expected = np.asarray(paste(photo, layers)[0], int)
+        assert (np.abs(expected - before).max(-1) > 8).mean() > 1e-3, "an edit that changes nothing shows nothing"
+        away = np.abs(found - expected).max(-1)
+        # masks are rounded to whole steps at the edge of hair, and a pixel of a thousand to the next one
+        assert np.quantile(away, 0.9999) <= 1 and away.max() <= 4, name
+
+
+def test_the_page_moves_no_mouth_that_is_not_whole(tmp_path):
+    photo, parsing = draw_mouth()
+    assert lay(["smiling"], photo, replace(parsing, photo_size=photo.size), tmp_path)[0] is not None
+    cut_off = replace(parsing, photo_size=(photo.width, 128 + 2 * 98))
+    assert not EDITS["smiling"].transfer.fits(cut_off)
+    upper = photo.crop((0, 0, *cut_off.photo_size))
+    assert lay(["smiling", "arched_eyebrows"], upper, cut_off, tmp_path)[0] is None

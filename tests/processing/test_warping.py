@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image
 from test_transfers import ALL, COLOURS, LABELS, draw_face
 
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.processing import expressions
 from gptface.processing.alignment import inverse
 from gptface.processing.blending import paste
-from gptface.processing.canvas import blur
 from gptface.processing.expressions import (
     ANGRY,
     ARCHED_BROWS,
@@ -31,28 +30,6 @@ from gptface.processing.warping import NARROWER, Warp, flow, whole_mouth
 
 WARPS = {name: each for name, each in vars(expressions).items() if isinstance(each, Warp)}
 LOWER_LIP, TEETH = COLOURS["lower_lip"], COLOURS["mouth"]
-
-
-def draw_mouth(parted=8.0, **options):
-    """A face whose lips are so far apart, in pixels of the 128-pixel crop, with teeth between them."""
-    photo, parsing = draw_face(**options)
-    classes = Image.fromarray(parsing.classes().astype(np.uint8))
-    pixels = photo.copy()
-
-    def part(name, *box):
-        for picture, fill in ((pixels, COLOURS[name]), (classes, LABELS.index(name))):
-            ImageDraw.Draw(picture).ellipse([128 + 2 * value for value in box], fill=fill)
-
-    part("upper_lip", 47, 92, 81, 102 + parted)
-    for picture, fill in ((pixels, COLOURS["lower_lip"]), (classes, LABELS.index("lower_lip"))):
-        under = Image.new("L", (ALL, ALL))
-        ImageDraw.Draw(under).ellipse([128 + 2 * value for value in (47, 92, 81, 102 + parted)], fill=255)
-        ImageDraw.Draw(under).rectangle([0, 0, ALL, 128 + 2 * (97 + parted / 2)], fill=0)
-        picture.paste(fill, mask=under)
-    if parted:
-        part("mouth", 52, 97, 76, 97 + parted)
-    seen = np.stack([blur((np.asarray(classes) == index).astype(np.float32), 0.8) for index in range(len(LABELS))])
-    return pixels, FaceParsing(seen, LABELS, np.eye(2, 3))
 
 
 def moved(warp, photo, parsing, share=1.0):
