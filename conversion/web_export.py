@@ -30,6 +30,8 @@ from gptface.processing import (
     ageing,
     canvas,
     detection,
+    eyewear,
+    face_parsing,
     face_points,
     hair,
     mouth,
@@ -42,6 +44,7 @@ from gptface.processing.ageing import Ageing
 from gptface.processing.alignment import CROP_LANDMARKS, CROP_SIZE, LARGEST_MISFIT
 from gptface.processing.blending import CHANGE_CELL, CHANGE_SCALE, Transfer
 from gptface.processing.edits import EDITS, Edit
+from gptface.processing.eyewear import Eyewear
 from gptface.processing.face_parsing import FADE, GROUPS, class_indices
 from gptface.processing.part_colour import PartColour
 from gptface.processing.provenance import EDITED, describe, xmp_packet
@@ -65,7 +68,7 @@ RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL0
 RUNTIME_SCRIPT, RUNTIME_BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 #: Files of the page that stand in the package.
 SCRIPTS = "page worker editor detector parsing area blending decoding pictures noise provenance canvas oklab"
-SCRIPTS += " transfers hair colour points mouth ageing warping"
+SCRIPTS += " transfers eyewear hair colour points mouth ageing warping"
 SOURCES = ("index.html", "style.css", *(f"{name}.js" for name in SCRIPTS.split()))
 #: The networks that an edit runs, and the files of their weights and of the captions' states.
 NETWORKS = (
@@ -79,8 +82,20 @@ NETWORKS = (
     "face_parser",
 )
 #: What the page lays over a photo as the package does, and the modules whose numbers it takes for that.
-LAID_OVER = (Ageing, PartColour, Warp)
-MODULES = (ageing, canvas, face_points, hair, mouth, part_colour, signs, strands, warping)
+LAID_OVER = (Ageing, Eyewear, PartColour, Warp)
+MODULES = (
+    ageing,
+    canvas,
+    eyewear,
+    face_parsing,
+    face_points,
+    hair,
+    mouth,
+    part_colour,
+    signs,
+    strands,
+    warping,
+)
 WEIGHTS, CAPTIONS, SETTINGS, DETECTOR = "weights.bin", "captions.bin", "page.json", "face_detector"
 
 

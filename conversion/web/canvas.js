@@ -1,5 +1,5 @@
 // What is needed where things are drawn on a face, as canvas.py has it.
-import { compose, halfToEven, picture, resize, scaleOf, translation } from "./pictures.js";
+import { compose, halfToEven, picture, reduce, resize, scaleOf, translation } from "./pictures.js";
 
 const CROP_SIZE = 128;
 
@@ -36,6 +36,24 @@ export class Canvas {
     return blur(image, deviation * this.scale);
   }
 
+  // The shadow of what covers so much of each pixel, so far below it, with an edge of that deviation.
+  shadow(covered, below, deviation) {
+    const shift = halfToEven(below * this.scale) * this.size;
+    const { length } = covered.data;
+    const moved = { ...covered, data: covered.data.map((_, place) => covered.data[(place - shift + length) % length]) };
+    return this.blur(moved, deviation);
+  }
+
+  // How much of each pixel lies in one of the polygons, as Pillow draws them.
+  polygons(outlines, { OVERSAMPLING }) {
+    const side = this.size * OVERSAMPLING;
+    const large = picture(side, side, 1, undefined, true);
+    const drawn = (value) => Math.trunc((value + this.beyond) * this.scale * OVERSAMPLING - 0.5);
+    for (const outline of outlines) fillPolygon(large, outline.map((place) => place.map(drawn)));
+    const reduced = reduce(large, OVERSAMPLING, OVERSAMPLING);
+    return { ...reduced, bytes: false, data: reduced.data.map((value) => value / 255) };
+  }
+
   // A plane of what `value(x, y, index)` gives at each place.
   fill(value) {
     const plane = picture(this.size, this.size);
@@ -43,6 +61,30 @@ export class Canvas {
       for (let column = 0; column < this.size; column++, index++)
         plane.data[index] = value(this.place(column), this.place(row), index);
     return plane;
+  }
+}
+
+// Fills a polygon of whole-numbered points with 255, row by row, edges included.
+function fillPolygon({ width, height, data }, points) {
+  const edges = points.map(([x, y], index) => [x, y, ...points[(index + 1) % points.length]]);
+  const rows = points.map(([, y]) => y);
+  const last = Math.max(...rows);
+  for (let row = Math.max(Math.min(...rows), 0); row <= Math.min(last, height - 1); row++) {
+    const fill = (start, end) => data.fill(255, row * width + Math.max(start, 0), row * width + Math.min(end, width - 1) + 1);
+    const crossed = [];
+    for (const [x0, y0, x1, y1] of edges) {
+      if (row < Math.min(y0, y1) || row > Math.max(y0, y1)) continue;
+      if (y0 === y1) {
+        fill(Math.min(x0, x1), Math.max(x0, x1));
+        continue;
+      }
+      const x = x0 + ((row - y0) * (x1 - x0)) / (y1 - y0);
+      crossed.push(x);
+      if (row === Math.max(y0, y1) && row < last) crossed.push(x);
+    }
+    crossed.sort((one, other) => one - other);
+    for (let index = 1; index < crossed.length; index += 2)
+      fill(Math.floor(crossed[index - 1] + 0.5), Math.ceil(crossed[index] - 0.5));
   }
 }
 
@@ -110,6 +152,11 @@ export function minimumFilter(image, reach) {
 }
 
 export const clip = (value, least, most) => Math.min(Math.max(value, least), most);
+
+export function median(values) {
+  const sorted = Float64Array.from(values).sort();
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+}
 
 // 0 below `start`, 1 above `end`, smooth between.
 export function smoothstep(value, start, end) {

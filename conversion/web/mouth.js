@@ -1,6 +1,6 @@
 // Lips that meet or part, and what is seen between those that part, as mouth.py has it. Lengths are in pixels of the
 // 128-pixel crop.
-import { blur, clip, interpolate, minimumFilter, smoothstep } from "./canvas.js";
+import { blur, clip, interpolate, median, minimumFilter, smoothstep } from "./canvas.js";
 import { picture } from "./pictures.js";
 
 const CROP_SIZE = 128;
@@ -131,9 +131,4 @@ export class MouthCut {
     const [colours, covered] = this.teeth.seen((2 * (x - left)) / (right - left) - 1, y - end, room, soft);
     return pixel.map((value, channel) => value + covered * (colours[channel] - value));
   }
-}
-
-function median(values) {
-  const sorted = Float64Array.from(values).sort();
-  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }

@@ -1,4 +1,5 @@
 // What each part of a face and of its surroundings shows, as face_parsing.py has it.
+import { clip, median } from "./canvas.js";
 import { apply, crop, inverse, picture, reduce, resize } from "./pictures.js";
 
 const CROP_SIZE = 128; // places of a face are told in pixels of such a crop
@@ -38,6 +39,25 @@ export class FaceParsing {
   // Pixels of the frame along one of the 128-pixel crop.
   get unit() {
     return this.total / 2 / CROP_SIZE;
+  }
+
+  // How far the head is turned: the place of the nose between the edges of the face, from −1 (the left one, as seen) over 0
+  // (the middle) to 1; 0 where no nose is seen.
+  get turn() {
+    const [face, nose] = ["face", "nose"].map((names) => this.cropMask(names, CROP_SIZE));
+    let [count, sum] = [0, 0];
+    const edges = [[], []];
+    for (let row = 0; row < CROP_SIZE; row++) {
+      const columns = (mask) => Array.from({ length: CROP_SIZE }, (_, column) => column).filter((column) => mask[row * CROP_SIZE + column] > 0.5);
+      const seen = columns(nose);
+      if (!seen.length) continue;
+      for (const column of seen) [count, sum] = [count + 1, sum + column];
+      const beside = columns(face);
+      if (beside.length) [beside[0], beside.at(-1)].forEach((column, side) => edges[side].push(column));
+    }
+    if (!edges[0].length) return 0;
+    const [left, right] = edges.map(median);
+    return clip(((2 * sum) / count - left - right) / Math.max(right - left, 1), -1, 1);
   }
 
   // Whether the photo reaches as far as all of some places of the crop.

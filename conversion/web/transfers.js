@@ -2,11 +2,12 @@
 // face shows what it takes, layers(transfer, face) gives what `paste` lays.
 import * as ageing from "./ageing.js";
 import * as colour from "./colour.js";
+import * as eyewear from "./eyewear.js";
 import { picture, warp } from "./pictures.js";
 import { FacePoints, Lips } from "./points.js";
 import * as warping from "./warping.js";
 
-export const TRANSFERS = { Ageing: ageing, PartColour: colour, Warp: warping };
+export const TRANSFERS = { Ageing: ageing, Eyewear: eyewear, PartColour: colour, Warp: warping };
 
 // What transfers must know of a face in a photo. constants: the package's numbers, by module; space: of colours; chance:
 // what is left to it.

@@ -143,9 +143,9 @@ def given_to_the_page(edits, photo, parsing):
 
 def in_a_larger_photo(photo, parsing):
     """Both, with the face turned, larger and not in the middle, and a parser that knows jewellery, too."""
-    cosine, sine = 1.2 * np.cos(0.1), 1.2 * np.sin(0.1)
-    matrix = np.array([[cosine, -sine, 60.0], [sine, cosine, -30.0]])
-    larger = warp(photo, matrix, (660, 640))
+    cosine, sine = 1.6 * np.cos(0.1), 1.6 * np.sin(0.1)
+    matrix = np.array([[cosine, -sine, 90.0], [sine, cosine, -60.0]])
+    larger = warp(photo, matrix, (880, 860))
     probabilities = np.pad(parsing.probabilities, ((0, 2), (0, 0), (0, 0)))
     to_frame = compose(inverse(matrix), parsing.matrix)
     return larger, FaceParsing(probabilities, (*parsing.labels, "earring", "necklace"), to_frame, larger.size)
