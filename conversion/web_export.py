@@ -28,6 +28,7 @@ from gptface.pipelines.guided_face_editing import SHOWS_THE_MOUTH, GuidedFaceEdi
 from gptface.pipelines.pipeline_loading import load_pipeline
 from gptface.processing import (
     ageing,
+    blending,
     canvas,
     detection,
     eyewear,
@@ -68,7 +69,7 @@ RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL0
 RUNTIME_SCRIPT, RUNTIME_BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 #: Files of the page that stand in the package.
 SCRIPTS = "page worker editor detector parsing area blending decoding pictures noise provenance canvas oklab"
-SCRIPTS += " transfers eyewear hair colour points mouth ageing warping"
+SCRIPTS += " transfers toning eyewear hair colour points mouth ageing warping"
 SOURCES = ("index.html", "style.css", *(f"{name}.js" for name in SCRIPTS.split()))
 #: The networks that an edit runs, and the files of their weights and of the captions' states.
 NETWORKS = (
@@ -85,6 +86,7 @@ NETWORKS = (
 LAID_OVER = (Ageing, Eyewear, PartColour, Warp)
 MODULES = (
     ageing,
+    blending,
     canvas,
     eyewear,
     face_parsing,
@@ -286,9 +288,9 @@ def _settings(pipeline: GuidedFaceEditingPipeline) -> dict[str, Any]:
 
 
 def class_places(labels: Sequence[str]) -> dict[str, list[int]]:
-    """Classes of a face parser, and groups of them that it has all of → their places."""
-    groups = {name: group for name, group in GROUPS.items() if set(group) <= set(labels)}
-    return {name: class_indices(group, labels) for name, group in ({each: each for each in labels} | groups).items()}
+    """Classes of a face parser, and groups of which it has some → their places."""
+    groups = (name for name, group in GROUPS.items() if not set(group).isdisjoint(labels))
+    return {name: class_indices(name, labels) for name in (*labels, *groups)}
 
 
 def _region(pipeline: GuidedFaceEditingPipeline, name: str) -> dict[str, Any]:

@@ -28,7 +28,8 @@ export function layers(wanted, face) {
     const other = measured(rest(beside));
     if (!other) return [];
     mean = mean.map((value, index) => value + other.mean[index]);
-  } else {
+  } else if (!face.toning) {
+    // of a photo without colours skin does not tell the light's
     mean = inLight(mean, measured(rest("facial_skin")), constants);
   }
   const [now, becomes] = [measured(weights), { mean, deviation: colour.deviation }];

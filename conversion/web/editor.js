@@ -8,6 +8,7 @@ import { Chance, Noise } from "./noise.js";
 import { Oklab } from "./oklab.js";
 import { FaceParsing, joined } from "./parsing.js";
 import { compose, fromPlanes, picture, planes, scaling, translation, warp } from "./pictures.js";
+import { findToning, keepToning } from "./toning.js";
 import { TRANSFERS, faceOf } from "./transfers.js";
 import { wholeMouth } from "./warping.js";
 
@@ -43,14 +44,19 @@ export class Editor {
   // Edits `photo` in place: { width, height, data } of RGBA bytes. `face` is one of `detector.detect`, `edit` a row of
   // the settings' `edits`.
   async edit(photo, face, edit, seed, onStep = () => {}) {
-    const { cropSize: size, constants } = this.settings;
-    const image = picture(photo.width, photo.height, 4, photo.data, true);
-    const matrix = this.detector.cropMatrix(face.landmarks, size);
-    const parsing = await this.parse(image, matrix);
+    const { blending } = this.settings.constants;
+    const before = picture(photo.width, photo.height, 4, photo.data.slice(), true);
+    const toning = findToning(before, blending);
+    await this.change(photo, before, this.detector.cropMatrix(face.landmarks, this.settings.cropSize), edit, seed, toning, onStep);
+    if (toning) keepToning(before.data, photo.data, toning, blending);
+  }
+
+  async change(photo, image, matrix, edit, seed, toning, onStep) {
     const { transfer } = edit;
+    const parsing = await this.parse(image, matrix);
     if (transfer) {
       const { fits, layers } = TRANSFERS[transfer.kind];
-      const face = faceOf(image, parsing, constants, this.space, new Chance(seed));
+      const face = faceOf(image, parsing, this.settings.constants, { space: this.space, chance: new Chance(seed), toning });
       if (fits(transfer, face)) return paste(photo, layers(transfer, face));
       // what is drawn of a mouth that is cut off, or seen from the side, looks bad
       if (!edit.caption || !wholeMouth(face)) throw new Error(`The face does not show what “${edit.title}” needs.`);
