@@ -130,12 +130,13 @@ def export_web(source: str | Path, output: str | Path) -> list[str]:
         _write_runtime(folder)
         captions, rows = [model.gptface.empty_caption(1)], []
         for edit in _edits():
-            row = _edit_row(pipeline, edit)
-            if _drawn(edit):
-                request = read_requests(edit.phrase)[0]
+            row, request = _edit_row(pipeline, edit), read_requests(edit.phrase)[0]
+            caption = _caption(pipeline, request) if _drawn(edit) else None
+            if caption is not None:
                 row |= _drawing(request) | {"caption": len(captions)}
-                captions.append(_caption(pipeline, request))
-            rows.append(row)
+                captions.append(caption)
+            if "caption" in row or "transfer" in row:
+                rows.append(row)
         words = max(ids.shape[1] for ids in captions)
         settings = _settings(pipeline) | {
             "captions": _write_captions(pipeline, captions, words, folder / CAPTIONS),
@@ -178,8 +179,12 @@ def _drawn(edit: Edit) -> bool:
     return bool(edit.defaults.get("plan_first")) and (edit.transfer is None or edit.kind in ("remove", "expression"))
 
 
-def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch.Tensor:
-    return pipeline.told(request.told, bool(SHOWS_THE_MOUTH & set(request.regions)))[1].input_ids
+def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch.Tensor | None:
+    """What the model is told [1, T]; None where it knows no word of that."""
+    try:
+        return pipeline.told(request.told, bool(SHOWS_THE_MOUTH & set(request.regions)))[1].input_ids
+    except ValueError:
+        return None
 
 
 def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit) -> dict[str, Any]:

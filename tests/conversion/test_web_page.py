@@ -175,6 +175,10 @@ def test_the_page_draws_the_picture_of_the_package_and_takes_it_back(page, photo
     undone = np.asarray(Image.open(io.BytesIO(saved(page))).convert("RGB"), int)
     assert (undone == before).all()
 
+    page.select_option("#edit", "sunglasses")  # the parser, untrained, sees no eyes
+    page.click("#go")
+    says(page, "The face does not show what “sunglasses” needs")
+
 
 @pytest.mark.slow
 def test_what_goes_wrong_is_a_message(page, tmp_path):
