@@ -128,7 +128,8 @@ def export_web(source: str | Path, output: str | Path) -> list[str]:
         for name in SOURCES:
             (folder / name).write_bytes(files("gptface.conversion").joinpath("web", name).read_bytes())
         _write_runtime(folder)
-        captions, rows = [model.gptface.empty_caption(1)], []
+        captions: list[torch.Tensor] = [model.gptface.empty_caption(1)]
+        rows: list[dict[str, Any]] = []
         for edit in _edits():
             row, request = _edit_row(pipeline, edit), read_requests(edit.phrase)[0]
             caption = _caption(pipeline, request) if _drawn(edit) else None
@@ -189,7 +190,12 @@ def _caption(pipeline: GuidedFaceEditingPipeline, request: EditRequest) -> torch
 
 def _edit_row(pipeline: GuidedFaceEditingPipeline, edit: Edit) -> dict[str, Any]:
     provenance = {**describe(pipeline.model, edit.phrase, EDITED), "seed": "{seed}"}
-    row = {"name": edit.name, "title": edit.phrase, "packet": xmp_packet(provenance).decode(), "regions": []}
+    row: dict[str, Any] = {
+        "name": edit.name,
+        "title": edit.phrase,
+        "packet": xmp_packet(provenance).decode(),
+        "regions": [],
+    }
     if isinstance(edit.transfer, LAID_OVER):
         row["transfer"] = transfer_row(edit.transfer)
     return row
