@@ -4,10 +4,10 @@ wall, brows that move the right way by as much as was asked for, and no teeth be
 
 import numpy as np
 import pytest
+from drawn_faces import ALL, COLOURS, LABELS, draw_face, draw_mouth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_transfers import ALL, COLOURS, LABELS, draw_face
 
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.processing import expressions
