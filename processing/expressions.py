@@ -24,10 +24,8 @@ def _brows(inner: _Move, middle: _Move, outer: _Move) -> dict[str, _Move]:
 # In the mean corners of smiles are 0.07 farther outwards and 0.08 higher, lids 0.01; less than here is no smile to
 # a judge of photos.
 SMILING = Warp(
-    {"cheek": (0.045, -0.145), "lid_lower": (0.0, -0.045), "nose_side": (0.03, -0.01)}
-    | {"lip_upper": (0.0, -0.03), "lip_middle": (0.0, -0.03), "lip_lower": (0.0, -0.02)}
-    | {"lip_side_upper": (0.0, -0.015), "lip_side_lower": (0.0, -0.01)},
-    smile=(0.51, 0.13),
+    {"cheek": (0.045, -0.145), "lid_lower": (0.0, -0.045), "nose_side": (0.03, -0.01)},
+    smile=(0.51, 0.12),
     apart=0.14,
     thin=0.3,
     teeth=0.14,
@@ -35,7 +33,7 @@ SMILING = Warp(
 )
 NEUTRAL = Warp({"cheek": (-0.01, 0.03)}, corners=(0.41, 0.0), close=1.0, smooth=1.0)
 # Lower corners than those of a face at rest: else half of the faces still smile to a judge of photos.
-SERIOUS = Warp({"cheek": (-0.01, 0.05)}, corners=(0.40, 0.03), close=1.0, smooth=1.0)
+SERIOUS = Warp({"cheek": (-0.01, 0.07), "nose_side": (-0.02, 0.01)}, corners=(0.40, 0.03), close=1.0, smooth=1.0)
 SAD = Warp(
     _brows((-0.03, -0.11), (0.0, -0.02), (0.0, 0.05)) | {"lid_upper": (0.0, 0.03), "lip_lower": (0.0, -0.02)},
     corners=(0.42, 0.05),
@@ -53,13 +51,13 @@ ANGRY = Warp(
 )
 SURPRISED = Warp(
     _brows((0.0, -0.09), (0.0, -0.11), (0.0, -0.08)) | {"lid_upper": (0.0, -0.015), "lid_lower": (0.0, 0.005)},
-    corners=(0.41, -0.03),
+    corners=(0.41, 0.0),
     part=0.18,
     teeth=UPPER_EDGE,
 )
 AFRAID = Warp(
     _brows((-0.04, -0.11), (-0.01, -0.06), (0.0, -0.01)) | {"lid_upper": (0.0, -0.015), "lid_lower": (0.0, 0.005)},
-    corners=(0.46, 0.02),
+    corners=(0.46, 0.05),
     part=0.08,
     teeth=UPPER_EDGE,
 )

@@ -19,7 +19,7 @@ from .blending import Box, PhotoLayer, warp_channels
 from .canvas import BEYOND, Canvas, blur, smoothstep
 from .face_parsing import FaceParsing
 from .face_points import POINTS, FacePoints, Lips
-from .mouth import MouthCut
+from .mouth import MEET, MouthCut
 from .signs import FACE_MASK
 
 #: Pixels of the grid that movement is computed on, along one of the 128-pixel crop, and steps of its flow.
@@ -45,12 +45,21 @@ FOLD_DARK, FOLD_BRIGHT, FOLD_LINE, CHEEK_WIDE, CHEEK_OUT = 0.1, 0.045, 0.035, 0.
 #: By how much corners of a mouth at rest move inwards at most: those of a laugh would pinch it.
 NARROWER = 0.07
 #: By how much corners of a smile move outwards and up, at least and at most, in distances of the eyes.
-LEAST_SMILE, MOST_SMILE = (0.07, 0.11), (0.19, 0.14)
-#: Shares of the movement of the corners (outwards, down) that what lies beside them takes part in.
-ALONG_WITH_CORNERS = {
-    "corner": np.ones(2),
-    "lip_side_upper": np.array((1 / 2, 1 / 3)),
-    "lip_side_lower": np.array((1 / 2, 1 / 3)),
+LEAST_SMILE, MOST_SMILE = (0.07, 0.11), (0.11, 0.14)
+#: How far below the corners of a smile the upper lip ends in its middle, how far lips that meet do so, in distances of
+#: the eyes: it rises with them, or the mouth is a deep U; and which share of the skin below the nose it may take.
+SAG, CLOSED_SAG, INTO_THE_SKIN = 0.03, 0.08, 0.45
+#: Share of the way that corners of a mouth at rest go down to the line of the lips, by which that line goes down, too.
+WITH_CORNERS = 0.4
+#: Points of the lips: how far they are from the middle, squared, as a share of that of the corners, for the line of
+#: the lips bends as a parabola; and whether they are an edge of the upper lip (0) or of the lower one (1).
+ON_LIPS: dict[str, tuple[float, list[int]]] = {
+    "corner": (1.0, []),
+    "lip_upper": (0.0, [0]),
+    "lip_middle": (0.0, [0, 1]),
+    "lip_lower": (0.0, [1]),
+    "lip_side_upper": (1 / 4, [0]),
+    "lip_side_lower": (1 / 4, [1]),
 }
 #: How far the sides of lips take part in what their middle does.
 BESIDE = 0.65
@@ -65,10 +74,10 @@ class Warp:
 
     Args:
         moves: of `POINTS`, how far they move (outwards, down); all others stay.
-        corners: how far from the middle of the mouth its corners are at most, and how far below the middle of the
-            lips at least; None where they stay.
-        smile: how far from the middle of the mouth its corners are at least, and how far above the middle of the lips;
-            None where they do not smile.
+        corners: how far from the middle of the mouth its corners are at most, and how far below the line at which the
+            lips meet at least; None where they stay.
+        smile: how far from the middle of the mouth its corners are at least, and how far above where lips met; None
+            where they do not smile. The upper lip rises with them.
         close: share of the way to lips that meet.
         part: by how much the lower lip sinks.
         apart: how far apart lips are then at least, in place of `part`.
@@ -156,7 +165,7 @@ class Warp:
         """The face, moved, see [`Transfer.layers`]; nothing is left to chance."""
         points, grid, lips = FacePoints.of(parsing), _grid(Canvas.of(parsing)), Lips.of(parsing)
         close, part = (0.0, 0.0) if lips is None else self._lips(lips, points.unit)
-        speed = _freedom(grid, parsing)[..., None] * self._field(points, lips, share * part / points.unit, grid)
+        speed = _freedom(grid, parsing)[..., None] * self._field(points, lips, share, share * part, grid)
         movement = flow(np.float32(share) * speed, FINENESS)
         moving = np.hypot(*np.moveaxis(movement, 2, 0))
         cut = None
@@ -197,55 +206,88 @@ class Warp:
         to_lines = compose(inverse(parsing.matrix), canvas.matrix)
         return [SkinLayer(DEEPER, alpha, parsing.matrix, _fold_lines(points, canvas), to_lines)]
 
-    def _resting_corners(self, points: FacePoints) -> np.ndarray:
-        """How far both corners [2, 2] go (outwards, down) to be no wider and no higher than they are at rest."""
+    @staticmethod
+    def _heights(points: FacePoints, lips: Lips, share: float) -> np.ndarray:
+        """
+        How far below the middle of the lips, at a share of the way from the upper one to the lower one, their corners
+        are [2], in distances of the eyes.
+        """
+        middle = sum(lips.ends) / 2
+        upper, lower, _ = (float(each) for each in lips.edges(np.array(middle)))
+        line = np.array([middle, upper + share * (lower - upper)])
+        heights: np.ndarray = (points.places["corner"] - line) @ points.across / points.unit
+        return heights
+
+    def _resting(self, points: FacePoints, lips: Lips) -> tuple[np.ndarray, float]:
+        """
+        How far both corners [2, 2] go (outwards, down) to be no wider and no higher than they are at rest, and how far
+        the middle of the lips goes down.
+        """
         assert self.corners is not None
         out = float(np.clip(self.corners[0] - points.mouth[0], -NARROWER, 0.0))
-        heights = (points.places["corner"] - points.places["lip_middle"]) @ points.across / points.unit
-        return np.array(
-            [
-                (out * side, max(0.0, self.corners[1] - height))
-                for side, height in zip(points.sides, heights, strict=True)
-            ]
-        )
+        down = np.maximum(0.0, self.corners[1] - self._heights(points, lips, MEET if self.close else 0.5))
+        middle = WITH_CORNERS * float(down.mean())
+        return np.array([(out * side, middle + each) for side, each in zip(points.sides, down, strict=True)]), middle
 
-    def _smiling_corners(self, points: FacePoints) -> np.ndarray:
-        """How far both corners [2, 2] go (outwards, down) to smile."""
+    def _smiling(self, points: FacePoints, lips: Lips) -> tuple[np.ndarray, float]:
+        """How far both corners [2, 2] go (outwards, down) to smile, and how far the middle of the lips goes down."""
         assert self.smile is not None
-        width, height = points.mouth
-        out, up = np.clip([self.smile[0] - width, self.smile[1] + height], LEAST_SMILE, MOST_SMILE)
-        return np.array([(out * side, -up) for side in points.sides])
+        height = float(self._heights(points, lips, MEET * self.close).mean())
+        out, up = np.clip([self.smile[0] - points.mouth[0], self.smile[1] + height], LEAST_SMILE, MOST_SMILE)
+        rise = up - height - (CLOSED_SAG if self.close else SAG)
+        if "nose_base" in points.places:
+            skin = (points.places["lip_upper"] - points.places["nose_base"])[0] @ points.across
+            rise = min(rise, (INTO_THE_SKIN * skin + self.thin * lips.thickness[0]) / points.unit)
+        return np.array([(out * side, -up) for side in points.sides]), -max(0.0, float(rise))
 
-    def _field(self, points: FacePoints, lips: Lips | None, part: float, grid: Canvas) -> np.ndarray:
+    def _field(self, points: FacePoints, lips: Lips | None, share: float, part: float, grid: Canvas) -> np.ndarray:
         """
         How all of the grid moves, float32 [S, S, 2] in pixels of the 128-pixel crop, so that the points do, after the
-        lips parted by `part` distances of the eyes.
+        lips closed by a share of what they do, or parted by `part` pixels.
         """
-        above, below = (0.0, 0.0) if lips is None else self.thin * np.array(lips.thickness) / points.unit
-        thinner = {"lip_upper": above, "lip_side_upper": above * BESIDE}
-        thinner |= {"lip_lower": -below, "lip_side_lower": -below * BESIDE}
-        sunk = {"lip_lower": part, "lip_side_lower": part * BESIDE, "lip_middle": part / 2}
-        corners = np.zeros((2, 2))
-        if self.corners is not None:
-            corners = self._resting_corners(points)
-        elif self.smile is not None:
-            corners = self._smiling_corners(points)
+        corners, middle = np.zeros((2, 2)), 0.0
+        sunk, thinner = np.zeros((3, 2)), np.zeros(2)
         places, shifts = [], []
+
+        def follow(side: int, squared: float) -> np.ndarray:
+            """How far (outwards, down) the line of the lips goes there."""
+            move: np.ndarray = corners[side] * (np.sqrt(squared), squared) + (0.0, (1 - squared) * middle)
+            return move
+
+        def add(place: np.ndarray, outwards: int, move: np.ndarray) -> None:
+            places.append(place)
+            shifts.append(points.unit * (outwards * move[0] * points.along + move[1] * points.across))
+
+        if lips is not None:
+            thinner = self.thin * np.array(lips.thickness) * (1, -1) / points.unit
+            if self.corners is not None:
+                corners, middle = self._resting(points, lips)
+            elif self.smile is not None:
+                corners, middle = self._smiling(points, lips)
+            columns = lips.ends[0] + (lips.ends[1] - lips.ends[0]) * np.array((1 / 4, 1 / 2, 3 / 4))
+            upper, lower, _ = lips.edges(columns)
+            sunk = share * self.close * np.outer(lower - upper, (MEET, MEET - 1))
+            sunk[:, 1] += part * np.array((BESIDE, 1, BESIDE))
+            for edge, down in zip((upper, lower), sunk.T, strict=True):
+                for index, place in enumerate(np.column_stack([columns, edge + down])):
+                    add(place, index - 1, follow(index // 2, (index - 1) ** 2 / 4))
         for name, pair in points.places.items():
-            move = corners * ALONG_WITH_CORNERS.get(name, np.zeros(2)) + self.moves.get(name, (0.0, 0.0))
-            move[:, 1] += thinner.get(name, 0.0)
             in_the_middle = np.allclose(*pair)
             for side, place in enumerate(pair[:1] if in_the_middle else pair):
-                out, down = move[side]
-                out *= 0.0 if in_the_middle else (-1, 1)[side]
-                places.append(place + sunk.get(name, 0.0) * points.unit * points.across)
-                shifts.append(points.unit * (out * points.along + down * points.across))
+                move = np.array(self.moves.get(name, (0.0, 0.0)))
+                if name in ON_LIPS:
+                    squared, edges = ON_LIPS[name]
+                    move = move + follow(side, squared)
+                    if edges:
+                        move[1] += thinner[edges].mean()
+                        place = place + sunk[1 if in_the_middle else 2 * side, edges].mean() * points.across
+                add(place, 0 if in_the_middle else (-1, 1)[side], move)
         at, reach = np.array(places), REACH * points.unit
         distances = np.linalg.norm(at[:, None] - at[None], axis=-1)
         heights = np.linalg.solve(np.exp(-((distances / reach) ** 2) / 2) + SLACK * np.eye(len(at)), np.array(shifts))
         bells = [
-            np.exp(-(((axis.ravel() - middle[:, None]) / reach) ** 2) / 2)
-            for axis, middle in zip(grid.places(), at.T, strict=True)
+            np.exp(-(((axis.ravel() - centre[:, None]) / reach) ** 2) / 2)
+            for axis, centre in zip(grid.places(), at.T, strict=True)
         ]
         return np.einsum("px,py,pc->yxc", *bells, heights).astype(np.float32)
 
@@ -362,10 +404,11 @@ class MovedLayer:
         to_base = compose(inverse(to_crop), translation(-box[0], -box[1]))
         y, x = np.mgrid[box[1] : box[3], box[0] : box[2]] + 0.5
         places = apply(to_crop, np.stack([x, y], -1)) + warp_channels(self.movement, self.matrix, box)
+        finer = twice_as_fine(base)
 
         def shown(column: np.ndarray, row: np.ndarray) -> np.ndarray:
             """What the photo shows [h, w, 3] at places of the 128-pixel crop."""
-            return sample(base, apply(to_base, np.stack([column, row], -1)))
+            return sample(finer, 2 * apply(to_base, np.stack([column, row], -1)))
 
         column, row = np.moveaxis(places, 2, 0)
         if self.cut is None:
@@ -376,6 +419,18 @@ class MovedLayer:
         between = (1 - upper - lower).clip(0) if self.cut.part else np.zeros_like(upper)
         after = upper * shown(column, above) + (1 - upper - between) * shown(column, below)
         return (after + between * self.cut.inside(column, row, end, start, pixel) - base).astype(np.float32)
+
+
+def twice_as_fine(pixels: np.ndarray) -> np.ndarray:
+    """
+    A picture float32 [H, W, C] at twice its size (Lanczos): sampled from that, it keeps nine tenths of its grain where
+    its own pixels would keep three quarters, by the variance of the Laplacian.
+    """
+    height, width = pixels.shape[:2]
+    channels = (Image.fromarray(channel) for channel in np.moveaxis(pixels, 2, 0))
+    return np.stack(
+        [np.asarray(each.resize((2 * width, 2 * height), Image.Resampling.LANCZOS)) for each in channels], -1
+    )
 
 
 def sample(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:

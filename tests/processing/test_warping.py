@@ -20,13 +20,14 @@ from gptface.processing.expressions import (
     MOUTH_OPEN,
     NEUTRAL,
     SAD,
+    SERIOUS,
     SMILING,
     SURPRISED,
 )
 from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.face_points import FacePoints, Lips
-from gptface.processing.mouth import MouthCut, Teeth
-from gptface.processing.warping import NARROWER, Warp, flow, whole_mouth
+from gptface.processing.mouth import MEET, MouthCut, Teeth
+from gptface.processing.warping import NARROWER, Warp, flow, sample, twice_as_fine, whole_mouth
 
 WARPS = {name: each for name, each in vars(expressions).items() if isinstance(each, Warp)}
 LOWER_LIP, TEETH = COLOURS["lower_lip"], COLOURS["mouth"]
@@ -50,6 +51,12 @@ def dark(pixels, rows, columns, below=110.0):
 def brow(pixels):
     """Rows of the inner end, the middle and the outer end of the left brow."""
     return np.array([dark(pixels, (30, 52), columns) for columns in ((50, 54), (42, 47), (36, 40))])
+
+
+def laplace(pixels):
+    return (pixels[2:, 1:-1] + pixels[:-2, 1:-1] + pixels[1:-1, 2:] + pixels[1:-1, :-2] - 4 * pixels[1:-1, 1:-1]).mean(
+        -1
+    )
 
 
 def like(pixels, colour, reach=60.0):
@@ -275,7 +282,7 @@ def test_a_turned_head_smiles_less_on_the_side_that_is_turned_away():
     places["nose_base"] = places["nose_base"] - [6.0, 0.0]
     turned = FacePoints(places, beside.along, beside.across, beside.unit)
     assert turned.sides[0] < 0.8 and turned.sides[1] > 1.2 and sum(turned.sides) == pytest.approx(2)
-    corners = SMILING._smiling_corners(turned)
+    corners, _ = SMILING._smiling(turned, Lips.of(parsing))
     assert 0 < corners[0, 0] < corners[1, 0] and corners[0, 1] == corners[1, 1] < 0
 
 
@@ -285,10 +292,91 @@ def test_corners_of_a_crooked_laugh_come_to_rest_at_one_height_and_no_further_in
     places = {name: pair.copy() for name, pair in points.places.items()}
     places["corner"] = places["corner"] + [[-5.0, -4.0], [5.0, 2.0]]
     laugh = FacePoints(places, points.along, points.across, points.unit)
-    corners = NEUTRAL._resting_corners(laugh)
-    heights = (places["corner"] - places["lip_middle"])[:, 1] / points.unit + corners[:, 1]
+    lips = Lips.of(parsing)
+    corners, middle = NEUTRAL._resting(laugh, lips)
+    heights = NEUTRAL._heights(laugh, lips, MEET) + corners[:, 1] - middle
     assert heights[0] == pytest.approx(NEUTRAL.corners[1], abs=0.02) and heights[1] >= heights[0] - 0.02
     assert (corners[:, 0] >= -NARROWER * 1.5).all()
+
+
+def bent(warp, parsing, photo):
+    """How far the corners of a mouth lie above the middle of where the lips meet or the upper one ends, afterwards."""
+    lips = Lips.of(parsing)
+    *_, moved_layer = warp.layers(photo, parsing, 1.0, np.random.default_rng(0))
+    cut, places = moved_layer.cut, np.array([47.5, 64.0, 80.5])
+    _, _, rows, _ = cut.rows(places, lips.edges(places)[0])
+    to_grid = 2.0 * (np.column_stack([places, rows]) + 16)
+    shift = [moved_layer.movement[int(y), int(x), 1] for x, y in to_grid]
+    after = rows - np.array(shift)
+    return after[1] - after[[0, 2]].mean()
+
+
+def draw_laugh():
+    """A face that shows its teeth, with a straight upper lip and a lower one that hangs in an arc, as laughs do."""
+    photo, parsing = draw_mouth(parted=0.0)
+    y, x = np.mgrid[0:ALL, 0:ALL]
+    column, row = (x - 128) / 2, (y - 128) / 2
+    place = ((column - 64) / 17).clip(-1, 1)
+    hangs = 93 + 9 * (1 - place**2)
+    inside = np.abs(column - 64) < 17
+    upper = inside & (row < 93) & (row >= 93 - 5 * (1 - place**4))
+    teeth = inside & (row >= 93) & (row < hangs)
+    lower = inside & (row >= hangs) & (row < hangs + 7 * (1 - place**4))
+    classes = parsing.classes().astype(np.uint8)
+    pixels = np.array(photo)
+    classes[np.isin(classes, [LABELS.index(name) for name in ("upper_lip", "lower_lip", "mouth")])] = LABELS.index(
+        "skin"
+    )
+    for name, where in (("upper_lip", upper), ("mouth", teeth), ("lower_lip", lower)):
+        classes[where], pixels[where] = LABELS.index(name), COLOURS[name]
+    seen = np.stack([blur((classes == index).astype(np.float32), 0.8) for index in range(len(LABELS))])
+    return Image.fromarray(pixels), FaceParsing(seen, LABELS, np.eye(2, 3))
+
+
+@pytest.mark.parametrize("warp", [SERIOUS, NEUTRAL], ids=["serious", "neutral"])
+def test_a_laugh_that_ends_is_no_frown(warp):
+    """Lips meet in about a straight line: corners that went below the middle of the open mouth made an arc."""
+    photo, parsing = draw_laugh()
+    assert bent(MOUTH_CLOSED, parsing, photo) > 2.5, "it laughs"
+    assert abs(bent(warp, parsing, photo)) < 0.06 * FacePoints.of(parsing).unit
+
+
+def test_the_upper_lip_of_a_smile_rises_with_its_corners():
+    """If it stays, the mouth is a deep U, most of all one that is narrow and has full lips."""
+    photo, parsing = draw_mouth(parted=0.0)
+    unit = FacePoints.of(parsing).unit
+    rest, smile = bent(MOUTH_OPEN, parsing, photo), bent(SMILING, parsing, photo)
+    assert abs(rest) < 1 and 0 < smile < 0.06 * unit
+    assert bent(SMILING + MOUTH_CLOSED, parsing, photo) > smile + 0.02 * unit, "lips that meet show it by their arc"
+
+
+def test_lips_below_a_near_nose_rise_less():
+    parsing = draw_mouth(parted=0.0)[1]
+    points, lips = FacePoints.of(parsing), Lips.of(parsing)
+    near = {**points.places, "nose_base": points.places["lip_upper"] - 0.05 * points.unit * points.across}
+    rise, less = (
+        -SMILING._smiling(each, lips)[1]
+        for each in (points, FacePoints(near, points.along, points.across, points.unit))
+    )
+    assert 0 < less < rise
+
+
+def test_grain_survives_a_movement_by_half_a_pixel():
+    """A photo that is resampled as it is loses a quarter of its grain or more, and looks soft where it has moved."""
+    grain = np.random.default_rng(0).normal(0.5, 0.1, (96, 96, 3))
+    photo = blur(grain.astype(np.float32), 0.8)  # as fine as that of compressed photos
+    y, x = np.mgrid[8:88, 8:88] + 0.5
+
+    def kept(pixels, factor):
+        shares = []
+        for away in (0.25, 0.5, 0.75):
+            found = sample(pixels, factor * np.stack([x + away, y + 0.5], -1))
+            shares.append(laplace(found).var() / laplace(photo[8:88, 8:88]).var())
+        return np.mean(shares)
+
+    finer = twice_as_fine(photo)
+    assert finer.shape == (192, 192, 3)
+    assert kept(photo, 1) < 0.8 < 0.85 < kept(finer, 2) < 1.05
 
 
 def test_movements_add_up_in_either_order():
