@@ -364,7 +364,7 @@ def test_lips_below_a_near_nose_rise_less():
 def test_grain_survives_a_movement_by_half_a_pixel():
     """A photo that is resampled as it is loses a quarter of its grain or more, and looks soft where it has moved."""
     grain = np.random.default_rng(0).normal(0.5, 0.1, (96, 96, 3))
-    photo = blur(grain.astype(np.float32), 0.8)  # as fine as that of compressed photos
+    photo = blur(grain.astype(np.float32), 0.75)  # as fine as that of compressed photos
     y, x = np.mgrid[8:88, 8:88] + 0.5
 
     def kept(pixels, factor):
@@ -376,7 +376,7 @@ def test_grain_survives_a_movement_by_half_a_pixel():
 
     finer = twice_as_fine(photo)
     assert finer.shape == (192, 192, 3)
-    assert kept(photo, 1) < 0.8 < 0.85 < kept(finer, 2) < 1.05
+    assert kept(photo, 1) < 0.8 < 0.9 < kept(finer, 2) < 1.05
 
 
 def test_movements_add_up_in_either_order():
