@@ -36,7 +36,7 @@ NEUTRAL = Warp({"cheek": (-0.01, 0.03)}, corners=(0.41, 0.0), close=1.0, smooth=
 SERIOUS = Warp({"cheek": (-0.01, 0.07), "nose_side": (-0.02, 0.01)}, corners=(0.40, 0.03), close=1.0, smooth=1.0)
 SAD = Warp(
     _brows((-0.03, -0.11), (0.0, -0.02), (0.0, 0.05)) | {"lid_upper": (0.0, 0.03), "lip_lower": (0.0, -0.02)},
-    corners=(0.42, 0.05),
+    corners=(0.42, 0.07),
     close=1.0,
     smooth=0.6,
 )
@@ -45,7 +45,7 @@ ANGRY = Warp(
     | {"lid_upper": (0.0, 0.02), "lid_lower": (0.0, -0.02)}
     | {"lip_upper": (0.0, 0.02), "lip_side_upper": (0.0, 0.02)}
     | {"lip_lower": (0.0, -0.02), "lip_side_lower": (0.0, -0.02)},
-    corners=(0.43, 0.02),
+    corners=(0.43, 0.03),
     close=1.0,
     smooth=0.6,
 )
@@ -66,7 +66,7 @@ DISGUSTED = Warp(
     | {"lid_upper": (0.0, 0.01), "lid_lower": (0.0, -0.03)}
     | {"nose_side": (0.01, -0.04), "nose_base": (0.0, -0.02)}
     | {"lip_upper": (0.0, -0.05), "lip_side_upper": (0.0, -0.04)},
-    corners=(0.44, 0.03),
+    corners=(0.44, 0.05),
     close=1.0,
 )
 MOUTH_OPEN = Warp({}, part=0.1, teeth=UPPER_EDGE)
