@@ -247,7 +247,8 @@ class Warp:
         """
         corners, middle = np.zeros((2, 2)), 0.0
         sunk, thinner = np.zeros((3, 2)), np.zeros(2)
-        places, shifts = [], []
+        places: list[np.ndarray] = []
+        shifts: list[np.ndarray] = []
 
         def follow(side: int, squared: float) -> np.ndarray:
             """How far (outwards, down) the line of the lips goes there."""
@@ -255,6 +256,7 @@ class Warp:
             return move
 
         def add(place: np.ndarray, outwards: int, move: np.ndarray) -> None:
+            """A place that moves so far (outwards, down), where `outwards` is -1 to the left and 1 to the right."""
             places.append(place)
             shifts.append(points.unit * (outwards * move[0] * points.along + move[1] * points.across))
 
@@ -282,14 +284,18 @@ class Warp:
                         move[1] += thinner[edges].mean()
                         place = place + sunk[1 if in_the_middle else 2 * side, edges].mean() * points.across
                 add(place, 0 if in_the_middle else (-1, 1)[side], move)
-        at, reach = np.array(places), REACH * points.unit
-        distances = np.linalg.norm(at[:, None] - at[None], axis=-1)
-        heights = np.linalg.solve(np.exp(-((distances / reach) ** 2) / 2) + SLACK * np.eye(len(at)), np.array(shifts))
-        bells = [
-            np.exp(-(((axis.ravel() - centre[:, None]) / reach) ** 2) / 2)
-            for axis, centre in zip(grid.places(), at.T, strict=True)
-        ]
-        return np.einsum("px,py,pc->yxc", *bells, heights).astype(np.float32)
+        return _spread(np.array(places), np.array(shifts), REACH * points.unit, grid)
+
+
+def _spread(places: np.ndarray, shifts: np.ndarray, reach: float, grid: Canvas) -> np.ndarray:
+    """A smooth movement float32 [S, S, 2] of a grid by which places [N, 2] are shifted about so far [N, 2]."""
+    distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    heights = np.linalg.solve(np.exp(-((distances / reach) ** 2) / 2) + SLACK * np.eye(len(places)), shifts)
+    bells = [
+        np.exp(-(((axis.ravel() - centre[:, None]) / reach) ** 2) / 2)
+        for axis, centre in zip(grid.places(), places.T, strict=True)
+    ]
+    return np.einsum("px,py,pc->yxc", *bells, heights).astype(np.float32)
 
 
 def whole_mouth(parsing: FaceParsing) -> bool:
