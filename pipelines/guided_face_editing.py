@@ -320,13 +320,14 @@ class GuidedFaceEditingPipeline(FacePipeline, EditDrawing):
             raise ValueError(f"strength must lie in (0, 1], got {strength}")
         names = None if mask_image is not None else self._region_names(request, region)
         located = None if faces is None else list(faces)
-        photo_mask, parsings = None, None
+        photo_mask = None
+        parsings: Sequence[FaceParsing | None] | None = None
         if mask_image is not None:
             photo_mask = normalize_mask(mask_image, photo.size, photo.info.get(ORIENTATION, 1))
         elif request.covering and own_regions:
             located = self.find_faces(photo, **find) if located is None else located
-            parsings = self._parse_covered(photo, located, request)
-            photo_mask = self._covered(photo, parsings, request)
+            parsings = covered = self._parse_covered(photo, located, request)
+            photo_mask = self._covered(photo, covered, request)
             if photo_mask is not None:
                 hole, names = True, None
         if hole and photo_mask is not None:

@@ -157,7 +157,8 @@ def _along(
 
 def _around(values: np.ndarray) -> np.ndarray:
     """Values [D] of all directions, smooth from one to the next."""
-    return sum(share * np.roll(values, shift) for shift, share in enumerate((0.1, 0.2, 0.4, 0.2, 0.1), -2))
+    rolled = [share * np.roll(values, shift) for shift, share in enumerate((0.1, 0.2, 0.4, 0.2, 0.1), -2)]
+    return np.sum(rolled, axis=0)
 
 
 def _best_line(scores: np.ndarray, turns: int) -> tuple[np.ndarray, np.ndarray]:

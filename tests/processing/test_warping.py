@@ -13,6 +13,7 @@ from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
 from gptface.processing import expressions
 from gptface.processing.alignment import inverse
 from gptface.processing.blending import paste
+from gptface.processing.canvas import blur
 from gptface.processing.expressions import (
     ANGRY,
     ARCHED_BROWS,
