@@ -1,6 +1,8 @@
-"""Masks that people wear over mouth and nose, painted on faces whose parts are known: surgical ones, cups and cloth.
+"""What hides mouth and nose, painted on faces whose parts are known: masks that people wear (surgical ones, cups and
+cloth), hands and scarves.
 
-No set of photos says of each pixel what is mask; painted ones teach the face parser to find them.
+No set of photos says of each pixel what is mask, or shows what is below; painted ones teach the face parser to find
+them and the refiner to take them off.
 """
 
 import math
@@ -78,44 +80,112 @@ def paint_face_mask(
 
     ```
     """
-    size = len(image)
-    eyes, nose, mouth = landmarks[:2].mean(0), landmarks[2], landmarks[3:].mean(0)
-    unit = float(np.linalg.norm(mouth - eyes)) or 1.0
     kind = str(generator.choice(_KINDS))
-    y, x = np.mgrid[:size, :size] + 0.5
-    # up and across along the face's own axes, in distances from the eyes to the mouth, from the mouth on
-    down = (mouth - eyes) / unit
-    v = ((x - mouth[0]) * down[0] + (y - mouth[1]) * down[1]) / unit
-    u = ((x - mouth[0]) * down[1] - (y - mouth[1]) * down[0]) / unit
+    u, v, unit = _axes(landmarks, len(image))
     face = np.isin(classes, [FACE_CLASSES.index(name) for name in _UNDER])
-    lower = face & (v > -0.6)
-    if lower.sum() < 0.01 * size * size:
-        raise ValueError("the face shows no skin below the eyes")
+    lower = _lower_face(face, v)
     left, right = np.quantile(u[lower], (0.02, 0.98))
     chin = float(np.quantile(v[lower], 0.98))
-    shape = _shape(kind, u, v, left, right, chin, _bridge(nose, mouth, down, unit), generator)
+    shape = _shape(kind, u, v, left, right, chin, _bridge(landmarks), generator)
     # a mask ends a little beyond the cheeks and the chin, where the face does
     around = ndimage.binary_dilation(face, iterations=max(1, round(unit * generator.uniform(0.02, 0.08))))
     below = v > chin - 0.25
     shape &= around | below
     shape &= ~np.isin(classes, [FACE_CLASSES.index(name) for name in _IN_FRONT])
-    soft = ndimage.gaussian_filter(shape.astype(np.float32), 0.012 * unit)
     fabric = _fabric(kind, u, v, shape, image, unit, generator)
-    # it throws a shadow on what is beside it
-    shadow = ndimage.shift(shape.astype(np.float32), (0.03 * unit, 0), order=1)
-    shadow = ndimage.gaussian_filter(shadow, 0.04 * unit)
-    picture = image / 255.0 * (1 - generator.uniform(0.1, 0.4) * shadow * (1 - soft))[..., None]
+    picture = _shaded(image, shape, unit, generator)
     shown = classes.copy()
     bands = _bands(u, v, shape, left, right, generator) & around & ~shape
     picture = np.where(bands[..., None], fabric[shape].mean(0), picture)
-    picture = picture + soft[..., None] * (fabric - picture)
     shown[shape | bands] = FACE_CLASSES.index("face_mask")
-    return np.rint(picture.clip(0, 1) * 255).astype(np.uint8), shown
+    return _laid_over(picture, fabric, shape, unit), shown
 
 
-def _bridge(nose: np.ndarray, mouth: np.ndarray, down: np.ndarray, unit: float) -> tuple[float, float]:
+def paint_covering(
+    image: np.ndarray, classes: np.ndarray, landmarks: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    A face with a hand or a scarf in front of its lower part: a random shape in the colour of the skin, or of cloth.
+
+    Args:
+        image, classes, landmarks: as for [`paint_face_mask`].
+
+    Returns:
+        The picture, uint8 [S, S, 3], and where it hides the face, bool [S, S].
+
+    Raises:
+        ValueError: a face that shows nothing there.
+    """
+    u, v, unit = _axes(landmarks, len(image))
+    face = np.isin(classes, [FACE_CLASSES.index(name) for name in _UNDER])
+    lower = _lower_face(face, v)
+    edge = _noise(u.shape, generator.uniform(0.1, 0.4) * unit, generator)
+    if generator.random() < 0.5:
+        left, right = np.quantile(u[lower], (0.02, 0.98))
+        across = np.abs(u - (left + right) / 2) / ((right - left) / 2)
+        shape = (v + 0.06 * edge > generator.uniform(-0.5, 0.6)) & (across < generator.uniform(0.9, 1.4))
+        fabric = _fabric("cloth", u, v, shape, image, unit, generator)
+    else:
+        x, y = u - generator.uniform(-0.7, 0.7), v - generator.uniform(-0.3, 0.7)
+        angle = generator.uniform(0, math.pi)
+        along, beside = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
+        reach = (along / generator.uniform(0.4, 1.0)) ** 2 + (beside / generator.uniform(0.2, 0.5)) ** 2
+        shape = reach + 0.15 * edge < 1
+        skin = (image[lower] / 255).mean(0) * generator.uniform(0.85, 1.1) + generator.normal(0, 0.02, 3)
+        fabric = _lit(np.broadcast_to(skin, image.shape).copy(), u, shape, image, unit, generator)
+    if not (shape & face).any():
+        raise ValueError("what is painted hides nothing of the face")
+    return _laid_over(_shaded(image, shape, unit, generator), fabric, shape, unit), shape
+
+
+def _axes(landmarks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """
+    Across and down along the face's own axes from the mouth on, [S, S] each, in distances from the eyes to the mouth;
+    that distance in pixels.
+    """
+    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
+    unit = float(np.linalg.norm(mouth - eyes)) or 1.0
+    y, x = np.mgrid[:size, :size] + 0.5
+    down = (mouth - eyes) / unit
+    v = ((x - mouth[0]) * down[0] + (y - mouth[1]) * down[1]) / unit
+    u = ((x - mouth[0]) * down[1] - (y - mouth[1]) * down[0]) / unit
+    return u, v, unit
+
+
+def _lower_face(face: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """What of a face [S, S] lies below the eyes; raises `ValueError` where that is next to nothing."""
+    lower = face & (v > -0.6)
+    if lower.sum() < 0.01 * lower.size:
+        raise ValueError("the face shows no skin below the eyes")
+    return lower
+
+
+def _noise(shape: tuple[int, ...], reach: float, generator: np.random.Generator) -> np.ndarray:
+    """Smooth noise of unit variance."""
+    noise = ndimage.gaussian_filter(generator.normal(size=shape), reach)
+    return noise / max(float(noise.std()), 1e-6)
+
+
+def _shaded(image: np.ndarray, shape: np.ndarray, unit: float, generator: np.random.Generator) -> np.ndarray:
+    """The picture in [0, 1], darker beside what is laid over it."""
+    soft = ndimage.gaussian_filter(shape.astype(np.float32), 0.012 * unit)
+    shadow = ndimage.shift(shape.astype(np.float32), (0.03 * unit, 0), order=1)
+    shadow = ndimage.gaussian_filter(shadow, 0.04 * unit)
+    return image / 255.0 * (1 - generator.uniform(0.1, 0.4) * shadow * (1 - soft))[..., None]
+
+
+def _laid_over(picture: np.ndarray, fabric: np.ndarray, shape: np.ndarray, unit: float) -> np.ndarray:
+    """uint8 [S, S, 3]"""
+    soft = ndimage.gaussian_filter(shape.astype(np.float32), 0.012 * unit)
+    picture = picture + soft[..., None] * (fabric - picture)
+    return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _bridge(landmarks: np.ndarray) -> tuple[float, float]:
     """Tip of the nose, (across, down) in the units of the mask."""
-    away = (nose - mouth) / unit
+    eyes, nose, mouth = landmarks[:2].mean(0), landmarks[2], landmarks[3:].mean(0)
+    unit = float(np.linalg.norm(mouth - eyes)) or 1.0
+    down, away = (mouth - eyes) / unit, (nose - mouth) / unit
     return float(away[0] * down[1] - away[1] * down[0]), float(away @ down)
 
 
@@ -179,9 +249,20 @@ def _fabric(
         fabric *= 1 + generator.uniform(0.02, 0.12) * np.sign(pleats)[..., None] * np.abs(pleats)[..., None] ** 0.3
     elif kind == "cup":
         fabric *= 1 - generator.uniform(0.05, 0.3) * np.abs(u)[..., None]
-    folds = ndimage.gaussian_filter(generator.normal(size=u.shape), 0.12 * unit)
-    fabric *= 1 + generator.uniform(0.02, 0.12) * (folds / max(float(folds.std()), 1e-6))[..., None]
-    # the light of the face, and that the mask is round
+    return _lit(fabric, u, shape, image, unit, generator)
+
+
+def _lit(
+    fabric: np.ndarray,
+    u: np.ndarray,
+    shape: np.ndarray,
+    image: np.ndarray,
+    unit: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Colours [S, S, 3] with folds, noise and a rim in the light of the face; what bears them is round."""
+    folds = _noise(u.shape, 0.12 * unit, generator)
+    fabric *= 1 + generator.uniform(0.02, 0.12) * folds[..., None]
     light = ndimage.gaussian_filter(image.mean(-1) / 255, 0.35 * unit)
     inside = light[shape] if shape.any() else light
     gain = (light / max(float(inside.mean()), 1e-3)).clip(0.5, 1.6) ** generator.uniform(0.3, 1)

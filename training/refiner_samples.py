@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from gptface.data.covered_faces import CoveredFaces
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.quantization import FiniteScalarQuantizer
 from gptface.modeling_gptface.refiner_gptface import GREY, push_pull_fill
@@ -43,17 +44,16 @@ class SampleLaw:
     detail: float = 0.55
 
 
-@dataclass
-class RefinerBatch:
+@dataclass(kw_only=True)
+class Scenes:
     """
-    Inputs of [`GPTFaceRefiner`], `decoded` at the tokenizer's side, and what should come out.
+    Inputs of [`GPTFaceRefiner`] but for the decode, and what should come out.
 
     Args:
         target: [B, 3, S, S] in [-1, 1].
         faces: [B, 3, S, S], the unchanged faces, which look like photos where a target was put together.
     """
 
-    decoded: torch.Tensor
     photo: torch.Tensor
     mask: torch.Tensor
     likeness: torch.Tensor
@@ -61,13 +61,30 @@ class RefinerBatch:
     target: torch.Tensor
     faces: torch.Tensor
 
+    def __add__(self, others: "Scenes") -> "Scenes":
+        """These and behind them others."""
+        return Scenes(**{name: torch.cat([tensor, getattr(others, name)]) for name, tensor in vars(self).items()})
+
+
+@dataclass(kw_only=True)
+class RefinerBatch(Scenes):
+    """
+    Scenes with what their codes say.
+
+    Args:
+        decoded: [B, 3, s, s] at the tokenizer's side.
+    """
+
+    decoded: torch.Tensor
+
 
 class RefinerSampler:
     """
     Makes batches out of faces, on the faces' device, without a loop over pictures.
 
     A second face, put into the mask, gives what the photo showed before an edit: the codes outside of the mask are
-    those of the photo, old content and all, as in an edit; those inside say what is wanted.
+    those of the photo, old content and all, as in an edit; those inside say what is wanted. Faces that something hid
+    are such pairs as they are: their photo has a hole that was filled from its edge.
 
     Args:
         tokenizer: frozen, with an FSQ quantizer, on the device.
@@ -112,25 +129,56 @@ class RefinerSampler:
         return torch.randn(shape, device=self.device, generator=self.generator)
 
     @torch.no_grad()
-    def __call__(self, faces: torch.Tensor) -> RefinerBatch:
+    def __call__(
+        self, faces: torch.Tensor, covered: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+    ) -> RefinerBatch:
         """
         Augmented faces [B, 3, S, S] in [-1, 1] → a batch; B at least 2, another face's content is the next one's.
+
+        Args:
+            covered: more faces, which come behind: bare [C, 3, S, S], their photos with a hole, what is drawn there
+                [C, 1, S, S] in 0…1; see [`CoveredFaces`].
         """
+        scenes = self.edits(faces)
+        if covered is not None:
+            scenes = scenes + self.uncovered(*covered)
+        return RefinerBatch(**vars(scenes), decoded=self.decode(scenes.target, scenes.photo, scenes.mask, scenes.tone))
+
+    def uncovered(self, faces: torch.Tensor, photo: torch.Tensor, mask: torch.Tensor) -> Scenes:
+        """What hid a face is taken off: nothing of the photo is true in the hole."""
+        tone = self.tones(len(faces))
+        return Scenes(
+            photo=photo,
+            mask=mask,
+            likeness=torch.zeros_like(mask),
+            tone=tone,
+            # it left shadows around the hole
+            target=torch.where(mask > 0, self.fitted(faces, photo, mask, tone), photo),
+            faces=faces,
+        )
+
+    def fitted(self, other: torch.Tensor, photo: torch.Tensor, mask: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
+        """
+        Other pictures [B, 3, S, S] with their tone made to fit photos around masks. As far as `tone` says, it is what
+        a perfect refiner would make of them; where tones shall stay they differ by half, for pictures as odd as they
+        can be teach nothing.
+        """
+        fit = push_pull_fill(photo - other, (mask == 0).float()) * (0.5 + 0.5 * tone[:, :, None, None])
+        return (other + fit).clamp(-1, 1)
+
+    def edits(self, faces: torch.Tensor) -> Scenes:
+        """What is drawn in masks replaces the face or another one's content."""
         count = len(faces)
         mask = self.masks(count)
         tone = self.tones(count)
         other = faces.roll(1, 0)
-        # With its tone made to fit, as far as `tone` says, a pasted region is what a perfect refiner would make of it;
-        # where tones shall stay they differ by half, for pictures as odd as they can be teach nothing.
-        fit = push_pull_fill(faces - other, (mask == 0).float()) * (0.5 + 0.5 * tone[:, :, None, None])
-        other = torch.where(mask > 0, other + fit, other).clamp(-1, 1)
+        other = torch.where(mask > 0, self.fitted(other, faces, mask, tone), other)
         changed = self.changes(count)
         pasted = torch.lerp(faces, other, changed * mask)
         exchanged = self.masks.choose(self.law.exchanged, count)
         target, photo = torch.where(exchanged, pasted, faces), torch.where(exchanged, faces, pasted)
         detail = self.masks.choose(self.law.detail, count) * self.uniform(0.5, 1, count, 1, 1, 1)
-        return RefinerBatch(
-            decoded=self.decode(target, photo, mask, tone),
+        return Scenes(
             photo=photo,
             mask=mask,
             likeness=(1 - changed) * detail,
@@ -207,6 +255,38 @@ def rows_of_share(share: float, count: int, device: torch.device) -> torch.Tenso
     return torch.tensor(rows, dtype=torch.long, device=device)
 
 
+@dataclass(frozen=True)
+class FaceChange:
+    """
+    What befalls a batch of faces.
+
+    Args:
+        matrix: [B, 2, 3], where their pixels come from, as [`torch.nn.functional.affine_grid`] wants it.
+        brightness, contrast, saturation: factors [B, 1, 1, 1].
+    """
+
+    matrix: torch.Tensor
+    brightness: torch.Tensor
+    contrast: torch.Tensor
+    saturation: torch.Tensor
+
+    def move(self, pixels: torch.Tensor, mode: str = "bicubic") -> torch.Tensor:
+        """Pictures [B, C, H, W] turned, scaled and shifted."""
+        grid = nn.functional.affine_grid(self.matrix, list(pixels.shape), align_corners=False)
+        return nn.functional.grid_sample(pixels, grid, mode, "reflection", align_corners=False)
+
+    def colour(self, pixels: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Pixels [B, 3, H, W] in [-1, 1] in other light; `like` are those whose mean is the middle of the contrast,
+        themselves by default.
+        """
+        pixels, like = ((each + 1) * self.brightness - 1 for each in (pixels, pixels if like is None else like))
+        middle = like.mean((1, 2, 3), keepdim=True)
+        pixels = middle + (pixels - middle) * self.contrast
+        grey = (pixels * pixels.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        return (grey + (pixels - grey) * self.saturation).clamp(-1, 1)
+
+
 class FaceAugmenter:
     """
     Flips, slight turns, sizes, shifts and colours of a batch of faces: [`FaceAugmentation`] for tensors on a device.
@@ -216,7 +296,6 @@ class FaceAugmenter:
 
     def __init__(self, device: torch.device, generator: torch.Generator | None = None):
         self.device, self.generator = device, generator
-        self.grey = torch.tensor(GREY, device=device).view(1, 3, 1, 1)
 
     def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
         return low + (high - low) * torch.rand(shape, device=self.device, generator=self.generator)
@@ -224,10 +303,22 @@ class FaceAugmenter:
     @torch.no_grad()
     def __call__(self, faces: torch.Tensor, size: int) -> torch.Tensor:
         """Faces uint8 [B, s, s, 3] on the device → changed copies [B, 3, size, size] in [-1, 1]."""
-        pixels = faces.permute(0, 3, 1, 2).float() / 127.5 - 1
-        if pixels.shape[-1] != size:
-            pixels = nn.functional.interpolate(pixels, (size, size), mode="bicubic", align_corners=False)
-        count = len(pixels)
+        change = self.draw(len(faces))
+        return change.colour(change.move(as_pixels(faces, size)))
+
+    @torch.no_grad()
+    def covered(self, covered: CoveredFaces, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        Faces that were hidden in part on the device → changed copies, each with its photo, and weights of the holes
+        [B, 1, size, size] in 0…1.
+        """
+        change = self.draw(len(covered))
+        faces, photos = (change.move(as_pixels(each, size)) for each in (covered.faces, covered.photos))
+        holes = change.move(as_pixels(covered.holes[..., None], size), "bilinear")
+        return change.colour(faces), change.colour(photos, faces), ((holes + 1) / 2).clamp(0, 1)
+
+    def draw(self, count: int) -> FaceChange:
+        """What is to befall so many faces."""
         moved = (self.uniform(0, 1, count) < 0.5).float()
         angle = moved * self.uniform(-0.1, 0.1, count)
         scale = 1 + moved * self.uniform(-0.06, 0.06, count)
@@ -235,13 +326,15 @@ class FaceAugmenter:
         shift = moved[:, None] * self.uniform(-0.08, 0.08, count, 2)
         cosine, sine = scale * angle.cos(), scale * angle.sin()
         matrix = torch.stack([side * cosine, -sine, shift[:, 0], side * sine, cosine, shift[:, 1]], 1)
-        grid = nn.functional.affine_grid(matrix.view(count, 2, 3), list(pixels.shape), align_corners=False)
-        pixels = nn.functional.grid_sample(pixels, grid, "bicubic", "reflection", align_corners=False)
         brightness, contrast = (self.uniform(0.85, 1.15, count, 1, 1, 1) for _ in range(2))
         saturation = self.uniform(0.8, 1.2, count, 1, 1, 1)
         saturation = saturation * (self.uniform(0, 1, count, 1, 1, 1) >= 0.1)  # a tenth becomes grey
-        pixels = (pixels + 1) * brightness - 1
-        middle = pixels.mean((1, 2, 3), keepdim=True)
-        pixels = middle + (pixels - middle) * contrast
-        grey = (pixels * self.grey).sum(1, keepdim=True)
-        return (grey + (pixels - grey) * saturation).clamp(-1, 1)
+        return FaceChange(matrix.view(count, 2, 3), brightness, contrast, saturation)
+
+
+def as_pixels(pictures: torch.Tensor, size: int) -> torch.Tensor:
+    """Pictures uint8 [B, s, s, C] → [B, C, size, size] in [-1, 1]."""
+    pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    if pixels.shape[-1] == size:
+        return pixels
+    return nn.functional.interpolate(pixels, (size, size), mode="bicubic", align_corners=False)

@@ -4,19 +4,26 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoConfig
 
+from gptface.data.covered_faces import CoveredFaces, cover_faces
+from gptface.data.face_parsing_data import read_parsed_faces
 from gptface.data.pictures import PictureSource, decode_pictures
 from gptface.metrics.lpips_distance import LPIPS
 from gptface.modeling_gptface.configuration_gptface import GPTFaceRefinerConfig
 from gptface.modeling_gptface.image_tokenizer_gptface import GPTFaceImageTokenizer
 from gptface.modeling_gptface.refiner_gptface import GPTFaceRefiner, refiner_inputs
+from gptface.pipelines.edit_blending import HOLE_FEATHER_RADIUS
+from gptface.pipelines.guided_face_editing import COVERING_EDGE
+from gptface.pipelines.pipeline_loading import find_checkpoint
+from gptface.processing.whole_files import damage_named, whole_file
 
 from .discriminator import PatchDiscriminator
 from .image_tokenizer_init import load_image_tokenizer
@@ -30,6 +37,8 @@ logger = logging.getLogger(__name__)
 OUTSIDE = 0.1
 # So many crops are taken from each batch: encoding and decoding it cost more than a step on a crop.
 CROPS = 4
+#: File of `output_dir` from which a run that was stopped goes on, and seconds between two copies of it.
+CHECKPOINT_NAME, CHECKPOINT_EVERY = "refiner_training.pt", 120.0
 TERMS = ("l1", "lpips", "adversarial", "discriminator")
 
 
@@ -42,6 +51,7 @@ class RefinerSettings:
         batch_size: faces a step.
         small: share of them from the set of small faces, where there is one. Their loss is taken at half the size, and
             the discriminator does not see them, so that soft pictures do not teach softness.
+        covered: share of them that something hid in part, where there are such.
         crop_size: side in pixels of the random crop, one a step, on which refiner and losses run; whole pictures where
             it is not given. For CPUs.
         lpips_weight: factor of LPIPS beside the mean absolute error.
@@ -56,6 +66,7 @@ class RefinerSettings:
 
     batch_size: int = 48
     small: float = 0.33
+    covered: float = 0.25
     crop_size: int | None = None
     lpips_weight: float = 1.3
     adversarial_weight: float = 0.3
@@ -70,8 +81,9 @@ class RefinerSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: each face gets another one's content")
-        if not 0 <= self.small < 1:
-            raise ValueError(f"small must lie in [0, 1), got {self.small}")
+        for name in ("small", "covered"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if self.crop_size is not None and (self.crop_size < 64 or self.crop_size % 16):
             raise ValueError(f"crop_size must be a multiple of 16 from 64 on, got {self.crop_size}")
 
@@ -117,6 +129,7 @@ class RefinerTrainer:
         lpips: the perceptual distance, on the device.
         faces: uint8 [N, S, S, 3], on the device.
         small_faces: uint8 [M, s, s, 3], on the device, or none.
+        covered_faces: of the size of the faces, on the device, or none.
         generator: of the device; the device's own where it is not given.
         autocast: whether convolutions run in bfloat16.
     """
@@ -128,6 +141,7 @@ class RefinerTrainer:
         lpips: LPIPS,
         faces: torch.Tensor,
         small_faces: torch.Tensor | None = None,
+        covered_faces: CoveredFaces | None = None,
         settings: RefinerSettings | None = None,
         law: SampleLaw | None = None,
         generator: torch.Generator | None = None,
@@ -136,14 +150,19 @@ class RefinerTrainer:
     ):
         self.settings = settings or RefinerSettings()
         self.refiner, self.lpips = refiner, lpips
-        self.faces, self.small_faces = faces, small_faces
+        self.faces, self.small_faces, self.covered_faces = faces, small_faces, covered_faces
         self.size = refiner.config.image_size
         self.device = next(refiner.parameters()).device
         self.generator = generator
         batch = self.settings.batch_size
         self.num_small = round(batch * self.settings.small) if small_faces is not None and len(small_faces) else 0
-        if batch - self.num_small < 1:
-            raise ValueError(f"small = {self.settings.small} leaves no faces of full size in {batch}")
+        self.num_covered = round(batch * self.settings.covered) if covered_faces is not None else 0
+        left = batch - self.num_small - self.num_covered
+        if left < 1 or self.num_small + left < 2:
+            raise ValueError(
+                f"small = {self.settings.small} and covered = {self.settings.covered} leave too few faces of full "
+                f"size in {batch}"
+            )
         self.augment = FaceAugmenter(self.device, generator)
         self.sampler = RefinerSampler(tokenizer, self.size, law, generator, decode_plan, autocast)
         fused = self.device.type == "cuda"
@@ -216,18 +235,24 @@ class RefinerTrainer:
 
     @torch.no_grad()
     def make_batch(self) -> Prepared:
-        """Whole pictures; the small faces come first."""
-        faces = [self.augment(self.draw(self.faces, self.settings.batch_size - self.num_small), self.size)]
+        """Whole pictures; the small faces come first, those that something hid last."""
+        left = self.settings.batch_size - self.num_small - self.num_covered
+        faces = [self.augment(self.faces[self.rows(self.faces, left)], self.size)]
         if self.small_faces is not None and self.num_small:
-            faces.insert(0, self.augment(self.draw(self.small_faces, self.num_small), self.size))
-        batch = self.sampler(torch.cat(faces))
+            rows = self.rows(self.small_faces, self.num_small)
+            faces.insert(0, self.augment(self.small_faces[rows], self.size))
+        covered = None
+        if self.covered_faces is not None and self.num_covered:
+            rows = self.rows(self.covered_faces, self.num_covered)
+            covered = self.augment.covered(self.covered_faces.rows(rows), self.size)
+        batch = self.sampler(torch.cat(faces), covered)
         decoded = nn.functional.interpolate(batch.decoded, (self.size, self.size), mode="bicubic", align_corners=False)
         inputs = refiner_inputs(decoded, batch.photo, batch.mask, batch.likeness, batch.tone)
         return Prepared(inputs, decoded, batch.photo, batch.mask, batch.target, batch.faces)
 
-    def draw(self, faces: torch.Tensor, count: int) -> torch.Tensor:
-        rows = torch.randint(len(faces), (count,), device=self.device, generator=self.generator)
-        return faces.index_select(0, rows)
+    def rows(self, faces: Sized, count: int) -> torch.Tensor:
+        """Random numbers of faces [count]."""
+        return torch.randint(len(faces), (count,), device=self.device, generator=self.generator)
 
     def reconstruction(
         self, refined: torch.Tensor, composite: torch.Tensor, batch: Prepared
@@ -281,6 +306,30 @@ class RefinerTrainer:
         self.discriminator_optimizer.zero_grad()
         return loss.detach()
 
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on, with references to what it holds."""
+        generator = self.generator
+        return {
+            "refiner": self.refiner.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "generator": None if generator is None else generator.get_state(),
+            "steps": self.steps,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from the state of a run of the same settings; of crops that shared a batch the rest is left out."""
+        self.refiner.load_state_dict(state["refiner"])
+        self.average = [average.to(self.device) for average in state["average"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        if self.generator is not None:
+            self.generator.set_state(state["generator"].cpu())
+        self.steps, self.uncropped = state["steps"], None
+
     @torch.no_grad()
     def finish(self) -> GPTFaceRefiner:
         """The refiner with the average of its weights."""
@@ -293,8 +342,10 @@ def train_refiner(
     tokenizer: GPTFaceImageTokenizer,
     faces256: torch.Tensor,
     faces128: torch.Tensor | None = None,
+    covered: CoveredFaces | None = None,
     *,
     lpips: LPIPS,
+    refiner: GPTFaceRefiner | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     device: torch.device | str = "cpu",
@@ -302,56 +353,73 @@ def train_refiner(
     decode_plan: DecodePlan | None = None,
     settings: RefinerSettings | None = None,
     law: SampleLaw | None = None,
-    config: GPTFaceRefinerConfig | None = None,
+    checkpoint: Path | None = None,
     log: Callable[[dict[str, float]], None] | None = None,
 ) -> GPTFaceRefiner:
     """
-    Trains a refiner from random weights for so many minutes or steps.
+    Trains a refiner for so many minutes or steps.
 
     Args:
         tokenizer: whose decoder it stands behind; stays as it is, moves to the device.
         faces256: aligned faces uint8 [N, S, S, 3], S the refiner's side.
         faces128: smaller ones uint8 [M, s, s, 3], as a second kind of sample.
+        covered: faces of the refiner's side that something hid in part, as a third.
         lpips: the perceptual distance with masks; moves to the device.
+        refiner: to start from; a new one by default. It is trained in place.
         device: a GPU runs in bfloat16 where that loses nothing.
         decode_plan: latents [B, C, h, w] → pictures [B, 3, s, s] as a coarse plan decodes; on the device, without
             gradients.
+        checkpoint: file that holds the state of the run, written every two minutes; a run goes on from it.
         log: called about once a second with `seconds`, `step`, `pictures_per_second` and the means of the loss terms.
 
     Returns:
         The refiner with the average of its weights, on the device.
 
     Raises:
-        ValueError: neither or both of minutes and steps; a tokenizer without FSQ; faces of another size.
+        ValueError: neither or both of minutes and steps; a tokenizer without FSQ; faces of another size; a damaged
+            checkpoint.
         FloatingPointError: a loss that is not finite.
     """
     if (minutes is None) == (steps is None):
         raise ValueError("give either minutes or steps")
     device = torch.device(device)
-    torch.manual_seed(seed)  # of the initial weights
-    config = config or GPTFaceRefinerConfig()
-    if faces256.shape[1:] != (config.image_size, config.image_size, 3):
-        raise ValueError(
-            f"faces must be uint8 [N, {config.image_size}, {config.image_size}, 3], got {list(faces256.shape)}"
-        )
+    refiner = new_refiner(GPTFaceRefinerConfig(), seed) if refiner is None else refiner
+    size = refiner.config.image_size
+    for faces in (faces256, *([] if covered is None else [covered.faces])):
+        if faces.shape[1:] != (size, size, 3):
+            raise ValueError(f"faces must be uint8 [N, {size}, {size}, 3], got {list(faces.shape)}")
     to_device: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
-    refiner = GPTFaceRefiner(config).to(**to_device).train()
     tokenizer = tokenizer.to(**to_device).eval().requires_grad_(False)
+    refiner = refiner.to(**to_device).train().requires_grad_(True)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+    torch.manual_seed(seed)  # of the discriminator's weights
     trainer = RefinerTrainer(
         refiner,
         tokenizer,
         lpips.to(device),
         faces256.to(device),
         None if faces128 is None else faces128.to(device),
+        None if covered is None else covered.to(device),
         settings,
         law,
         torch.Generator(device).manual_seed(seed),
         decode_plan,
         autocast=device.type == "cuda",
     )
-    start = last = time.monotonic()
+    start = last = saved = time.monotonic()
+    if checkpoint is not None and checkpoint.exists():
+        with damage_named(checkpoint, "remove it to begin anew"):
+            state = torch.load(checkpoint, device, weights_only=True)
+        trainer.load_state(state)
+        start -= state["seconds"]
+        logger.info("goes on from step %d", trainer.steps)
+
+    def save() -> None:
+        if checkpoint is not None:
+            with whole_file(checkpoint) as unfinished:
+                torch.save({**trainer.state(), "seconds": time.monotonic() - start}, unfinished)
+
     sums, counted = torch.zeros(len(TERMS), device=device), 0
     while True:
         now = time.monotonic()
@@ -369,6 +437,9 @@ def train_refiner(
                 log({**row, **{name: round(mean, 5) for name, mean in zip(TERMS, means, strict=True)}})
             sums.zero_()
             last, counted = now, 0
+        if ended or now - saved >= CHECKPOINT_EVERY:
+            save()
+            saved = now
         if ended:
             return trainer.finish()
         sums += trainer.step(progress)
@@ -378,19 +449,23 @@ def train_refiner(
 @dataclass
 class RefinerTrainingConfig(Recipe):
     """
-    What a recipe (YAML) for a refiner holds.
+    What a recipe (YAML) for a refiner holds. A run that was stopped goes on from the state in `output_dir`.
 
     Args:
         output_dir: where the refiner, its log, its figures and a sheet of pictures go.
         image_tokenizer: folder or Hub name of the image tokenizer, alone or inside of a whole model.
         train, small, evaluation: fields of [`PictureSource`], one entry a source: faces of the refiner's size, smaller
             ones, and those that figures and sheet are made of; relative paths start at `data_dir`.
+        covered: parquet files of faces with masks of their parts, see [`read_parsed_faces`]; on each a mask that
+            people wear, a hand or a scarf is painted before training, see [`cover_faces`].
+        init: folder of a refiner, or of an image tokenizer or whole model that has one, to start from; random weights
+            where it is not given.
         data_dir: folder of the sources.
         lpips_weights: safetensors file of LPIPS (AlexNet).
         minutes, steps: one of them says when training ends.
         device: `"cuda"` or `"cpu"`; a GPU where there is one by default.
         seed: of weights and samples.
-        model: fields of [`GPTFaceRefinerConfig`].
+        model: fields of [`GPTFaceRefinerConfig`], where `init` is not given.
         samples: fields of [`SampleLaw`].
         settings: fields of [`RefinerSettings`].
     """
@@ -399,7 +474,9 @@ class RefinerTrainingConfig(Recipe):
     image_tokenizer: str
     train: list[dict[str, Any]]
     small: list[dict[str, Any]] = field(default_factory=list)
+    covered: list[str] = field(default_factory=list)
     evaluation: list[dict[str, Any]] = field(default_factory=list)
+    init: str | None = None
     data_dir: str = "."
     lpips_weights: str = "lpips_alex.safetensors"
     minutes: float | None = None
@@ -421,26 +498,42 @@ class RefinerTrainingConfig(Recipe):
             sets += [faces] * max(1, round(source.weight))
         return torch.cat(sets) if sets else None
 
+    def covered_faces(self, size: int, grid: int) -> CoveredFaces | None:
+        """The faces of `covered`, something painted on each; `grid` cells of their codes along a side."""
+        if not self.covered:
+            return None
+        parsed = read_parsed_faces([Path(self.data_dir, name) for name in self.covered], size)
+        return cover_faces(parsed, grid, COVERING_EDGE, HOLE_FEATHER_RADIUS, self.seed)
+
 
 def run_refiner_training(config: RefinerTrainingConfig) -> Path:
     """
-    Runs a recipe; returns the folder of the refiner: config and weights as fp16, beside it `log.jsonl`, and, of the
-    faces of `evaluation`, `figures.json` and `sheet.png` (photo, decode, refined).
+    Runs a recipe, going on from the state in `output_dir` if there is one; returns the folder of the refiner: config
+    and weights as fp16, beside it `log.jsonl`, and, of the faces of `evaluation`, `figures.json` and `sheet.png`
+    (photo, decode, refined).
 
     Raises:
         FileNotFoundError: where a source or the weights of LPIPS are missing.
+        ImportError: where OpenCV is missing, for `covered`.
         ValueError: a field of the recipe that cannot be right.
     """
     lpips = LPIPS(config.lpips_weights).eval()
     tokenizer = load_image_tokenizer(config.image_tokenizer)
-    model = GPTFaceRefinerConfig(**config.model)
+    if config.init is None:
+        refiner = new_refiner(GPTFaceRefinerConfig(**config.model), config.seed)
+    elif config.model:
+        raise ValueError("model describes a new refiner: leave it or init out")
+    else:
+        refiner = load_refiner(config.init)
+    size = refiner.config.image_size
     output = Path(config.output_dir)
-    faces = config.faces(config.train, model.image_size)
+    faces = config.faces(config.train, size)
     if faces is None:
         raise ValueError("train names no source")
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     output.mkdir(parents=True, exist_ok=True)
-    with (output / "log.jsonl").open("w") as stream:
+    checkpoint = output / CHECKPOINT_NAME
+    with (output / "log.jsonl").open("a" if checkpoint.exists() else "w") as stream:
 
         def log(row: dict[str, float]) -> None:
             stream.write(json.dumps(row) + "\n")
@@ -451,23 +544,47 @@ def run_refiner_training(config: RefinerTrainingConfig) -> Path:
             tokenizer,
             faces,
             config.faces(config.small, tokenizer.config.image_size),
+            config.covered_faces(size, tokenizer.config.grid_size),
             lpips=lpips,
+            refiner=refiner,
             minutes=config.minutes,
             steps=config.steps,
             device=device,
             seed=config.seed,
             settings=RefinerSettings(**config.settings),
             law=SampleLaw(**config.samples),
-            config=model,
+            checkpoint=checkpoint,
             log=log,
         )
     target = save_refiner(refiner, output / "final")
-    held_out = config.faces(config.evaluation, model.image_size)
+    held_out = config.faces(config.evaluation, size)
     if held_out is not None:
         figures = refiner_figures(tokenizer, refiner, held_out, lpips)
         (output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
         contact_sheet(tokenizer, refiner, held_out).save(output / "sheet.png")
     return target
+
+
+def new_refiner(config: GPTFaceRefinerConfig, seed: int) -> GPTFaceRefiner:
+    """A refiner with random weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPTFaceRefiner(config)
+
+
+def load_refiner(folder: str | Path) -> GPTFaceRefiner:
+    """
+    The fp32 refiner of a folder or Hub name, be it one alone or inside of an image tokenizer or a whole model.
+
+    Raises:
+        ValueError: where it holds no refiner.
+    """
+    if isinstance(AutoConfig.from_pretrained(find_checkpoint(folder)), GPTFaceRefinerConfig):
+        return GPTFaceRefiner.from_pretrained(folder, dtype=torch.float32)
+    refiner = load_image_tokenizer(folder).refiner
+    if refiner is None:
+        raise ValueError(f"{folder} holds no refiner")
+    return refiner
 
 
 def save_refiner(refiner: GPTFaceRefiner, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from gptface.metrics.lpips_distance import LPIPS
 from gptface.training.refiner_figures import contact_sheet, masked_psnr, ring, sharpness
 from gptface.training.refiner_masks import MaskSampler, feathered
 from gptface.training.refiner_samples import FaceAugmenter, RefinerSampler, SampleLaw, rows_of_share
-from gptface.training.refiner_training import RefinerSettings, RefinerTrainer, train_refiner
+from gptface.training.refiner_training import RefinerSettings, RefinerTrainer, new_refiner, train_refiner
 
 SIZE = 64
 CPU = torch.device("cpu")
@@ -146,7 +146,7 @@ def test_the_loss_falls_and_the_tokenizer_stays(tokenizer, lpips):
         lpips=lpips,
         steps=60,
         settings=RefinerSettings(batch_size=4, adversarial_weight=0.0, learning_rate=1e-2, weight_average=0.9),
-        config=GPTFaceRefinerConfig(**REFINER),
+        refiner=new_refiner(GPTFaceRefinerConfig(**REFINER), 0),
         log=rows.append,
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in tokenizer.state_dict().items())
@@ -167,6 +167,7 @@ def make_trainer(tokenizer, lpips, refiner=None, autocast=False, **settings):
         lpips,
         smooth_faces(6),
         smooth_faces(6, 32),
+        None,
         RefinerSettings(**{"batch_size": 4, "small": 0.5, **settings}),
         generator=torch.Generator().manual_seed(0),
         autocast=autocast,
@@ -235,7 +236,7 @@ def test_a_step_stays_on_its_device(lpips):
         return latents.new_zeros(len(latents), 3, 32, 32)
 
     settings = RefinerSettings(batch_size=6)
-    trainer = RefinerTrainer(refiner, tokenizer, lpips.to("meta"), *sets, settings, decode_plan=decode_plan)
+    trainer = RefinerTrainer(refiner, tokenizer, lpips.to("meta"), *sets, None, settings, decode_plan=decode_plan)
     with OneDevice():
         assert trainer.step(0.9).device.type == "meta"
 
@@ -249,7 +250,7 @@ def test_a_step_stays_on_its_device(lpips):
     ],
 )
 def test_what_cannot_be_trained_is_named(tokenizer, lpips, options, problem):
-    options = {"faces256": smooth_faces(2), "config": GPTFaceRefinerConfig(**REFINER), **options}
+    options = {"faces256": smooth_faces(2), "refiner": new_refiner(GPTFaceRefinerConfig(**REFINER), 0), **options}
     with pytest.raises(ValueError, match=problem):
         train_refiner(tokenizer, lpips=lpips, **options)
 
