@@ -6,6 +6,7 @@ them and the refiner to take them off.
 """
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -37,16 +38,23 @@ def wear_face_masks(faces: ParsedFaces, seed: int = 0) -> ParsedFaces:
     Raises:
         ValueError: no face can wear a mask.
     """
-    points = CROP_LANDMARKS * (faces.images.shape[1] / CROP_SIZE)
-    generator = np.random.default_rng(seed)
-    worn = []
-    for image, classes in zip(faces.images.numpy(), faces.masks.numpy(), strict=True):
-        with suppress(ValueError):
-            worn.append(paint_face_mask(image, classes, points, generator))
+    worn = [painted for _, *painted in faces_before_and_after(faces, seed)]
     if not worn:
         raise ValueError("no face shows skin where a mask would be")
     images, masks = (torch.from_numpy(np.stack(each)) for each in zip(*worn, strict=True))
     return replace(faces, images=images, masks=masks)
+
+
+def faces_before_and_after(faces: ParsedFaces, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """
+    Aligned faces, uint8 [S, S, 3], one after the other: bare, with a mask, and the classes of the latter, see
+    [`paint_face_mask`]; without those that show nothing where it would be. The same seed gives the same masks.
+    """
+    points = CROP_LANDMARKS * (faces.images.shape[1] / CROP_SIZE)
+    generator = np.random.default_rng(seed)
+    for image, classes in zip(faces.images.numpy(), faces.masks.numpy(), strict=True):
+        with suppress(ValueError):
+            yield image, *paint_face_mask(image, classes, points, generator)
 
 
 def paint_face_mask(

@@ -140,6 +140,15 @@ def _hole_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", type=Path, help="picture of all faces and what filled their holes")
 
 
+def _unmask_options(parser: argparse.ArgumentParser) -> None:
+    _hole_options(parser)
+    parser.add_argument(
+        "--face-masks",
+        action="store_true",
+        help="paint masks that people wear on faces whose parts --data knows, and ask to take them off",
+    )
+
+
 def _critic_options(parser: argparse.ArgumentParser) -> None:
     _crop_options(parser)
     parser.add_argument("--batches", type=int, default=12, help="of 32 faces that are drawn in part, or are another's")
@@ -244,7 +253,7 @@ KINDS = (
         "unmask",
         "redraw the lower face under a painted mask, beside simple baselines",
         "inpainting:run_holes",
-        _hole_options,
+        _unmask_options,
         {"holes": ("lower_face",)},
     ),
     Kind(
