@@ -68,8 +68,7 @@ def run_worn_masks(pipeline: Any, options: argparse.Namespace, distance: Percept
     areas = [classes == FACE_CLASSES.index("face_mask") for _, _, classes in worn]
     start = time.perf_counter()
     results = [
-        pipeline(picture, prompt=TAKE_OFF, seed=0, aligned=True)[0]
-        for picture in progress(covered, "worn masks")
+        pipeline(picture, prompt=TAKE_OFF, seed=0, aligned=True)[0] for picture in progress(covered, "worn masks")
     ]
     seconds = (time.perf_counter() - start) / len(covered)
     model = [result["image"] for result in results]

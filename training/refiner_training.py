@@ -51,7 +51,7 @@ class RefinerSettings:
         batch_size: faces a step.
         small: share of them from the set of small faces, where there is one. Their loss is taken at half the size, and
             the discriminator does not see them, so that soft pictures do not teach softness.
-        covered: share of them that something hid in part, where there are such.
+        covered_share: share of them that something hid in part, where there are such.
         crop_size: side in pixels of the random crop, one a step, on which refiner and losses run; whole pictures where
             it is not given. For CPUs.
         lpips_weight: factor of LPIPS beside the mean absolute error.
@@ -66,7 +66,7 @@ class RefinerSettings:
 
     batch_size: int = 48
     small: float = 0.33
-    covered: float = 0.25
+    covered_share: float = 0.25
     crop_size: int | None = None
     lpips_weight: float = 1.3
     adversarial_weight: float = 0.3
@@ -81,7 +81,7 @@ class RefinerSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: each face gets another one's content")
-        for name in ("small", "covered"):
+        for name in ("small", "covered_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if self.crop_size is not None and (self.crop_size < 64 or self.crop_size % 16):
@@ -156,12 +156,12 @@ class RefinerTrainer:
         self.generator = generator
         batch = self.settings.batch_size
         self.num_small = round(batch * self.settings.small) if small_faces is not None and len(small_faces) else 0
-        self.num_covered = round(batch * self.settings.covered) if covered_faces is not None else 0
+        self.num_covered = round(batch * self.settings.covered_share) if covered_faces is not None else 0
         left = batch - self.num_small - self.num_covered
         if left < 1 or self.num_small + left < 2:
             raise ValueError(
-                f"small = {self.settings.small} and covered = {self.settings.covered} leave too few faces of full "
-                f"size in {batch}"
+                f"small = {self.settings.small} and covered_share = {self.settings.covered_share} leave too "
+                f"few faces of full size in {batch}"
             )
         self.augment = FaceAugmenter(self.device, generator)
         self.sampler = RefinerSampler(tokenizer, self.size, law, generator, decode_plan, autocast)

@@ -16,6 +16,7 @@ from transformers import pipeline
 from gptface.cli import main
 from gptface.data.caption_parsing import stated_attributes
 from gptface.data.captions import PHRASES, phrase_for
+from gptface.evaluation import inpainting
 from gptface.evaluation.captioning import attribute_f1
 from gptface.evaluation.crops import LabelledCrop, PerceptualDistance, first_crops, psnr
 from gptface.evaluation.editing import (
@@ -424,6 +425,48 @@ def test_holes_are_filled_beside_the_baselines(kind, data, tiny_checkpoint, caps
         assert report[name]["model"]["changed_outside"] == 0
         assert all(0 < way["psnr"] < 60 for way in report[name].values())
         assert bars[name.replace("_", " ")] == 2
+
+
+@pytest.fixture(scope="module")
+def parsed_data(tmp_path_factory):
+    """Three faces all of skin, with masks of their parts."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = []
+    for row in range(3):
+        files = [io.BytesIO(), io.BytesIO()]
+        picture(row, 256).save(files[0], "PNG")
+        Image.new("L", (256, 256), 1).save(files[1], "PNG")
+        rows.append({name: file.getvalue() for name, file in zip(("image", "mask"), files, strict=True)})
+    path = tmp_path_factory.mktemp("parsed") / "faces.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_masks_that_are_worn_are_compared_with_what_they_hid(parsed_data, lpips_file, monkeypatch, capsys, bars):
+    """Of a model that finds no mask, or takes it off without a flaw, the figures say so."""
+    pytest.importorskip("cv2")
+    bare, asked = [picture(row, 256) for row in range(3)], []
+
+    def perfect(photo, **options):
+        asked.append(options)
+        mask = Image.fromarray(np.uint8(255 * (np.asarray(photo) != np.asarray(bare[len(asked) - 1])).any(-1)))
+        return [{"image": bare[len(asked) - 1], "mask": mask}]
+
+    def blind(photo, **options):
+        return [{"image": photo, "mask": Image.new("L", photo.size)}]
+
+    command = ["evaluate", "unmask", "--face-masks", "--data", str(parsed_data), "--limit", "3", "--json"]
+    reports = []
+    for model in (perfect, blind):
+        monkeypatch.setattr(inpainting, "load_pipeline", lambda task, name, model=model: model)
+        assert main([*command, "--lpips-weights", str(lpips_file)]) == 0
+        reports.append(json.loads(capsys.readouterr().out)["worn"])
+    best, worst = (report["model"] for report in reports)
+    assert asked[0]["prompt"] == "remove the mask" and bars["worn masks"] == 3
+    assert (best["found"], worst["found"]) == (1, 0)
+    assert best["psnr"] > 90 and best["lpips"] == pytest.approx(0, abs=1e-6) and best["delta_e"] < 1e-6
+    assert worst["psnr"] < 30 and worst["lpips"] > best["lpips"] and worst["seam_lpips"] > 0 < worst["delta_e"]
+    assert reports[0]["opencv"] == reports[1]["opencv"]
 
 
 @pytest.mark.parametrize("name", sorted(HOLES))

@@ -14,7 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from gptface import GPTFaceImageTokenizer, GPTFaceImageTokenizerConfig, GPTFaceRefiner, GPTFaceRefinerConfig
 from gptface.cli import main
+from gptface.data.covered_faces import CoveredFaces
 from gptface.metrics.lpips_distance import LPIPS
+from gptface.training import refiner_training
 from gptface.training.refiner_figures import contact_sheet, masked_psnr, ring, sharpness
 from gptface.training.refiner_masks import MaskSampler, feathered
 from gptface.training.refiner_samples import FaceAugmenter, RefinerSampler, SampleLaw, rows_of_share
@@ -90,6 +92,47 @@ def test_photo_and_target_differ_in_the_mask_alone(tokenizer, faces):
     assert batch.decoded.shape == (24, 3, 32, 32)
 
 
+def covered_faces(count: int = 5) -> CoveredFaces:
+    """The lower half of soft pictures is a hole, filled with gray."""
+    faces = smooth_faces(count)
+    holes = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8)
+    holes[:, SIZE // 2 :] = 255
+    photos = torch.where(holes[..., None] > 0, torch.full_like(faces, 128), faces)
+    return CoveredFaces(faces, photos, holes)
+
+
+def test_what_was_hidden_is_to_come_back(tokenizer, faces):
+    """Where the photo shows a hole, the bare face is wanted and nothing of the photo counts as true."""
+    mask = torch.zeros(4, 1, SIZE, SIZE)
+    mask[..., SIZE // 2 :, :] = 1
+    bare, photo = faces[:4], torch.where(mask > 0, torch.zeros(1), faces[:4])
+    batch = sampler(tokenizer)(faces[4:8], (bare, photo, mask))
+    assert len(batch.photo) == len(batch.decoded) == len(batch.tone) == 8
+    torch.testing.assert_close(batch.target[4:], bare)
+    assert torch.equal(batch.photo[4:], photo) and torch.equal(batch.mask[4:], mask)
+    assert not batch.likeness[4:].any()
+    # shadows that were left around the hole go on in it
+    darker = sampler(tokenizer)(faces[4:8], (bare, photo - 0.2, mask)).target[4:]
+    inside, outside = mask.bool().expand_as(bare), ~mask.bool().expand_as(bare)
+    torch.testing.assert_close(darker[outside], (photo - 0.2)[outside])
+    assert ((darker - bare)[inside] < -0.05).float().mean() > 0.9
+
+
+def test_a_face_its_photo_and_its_hole_change_as_one():
+    """Moved or coloured apart, they would teach seams."""
+    covered = covered_faces()
+    covered = CoveredFaces(covered.faces, covered.faces, covered.faces[..., 0])
+    faces, photos, holes = FaceAugmenter(CPU, torch.Generator().manual_seed(3)).covered(covered, SIZE)
+    assert torch.equal(faces, photos)
+    assert (holes >= 0).all() and (holes <= 1).all()
+    kept = [row for row in range(5) if holes[row, 0].sub(covered.holes[row] / 255).abs().max() < 1e-3]
+    flipped = [row for row in range(5) if holes[row, 0].flip(1).sub(covered.holes[row] / 255).abs().max() < 1e-3]
+    assert len(kept) + len(flipped) < 5  # some are turned, too
+    dark = CoveredFaces(covered.faces, covered.photos // 2, covered.holes)
+    face, photo, _ = FaceAugmenter(CPU, torch.Generator().manual_seed(3)).covered(dark, SIZE)
+    assert torch.equal(face, faces) and (photo < face).float().mean() > 0.9
+
+
 def test_high_frequencies_come_from_what_is_still_true(tokenizer, faces):
     law = SampleLaw(unchanged=0.0, replaced=1.0, detail=1.0)
     assert not sampler(tokenizer, law=law)(faces).likeness.any()
@@ -158,7 +201,7 @@ def test_the_loss_falls_and_the_tokenizer_stays(tokenizer, lpips):
     assert l1[0] < 0.8 * l1[1]
 
 
-def make_trainer(tokenizer, lpips, refiner=None, autocast=False, **settings):
+def make_trainer(tokenizer, lpips, refiner=None, autocast=False, covered=None, **settings):
     torch.manual_seed(0)
     refiner = refiner or GPTFaceRefiner(GPTFaceRefinerConfig(**REFINER))
     return RefinerTrainer(
@@ -167,7 +210,7 @@ def make_trainer(tokenizer, lpips, refiner=None, autocast=False, **settings):
         lpips,
         smooth_faces(6),
         smooth_faces(6, 32),
-        None,
+        covered,
         RefinerSettings(**{"batch_size": 4, "small": 0.5, **settings}),
         generator=torch.Generator().manual_seed(0),
         autocast=autocast,
@@ -199,6 +242,43 @@ def test_small_faces_never_reach_the_discriminator(tokenizer, lpips, monkeypatch
     monkeypatch.setattr(trainer.discriminator, "forward", lambda pixels: seen.append(len(pixels)) or forward(pixels))
     trainer.step(0.9)
     assert seen == [2, 4]  # two of the four faces: made; photos and made
+
+
+def test_a_share_of_a_batch_is_faces_that_something_hid(tokenizer, lpips):
+    trainer = make_trainer(tokenizer, lpips, covered=covered_faces(), small=0.25, covered_share=0.5)
+    batch = trainer.prepare()
+    assert (trainer.num_small, trainer.num_covered, len(batch.photo)) == (1, 2, 4)
+    assert (batch.mask[2:].mean((1, 2, 3)) - 0.5).abs().max() < 0.1
+    with pytest.raises(ValueError, match=r"covered_share = 0.9 leave too few faces"):
+        make_trainer(tokenizer, lpips, covered=covered_faces(), small=0, covered_share=0.9)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokenizer, lpips, tmp_path, monkeypatch):
+    def train(checkpoint=None):
+        settings = RefinerSettings(batch_size=2, covered_share=0, discriminator_start=0, discriminator_heard=0.2)
+        refiner = new_refiner(GPTFaceRefinerConfig(**REFINER), 0)
+        return train_refiner(
+            tokenizer, smooth_faces(6), lpips=lpips, refiner=refiner, steps=5, settings=settings, checkpoint=checkpoint
+        )
+
+    whole, step = train(), RefinerTrainer.step
+    monkeypatch.setattr(refiner_training, "CHECKPOINT_EVERY", 0.0)
+
+    def stopped(self, progress):
+        if self.steps == 3:
+            raise KeyboardInterrupt
+        return step(self, progress)
+
+    monkeypatch.setattr(RefinerTrainer, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "state.pt")
+    monkeypatch.setattr(RefinerTrainer, "step", step)
+    resumed = train(tmp_path / "state.pt")
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor)
+    (tmp_path / "state.pt").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="remove it to begin anew"):
+        train(tmp_path / "state.pt")
 
 
 def test_crops_share_a_batch(tokenizer, lpips):
@@ -307,6 +387,26 @@ def test_a_recipe_runs_and_mistakes_are_one_line(tokenizer, lpips_file, tmp_path
     assert set(figures["smile/refined"]) == {"psnr", "lpips", "ring_lpips", "sharpness"}
     with Image.open(tmp_path / "run/sheet.png") as sheet:
         assert sheet.size == (7 * SIZE, SIZE)
+    # it has ended, and goes on where the recipe wants more steps; another run may start from what it gave
+    recipe.write_text(yaml.safe_dump({**values, "steps": 3}))
+    assert main(["train-refiner", str(recipe), "--data-dir", str(tmp_path)]) == 0
+    assert [json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()][-1] == 3
+    onwards = {**values, "init": str(tmp_path / "run/final"), "output_dir": str(tmp_path / "onwards"), "steps": 1}
+    recipe.write_text(yaml.safe_dump(onwards))
+    capsys.readouterr()
+    assert main(["train-refiner", str(recipe), "--data-dir", str(tmp_path)]) == 2
+    assert "leave it or init out" in capsys.readouterr().err
+    del onwards["model"]
+    onwards["settings"] = {"batch_size": 2, "learning_rate": 0.0, "final_learning_rate": 0.0}
+    recipe.write_text(yaml.safe_dump(onwards))
+    assert main(["train-refiner", str(recipe), "--data-dir", str(tmp_path)]) == 0
+    trained = GPTFaceRefiner.from_pretrained(tmp_path / "run/final").state_dict()
+    again = GPTFaceRefiner.from_pretrained(tmp_path / "onwards/final").state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in trained.items())
+    recipe.write_text(yaml.safe_dump({**onwards, "init": str(tmp_path / "tokenizer")}))
+    assert main(["train-refiner", str(recipe), "--data-dir", str(tmp_path)]) == 2
+    assert "holds no refiner" in capsys.readouterr().err
+    recipe.write_text(yaml.safe_dump(values))
     capsys.readouterr()
     assert main(["train-refiner", str(recipe), "--data-dir", str(tmp_path), "--lpips-weights", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err.strip().splitlines()[-1]
