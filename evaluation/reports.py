@@ -15,6 +15,7 @@ FURTHER_HEAD = "head_"
 #: Data files by their name, as the card calls them.
 DATA = {
     "validation/celeba178": "CelebA, people who are not in the training set",
+    "validation/celebamask256": "CelebAMask-HQ, faces that the face parser was not trained on",
     "validation/rafdb100": "RAF-DB, a tenth of its training part, in colour",
     "validation/ferplus48": "FER2013, public test split, the majority of FER+ without contempt, unknown and no face",
     "validation/fer48": "FER2013, public test split",

@@ -33,6 +33,10 @@ RUNS: dict[str, dict[str, dict[str, str | None]]] = {
     "expression": {
         f"expression_{name}": {"--data": f"validation/{name}.parquet"} for name in ("rafdb100", "ferplus48")
     },
+    "unmask": {
+        "unmask": {},
+        "unmask_worn": {"--face-masks": None, "--data": "validation/celebamask256.parquet"},
+    },
     "editing": {
         "editing_no_beard": {"--edit": "no_beard"},
         **{
