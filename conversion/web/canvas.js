@@ -28,7 +28,7 @@ export class Canvas {
 
   // How much of each pixel shows one of the classes.
   mask(names) {
-    return resize(this.parsing.mask(names), this.size, this.size, this.box);
+    return resize(this.parsing.mask(names), this.size, this.size, { square: this.box });
   }
 
   // See `blur`, with a deviation in pixels of the 128-pixel crop.

@@ -180,13 +180,17 @@ function rounded(image) {
   return { ...image, bytes: true, data: image.data.map((value) => Math.min(Math.max(Math.round(value), 0), 255)) };
 }
 
-// Resizes with Pillow's bilinear filter, which averages where the result is smaller; of a square [start, end] of the
-// picture, or all of it.
-export function resize(image, width, height, square) {
-  return resized(resized(image, width, false, square), height, true, square);
+// Pillow's filters: how far one reaches, and the weight at a distance.
+const triangle = { reach: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) };
+const sinc = (x) => (x ? Math.sin(Math.PI * x) / (Math.PI * x) : 1);
+export const lanczos = { reach: 3, weight: (x) => (Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0) };
+
+// Resizes as Pillow does, with means where the result is smaller; of a square [start, end] of the picture, or all of it.
+export function resize(image, width, height, { square, filter = triangle } = {}) {
+  return resized(resized(image, width, false, square, filter), height, true, square, filter);
 }
 
-function resized(image, length, down, square) {
+function resized(image, length, down, square, filter) {
   const from = down ? image.height : image.width;
   const [width, height] = down ? [image.width, length] : [length, image.height];
   const { channels } = image;
@@ -194,7 +198,7 @@ function resized(image, length, down, square) {
   const [step, across] = down ? [image.width * channels, channels] : [channels, image.width * channels];
   const [resultStep, resultAcross] = down ? [width * channels, channels] : [channels, width * channels];
   const lines = down ? image.width : image.height;
-  taps(from, length, ...(square ?? [0, from])).forEach(([start, weights], index) => {
+  taps(from, length, filter, ...(square ?? [0, from])).forEach(([start, weights], index) => {
     for (let line = 0; line < lines; line++)
       for (let channel = 0; channel < channels; channel++) {
         let sum = 0;
@@ -206,15 +210,16 @@ function resized(image, length, down, square) {
   return result;
 }
 
-function taps(from, to, begin, stop) {
+function taps(from, to, filter, begin, stop) {
   const scale = (stop - begin) / to;
-  const reach = Math.max(scale, 1);
+  const stretch = Math.max(scale, 1);
+  const reach = filter.reach * stretch;
   return Array.from({ length: to }, (_, index) => {
     const centre = begin + (index + 0.5) * scale;
     const start = Math.max(Math.trunc(centre - reach + 0.5), 0);
     const end = Math.min(Math.trunc(centre + reach + 0.5), from);
     const weights = Array.from({ length: end - start }, (_, tap) =>
-      Math.max(0, 1 - Math.abs((start + tap - centre + 0.5) / reach)));
+      filter.weight((start + tap - centre + 0.5) / stretch));
     const sum = weights.reduce((one, other) => one + other, 0);
     return [start, weights.map((weight) => weight / sum)];
   });

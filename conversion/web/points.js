@@ -4,7 +4,7 @@ import { clip, smoothstep, solve } from "./canvas.js";
 const CROP_SIZE = 128;
 export const add = (point, other, factor = 1) => [point[0] + factor * other[0], point[1] + factor * other[1]];
 export const dot = (point, other) => point[0] * other[0] + point[1] * other[1];
-const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+export const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const middleOf = (one, other) => [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2];
 const twice = (point) => [point, point];
 

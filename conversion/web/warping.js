@@ -2,8 +2,8 @@
 import { skinLayer } from "./ageing.js";
 import { Canvas, blur, clip, smoothstep, solve } from "./canvas.js";
 import { MouthCut } from "./mouth.js";
-import { apply, compose, inBox, inverse, picture, scaleOf, translation } from "./pictures.js";
-import { add, dot } from "./points.js";
+import { apply, compose, inBox, inverse, lanczos, picture, resize, scaleOf, scaling, translation } from "./pictures.js";
+import { add, dot, mean } from "./points.js";
 
 const CROP_SIZE = 128;
 
@@ -36,7 +36,7 @@ export function layers(move, face) {
     [close, part] = [0, Math.max(0, move.apart * points.unit - (lower - upper))];
   }
   const free = freedom(grid, warping);
-  const speed = field(move, points, lips, part / points.unit, grid, warping);
+  const speed = field(move, points, lips, part, grid, warping);
   speed.data.forEach((value, index) => (speed.data[index] = value * free.data[index >> 1]));
   const movement = flow(speed, warping);
   let cut = null;
@@ -51,30 +51,61 @@ export function layers(move, face) {
 }
 
 // How all of the grid moves, [across, down] in pixels of the 128-pixel crop, so that the points do, after the lips
-// parted by `part` distances of the eyes.
-function field(move, points, lips, part, grid, { ALONG_WITH_CORNERS, BESIDE, REACH, SLACK, ...constants }) {
+// closed by a share of the way to each other, or parted by `part` pixels.
+function field(move, points, lips, part, grid, constants) {
+  const { BESIDE, MEET, ON_LIPS, REACH, SLACK } = constants;
   const { places, along, across, unit } = points;
-  const [above, below] = lips ? lips.thickness.map((thick) => (move.thin * thick) / unit) : [0, 0];
-  const thinner = { lip_upper: above, lip_side_upper: above * BESIDE, lip_lower: -below, lip_side_lower: -below * BESIDE };
-  const sunk = { lip_lower: part, lip_side_lower: part * BESIDE, lip_middle: part / 2 };
-  const corners = movedCorners(move, points, constants);
+  let [corners, middle] = [[[0, 0], [0, 0]], 0];
+  let [sunk, thinner] = [[[0, 0], [0, 0], [0, 0]], [0, 0]];
   const [at, shifts] = [[], []];
+  // how far (outwards, down) the line of the lips goes there
+  const follow = (side, squared) =>
+    [corners[side][0] * Math.sqrt(squared), corners[side][1] * squared + (1 - squared) * middle];
+  // a place that moves so far (outwards, down), where `outwards` is -1 to the left and 1 to the right
+  const push = (place, outwards, [out, down]) => {
+    at.push(place);
+    shifts.push([0, 1].map((axis) => unit * (outwards * out * along[axis] + down * across[axis])));
+  };
+  if (lips) {
+    thinner = lips.thickness.map((thick, edge) => (move.thin * thick * (edge ? -1 : 1)) / unit);
+    if (move.corners) ({ corners, middle } = resting(move, points, lips, constants));
+    else if (move.smile) ({ corners, middle } = smiling(move, points, lips, constants));
+    const columns = [1 / 4, 1 / 2, 3 / 4].map((share) => lips.ends[0] + share * (lips.ends[1] - lips.ends[0]));
+    const edges = columns.map((column) => lips.edges(column).slice(0, 2));
+    sunk = edges.map(([upper, lower], index) => {
+      const closed = move.close * (lower - upper);
+      return [closed * MEET, closed * (MEET - 1) + part * (index === 1 ? 1 : BESIDE)];
+    });
+    for (const edge of [0, 1])
+      columns.forEach((column, index) =>
+        push([column, edges[index][edge] + sunk[index][edge]], index - 1, follow(index >> 1, (index - 1) ** 2 / 4)));
+  }
   for (const [name, pair] of Object.entries(places)) {
-    const [out, down] = ALONG_WITH_CORNERS[name] ?? [0, 0];
-    const [moreOut, moreDown] = move.moves[name] ?? [0, 0];
     const inTheMiddle = pair[0].every((value, axis) => Math.abs(value - pair[1][axis]) <= 1e-8 + 1e-5 * Math.abs(pair[1][axis]));
     (inTheMiddle ? pair.slice(0, 1) : pair).forEach((place, side) => {
-      const outwards = inTheMiddle ? 0 : (corners[side][0] * out + moreOut) * (side ? 1 : -1);
-      const downwards = corners[side][1] * down + moreDown + (thinner[name] ?? 0);
-      at.push(add(place, across, (sunk[name] ?? 0) * unit));
-      shifts.push([0, 1].map((axis) => unit * (outwards * along[axis] + downwards * across[axis])));
+      let shift = move.moves[name] ?? [0, 0];
+      if (name in ON_LIPS) {
+        const [squared, edges] = ON_LIPS[name];
+        shift = add(shift, follow(side, squared));
+        if (edges.length) {
+          shift = add(shift, [0, mean(edges.map((edge) => thinner[edge]))]);
+          place = add(place, across, mean(edges.map((edge) => sunk[inTheMiddle ? 1 : 2 * side][edge])));
+        }
+      }
+      push(place, inTheMiddle ? 0 : side ? 1 : -1, shift);
     });
   }
-  const bell = (distance) => Math.exp(-((distance / (REACH * unit)) ** 2) / 2);
-  const near = at.map((one, row) => at.map((other, column) => bell(Math.hypot(...add(one, other, -1))) + (row === column) * SLACK));
+  return spread(at, shifts, REACH * unit, SLACK, grid);
+}
+
+// A smooth movement of a grid by which places are shifted about so far.
+function spread(places, shifts, reach, slack, grid) {
+  const bell = (distance) => Math.exp(-((distance / reach) ** 2) / 2);
+  const near = places.map((one, row) =>
+    places.map((other, column) => bell(Math.hypot(...add(one, other, -1))) + (row === column) * slack));
   const heights = solve(near, shifts);
   const bells = [0, 1].map((axis) =>
-    at.map((place) => Float64Array.from({ length: grid.size }, (_, index) => bell(grid.place(index) - place[axis]))));
+    places.map((place) => Float64Array.from({ length: grid.size }, (_, index) => bell(grid.place(index) - place[axis]))));
   const result = picture(grid.size, grid.size, 2);
   heights.forEach(([right, down], point) => {
     for (let row = 0, index = 0; row < grid.size; row++)
@@ -87,19 +118,37 @@ function field(move, points, lips, part, grid, { ALONG_WITH_CORNERS, BESIDE, REA
   return result;
 }
 
-// How far both corners of the mouth go (outwards, down).
-function movedCorners({ corners, smile }, points, { LEAST_SMILE, MOST_SMILE, NARROWER }) {
-  if (corners) {
-    const out = clip(corners[0] - points.mouth[0], -NARROWER, 0);
-    return points.places.corner.map((corner, side) => {
-      const height = dot(add(corner, points.places.lip_middle[side], -1), points.across) / points.unit;
-      return [out * points.sides[side], Math.max(0, corners[1] - height)];
-    });
+// How far below the middle of the lips, at a share of the way from the upper one to the lower one, their corners are,
+// in distances of the eyes.
+function heights(points, lips, share) {
+  const middle = (lips.ends[0] + lips.ends[1]) / 2;
+  const [upper, lower] = lips.edges(middle);
+  const line = [middle, upper + share * (lower - upper)];
+  return points.places.corner.map((corner) => dot(add(corner, line, -1), points.across) / points.unit);
+}
+
+// How far both corners of the mouth go (outwards, down) to be no wider and no higher than they are at rest, and how far
+// the middle of the lips goes down.
+function resting({ corners, close }, points, lips, { MEET, NARROWER, WITH_CORNERS }) {
+  const out = clip(corners[0] - points.mouth[0], -NARROWER, 0);
+  const down = heights(points, lips, close ? MEET : 0.5).map((height) => Math.max(0, corners[1] - height));
+  const middle = WITH_CORNERS * mean(down);
+  return { corners: points.sides.map((side, index) => [out * side, middle + down[index]]), middle };
+}
+
+// How far both corners of the mouth go (outwards, down) to smile, and how far the middle of the lips goes down.
+function smiling({ close, smile, thin }, points, lips, constants) {
+  const { CLOSED_SAG, INTO_THE_SKIN, LEAST_SMILE, MEET, MOST_SMILE, SAG } = constants;
+  const { places, across, unit } = points;
+  const height = mean(heights(points, lips, MEET * close));
+  const [out, up] = [smile[0] - points.mouth[0], smile[1] + height].map((value, axis) =>
+    clip(value, LEAST_SMILE[axis], MOST_SMILE[axis]));
+  let rise = up - height - (close ? CLOSED_SAG : SAG);
+  if (points.has("nose_base")) {
+    const skin = dot(add(places.lip_upper[0], places.nose_base[0], -1), across);
+    rise = Math.min(rise, (INTO_THE_SKIN * skin + thin * lips.thickness[0]) / unit);
   }
-  if (!smile) return [[0, 0], [0, 0]];
-  const [width, height] = points.mouth;
-  const [out, up] = [smile[0] - width, smile[1] + height].map((value, axis) => clip(value, LEAST_SMILE[axis], MOST_SMILE[axis]));
-  return points.sides.map((side) => [out * side, -up]);
+  return { corners: points.sides.map((side) => [out * side, -up]), middle: -Math.max(0, rise) };
 }
 
 // How freely each place of the grid moves: not beside what is no face, nor at the edge of the crop.
@@ -207,8 +256,10 @@ function movedLayer(movement, weight, grid, cut) {
   const pixel = scaleOf(toCrop); // edges are as soft as one
   const change = (base, box, alpha) => {
     const moved = inBox(movement, matrix, box);
-    const toBase = compose(inverse(toCrop), translation(-box[0], -box[1]));
-    const shown = (x, y) => sample(base, ...apply(toBase, [x, y]));
+    // from its own pixels the photo would lose more of its grain
+    const finer = resize(base, 2 * base.width, 2 * base.height, { filter: lanczos });
+    const toFiner = compose(compose(inverse(toCrop), translation(-box[0], -box[1])), scaling(2));
+    const shown = (x, y) => sample(finer, ...apply(toFiner, [x, y]));
     const result = new Float32Array(base.data.length);
     for (let place = 0; place < alpha.length; place++) {
       if (!alpha[place]) continue;
