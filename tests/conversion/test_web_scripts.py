@@ -72,6 +72,17 @@ def test_what_the_detector_sees_is_resized_as_pillow_does(photo):
     assert (np.array(found) != expected).mean() < 5e-3 and np.abs(found - expected).max() <= 1
 
 
+def test_what_is_sampled_from_is_resized_as_pillow_does():
+    values = smooth(6)
+    found = run(
+        """const values = pictures.picture(64, 64, 1, Float32Array.from(given.values));
+        return Array.from(pictures.resize(values, 128, 128, { filter: pictures.lanczos }).data);""",
+        values=values.ravel().tolist(),
+    )
+    expected = Image.fromarray(values).resize((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS)
+    np.testing.assert_allclose(found, np.asarray(expected).ravel(), atol=1e-6)
+
+
 def test_edges_are_softened_and_widened_alike():
     mask = np.where(smooth(1) > 0.5, smooth(2), 0).astype(np.float32)
     found = run(
