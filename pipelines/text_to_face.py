@@ -1,7 +1,6 @@
 """`pipeline("text-to-face")`: a sentence → an aligned face."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -98,10 +97,12 @@ class TextToFacePipeline(PictureGeneration):
             captions["negative"] = Captions(**encode_prompt(self.processor, "negative_prompt", negative_prompt))
         return {"prompt": prompt, "captions": captions, "asked": asked, "laid": laid}
 
-    @cached_property
+    @property
     def _editing(self) -> GuidedFaceEditingPipeline:
-        """Lays over what is not drawn."""
-        return GuidedFaceEditingPipeline(model=self.model, processor=self.processor)
+        """Lays over what is not drawn, on the device that this pipeline is on by now."""
+        spread = getattr(self.model, "hf_device_map", None) is not None  # over devices: it cannot be moved
+        device = None if spread else self.device
+        return GuidedFaceEditingPipeline(model=self.model, processor=self.processor, device=device)
 
     def _forward(
         self, states: list[dict[str, Any]], plan_first: bool | None = None, **options: Any
@@ -168,15 +169,15 @@ class TextToFacePipeline(PictureGeneration):
         """Aligned faces with what was not drawn with them; it is drawn into those that do not show what it takes."""
         if not intents:
             return faces
-        wishes = ", ".join(f"{each.colour} {each.edit.phrase.removeprefix('a ')}".strip() for each in intents)
-        options = {"aligned": True, "force": True}
-        results = [each[0] for each in self._editing(faces, wishes, seed=list(seeds), **options)]
-        return [
-            self._editing(face, wishes, seed=seed, draw=True, **options)[0]["image"]
-            if _lacks(result)
-            else result["image"]
-            for face, seed, result in zip(faces, seeds, results, strict=True)
-        ]
+        editing, options = self._editing, {"aligned": True, "force": True}
+        for each in intents:  # one by one: a face may show what some of them take
+            wish = f"{each.colour} {each.edit.phrase.removeprefix('a ')}".strip()
+            results = [found[0] for found in editing(faces, wish, seed=list(seeds), **options)]
+            faces = [
+                editing(face, wish, seed=seed, draw=True, **options)[0]["image"] if _lacks(result) else result["image"]
+                for face, seed, result in zip(faces, seeds, results, strict=True)
+            ]
+        return faces
 
 
 def asked_for(prompt: str) -> tuple[EditIntent, ...]:
@@ -188,8 +189,8 @@ def asked_for(prompt: str) -> tuple[EditIntent, ...]:
 
 
 def _lacks(result: Mapping[str, Any]) -> bool:
-    """Whether an edit was left out of a face that does not have it."""
-    return result["match_score"] is None and any(each["after"] < 0.5 for each in result["verified"].values())
+    """Whether an edit was left out of a face in which no head finds it."""
+    return result["match_score"] is None and not any(each["after"] >= 0.5 for each in result["verified"].values())
 
 
 def _trust(result: Mapping[str, Any]) -> float:

@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import pipeline
 
 from gptface.cli import main
+from gptface.pipelines.guided_face_editing import GuidedFaceEditingPipeline
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,29 @@ def test_things_that_are_worn_are_laid_over_a_face_that_is_drawn_without_them():
     assert len(hat) > 1000 and hat[:, 0].mean() > 1.5 * hat[:, 2].mean()
     drawn = make("a man wearing a red hat", seed=0, draw=True)[0]
     assert drawn["edits"] == [] and np.abs(pixels(bare).astype(int) - pixels(drawn))[160:].any()
+
+
+def test_each_thing_that_a_face_has_no_room_for_is_drawn_beside_others_that_are_laid_over(monkeypatch):
+    make = pipeline("text-to-face", num_inference_steps=4)
+    drawn = []
+    edit = GuidedFaceEditingPipeline.__call__
+
+    def noted(self, images, prompt, draw=False, **options):
+        drawn.extend([prompt] if draw else [])
+        return edit(self, images, prompt, draw=draw, **options)
+
+    monkeypatch.setattr(GuidedFaceEditingPipeline, "__call__", noted)
+    # hair hides the ears of this face
+    result = make("a woman with glasses and earrings", seed=0)[0]
+    assert result["edits"] == ["eyeglasses", "earrings"] and drawn == ["earrings"]
+    assert result["verified"]["eyeglasses"] > 0.9
+
+
+def test_what_lays_things_over_moves_with_the_pipeline(tiny_checkpoint):
+    make = pipeline("text-to-face", model=str(tiny_checkpoint), num_inference_steps=2)
+    make("glasses", seed=0)
+    make.to("meta")  # stands for a GPU
+    assert make.device.type == make._editing.device.type == "meta"
 
 
 def test_the_command_writes_the_picture(tiny_checkpoint, tmp_path, capsys):
