@@ -84,10 +84,20 @@ class FaceParsing:
         Whether the photo reaches as far as all of some places [N, 2], in pixels of the 128-pixel crop; beyond its edge
         a frame is made up. True where the size of the photo is not known.
         """
+        return bool(self._shown(places).all())
+
+    def in_photo(self) -> np.ndarray:
+        """Which pixels of the 128-pixel crop the photo shows, bool [128, 128]; all where its size is not known."""
+        axis = np.arange(CROP_SIZE) + 0.5
+        return self._shown(np.stack(np.meshgrid(axis, axis), -1))
+
+    def _shown(self, places: np.ndarray) -> np.ndarray:
+        """Whether the photo reaches as far as each of some places [..., 2]."""
         if self.photo_size is None:
-            return True
-        in_photo = apply(inverse(self.matrix), self.in_frame(places))
-        return bool(((in_photo >= 0) & (in_photo <= self.photo_size)).all())
+            return np.ones(places.shape[:-1], bool)
+        there = apply(inverse(self.matrix), self.in_frame(places))
+        shown: np.ndarray = ((there >= 0) & (there <= self.photo_size)).all(-1)
+        return shown
 
     @property
     def unit(self) -> float:

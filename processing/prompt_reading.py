@@ -201,11 +201,7 @@ def read_prompt(text: str) -> PromptReading:
     fill = _fill(tokens)
     if fill is not None:
         return PromptReading((EditIntent(fill),))
-    corrected = {
-        token: better
-        for token in islice(dict.fromkeys(tokens), _CORRECTED)
-        if (better := _correction(token)) is not None
-    }
+    corrected = _corrections(tokens)
     mentions, unknown = _Scan([corrected.get(token, token) for token in tokens]).run()
     intents, not_done = _intents(mentions, shown)
     if not intents:
@@ -224,12 +220,14 @@ def read_prompt(text: str) -> PromptReading:
 def without_edits(text: str, names: Collection[str]) -> str:
     """
     A prompt in lower case without the words that ask for some edits, and without what led to these: "a man wearing a
-    big hat" without `hat` is "a man".
+    big hat" without `hat` is "a man". Misspelled words are those that [`read_prompt`] takes them for.
 
     Args:
         names: of edits.
     """
-    tokens, phrases = _tokens(text), _phrases()
+    said, phrases = _tokens(text), _phrases()
+    corrected = _corrections(said)
+    tokens = [corrected.get(token, token) for token in said]
     first_words, longest = {words[0] for words in phrases}, 2 * max(map(len, phrases))
     kept: list[str] = []
     start = 0
@@ -328,6 +326,15 @@ def _vocabulary() -> tuple[dict[str, None], dict[str, None]]:
     english = [word for word in english if word not in _GRAMMAR]
     others = [word for words in _phrases() for word in words] + sorted(_GRAMMAR | COLOUR_WORDS.keys())
     return dict.fromkeys(english), dict.fromkeys(word for word in others if word not in english)
+
+
+def _corrections(tokens: Sequence[str]) -> dict[str, str]:
+    """Misspelled words → those that they stand for."""
+    return {
+        token: better
+        for token in islice(dict.fromkeys(tokens), _CORRECTED)
+        if (better := _correction(token)) is not None
+    }
 
 
 def _correction(word: str) -> str | None:

@@ -49,9 +49,11 @@ class Worn:
         return self.worn(parsing)
 
     def worn(self, parsing: FaceParsing) -> bool:
-        """Whether the parser sees enough of it; never where it does not know it."""
-        known = self.name in parsing.labels
-        return known and bool((parsing.crop_mask(self.name, CROP_SIZE) > SURELY).mean() >= self.least)
+        """Whether the parser sees enough of it in the photo; never where it does not know it."""
+        if self.name not in parsing.labels:
+            return False
+        seen = (parsing.crop_mask(self.name, CROP_SIZE) > SURELY) & parsing.in_photo()  # beyond its edge are streaks
+        return bool(seen.mean() >= self.least)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 earrings hang from lobes that are seen, and hairs stay at their places from frame to frame of a film.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,7 @@ from gptface.processing.face_parsing import FaceParsing
 from gptface.processing.headwear import KNITTED_HAT, KNITTED_HATS, Head, KnittedHat, Wool
 from gptface.processing.jewellery import EARRINGS, Earring, Earrings
 from gptface.processing.lighting import exposure, light_on_face
+from gptface.processing.signs import GLASSES
 from gptface.processing.strands import FRINGE, FULL_BEARD, Forehead, curliness
 
 GREY_HAT = KnittedHat((Wool((0.4, 0.4, 0.4)),), 21.0)
@@ -315,3 +317,10 @@ def test_a_head_that_looks_aside_wears_nothing_that_is_made_for_the_front(transf
     assert turned.turn > 0.45 and not transfer.fits(turned)
     mirrored = FaceParsing(np.ascontiguousarray(seen[:, :, ::-1]), LABELS, parsing.matrix)
     assert mirrored.turn == pytest.approx(-turned.turn, abs=0.05) and not mirrored.frontal
+
+
+def test_streaks_beyond_the_edge_of_a_photo_are_no_glasses():
+    _, parsing = draw_face(glasses=True)
+    assert GLASSES.worn(parsing) and GLASSES.worn(replace(parsing, photo_size=(ALL, ALL)))
+    # the photo ends right beside the outer end of the glasses
+    assert not GLASSES.worn(replace(parsing, photo_size=(128 + 2 * 31, ALL)))
