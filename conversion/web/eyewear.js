@@ -9,7 +9,7 @@ const CROP_SIZE = 128;
 // Whether an eye is seen, the other one, too, or a face from the front, and no glasses before it.
 export function fits(eyewear, { parsing, constants }) {
   const { signs: { GLASSES }, eyewear: { LEAST_EYE, SURELY }, face_parsing: { MOST_TURNED } } = constants;
-  if (parsing.share(GLASSES.name, SURELY) >= GLASSES.least) return false;
+  if (parsing.worn(GLASSES, SURELY)) return false;
   const eyes = middles(parsing.cropMask("eye", CROP_SIZE), LEAST_EYE, SURELY).filter(Boolean).length;
   return eyes === 2 || (eyes === 1 && Math.abs(parsing.turn) < MOST_TURNED);
 }

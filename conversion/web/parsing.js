@@ -36,6 +36,13 @@ export class FaceParsing {
     return this.cropMask(names, CROP_SIZE).reduce((sum, value) => sum + (value > surely), 0) / CROP_SIZE ** 2;
   }
 
+  // Whether a thing is worn: enough of it is surely seen in the photo, beyond whose edge are streaks.
+  worn({ name, least }, surely) {
+    const seen = (value, place) =>
+      value > surely && this.shows([[(place % CROP_SIZE) + 0.5, Math.floor(place / CROP_SIZE) + 0.5]]);
+    return this.cropMask(name, CROP_SIZE).filter(seen).length >= least * CROP_SIZE ** 2;
+  }
+
   // Pixels of the frame along one of the 128-pixel crop.
   get unit() {
     return this.total / 2 / CROP_SIZE;

@@ -16,7 +16,7 @@ export function fits({ moves, corners, smile, close, part, apart }, face) {
 // Whether the mouth that is seen of a face, if any, is all in the photo, not in profile and not behind a mask.
 export function wholeMouth({ parsing, points, constants }) {
   const { warping: { MOST_TILTED }, signs: { FACE_MASK, SURELY } } = constants;
-  if (parsing.share(FACE_MASK.name, SURELY) >= FACE_MASK.least) return false;
+  if (parsing.worn(FACE_MASK, SURELY)) return false;
   if (!points.has("corner")) return true;
   const [left, right] = points.places.corner;
   const between = add(right, left, -1);

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from drawn_faces import draw_mouth
+from drawn_faces import draw_face, draw_mouth
 from PIL import Image
 from test_web_page import hashed
 
@@ -238,3 +238,15 @@ def test_the_page_moves_no_mouth_that_is_not_whole(tmp_path):
     assert not EDITS["smiling"].transfer.fits(cut_off)
     upper = photo.crop((0, 0, *cut_off.photo_size))
     assert lay(["smiling", "arched_eyebrows"], upper, cut_off, tmp_path)[0] is None
+
+
+def test_glasses_that_are_streaks_beyond_the_edge_of_a_photo_keep_none_away_on_the_page(tmp_path):
+    photo, parsing = draw_face()
+    seen = parsing.probabilities.copy()
+    seen[:, 220:256, 352:384] = np.arange(len(seen))[:, None, None] == parsing.labels.index("eyeglasses")
+    parsing = replace(parsing, probabilities=seen)
+    assert lay(["eyeglasses"], photo, parsing, tmp_path)[0] is None
+    cut_off = replace(parsing, photo_size=(352, photo.height))
+    assert EDITS["eyeglasses"].transfer.fits(cut_off)
+    left = photo.crop((0, 0, *cut_off.photo_size))
+    assert lay(["eyeglasses"], left, cut_off, tmp_path)[0] is not None
