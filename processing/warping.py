@@ -6,7 +6,7 @@ no face stays. The movement is the flow of a steady field (Arsigny et al. 2006):
 Lips part along the line between them, and meet by what is between them being hidden.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,9 @@ ON_LIPS: dict[str, tuple[float, list[int]]] = {
 }
 #: How far the sides of lips take part in what their middle does.
 BESIDE = 0.65
+#: Most pixels of a photo that move at once, for each takes some 160 bytes; and how far the filters reach by which they
+#: are found, in rows, or more.
+AT_ONCE, FILTERS = 2**22, 6
 #: How steep a mouth may be to the line of the eyes: what is steeper is a profile, or no mouth.
 MOST_TILTED = 0.5
 
@@ -405,26 +408,45 @@ class MovedLayer:
 
     def change(self, base: np.ndarray, box: Box) -> np.ndarray:
         """See [`PhotoLayer.change`]."""
+        left, top, right, bottom = box
+        rows = max(1, AT_ONCE // max(1, right - left))
+        bands = [(left, start, right, min(start + rows, bottom)) for start in range(top, bottom, rows)]
+        return np.concatenate([self._change(base, box, band) for band in bands])
+
+    def _change(self, base: np.ndarray, box: Box, band: Box) -> np.ndarray:
+        """That of the rows `band` of the rectangle `box`."""
         scale = len(self.movement) / (CROP_SIZE + 2 * BEYOND)
         to_crop = compose(self.matrix, np.array([[1 / scale, 0.0, -BEYOND], [0.0, 1 / scale, -BEYOND]]))
         to_base = compose(inverse(to_crop), translation(-box[0], -box[1]))
-        y, x = np.mgrid[box[1] : box[3], box[0] : box[2]] + 0.5
-        places = apply(to_crop, np.stack([x, y], -1)) + warp_channels(self.movement, self.matrix, box)
-        finer = twice_as_fine(base)
-
-        def shown(column: np.ndarray, row: np.ndarray) -> np.ndarray:
-            """What the photo shows [h, w, 3] at places of the 128-pixel crop."""
-            return sample(finer, 2 * apply(to_base, np.stack([column, row], -1)))
-
+        y, x = np.mgrid[band[1] : band[3], band[0] : band[2]] + 0.5
+        places = apply(to_crop, np.stack([x, y], -1)) + warp_channels(self.movement, self.matrix, band)
+        before = base[band[1] - box[1] : band[3] - box[1]]
         column, row = np.moveaxis(places, 2, 0)
         if self.cut is None:
-            return shown(column, row) - base
+            (moved,) = _shown(base, [apply(to_base, places)], band == box)
+            return moved - before
         above, below, end, start = self.cut.rows(column, row)
         pixel = scale_of(to_crop)  # edges are as soft as one
         upper, lower = ((0.5 + past / pixel).clip(0, 1)[..., None] for past in (end - row, row - start))
         between = (1 - upper - lower).clip(0) if self.cut.part else np.zeros_like(upper)
-        after = upper * shown(column, above) + (1 - upper - between) * shown(column, below)
-        return (after + between * self.cut.inside(column, row, end, start, pixel) - base).astype(np.float32)
+        sources = [apply(to_base, np.stack([column, rows], -1)) for rows in (above, below)]
+        moved, sunk = _shown(base, sources, band == box)
+        after = upper * moved + (1 - upper - between) * sunk
+        return (after + between * self.cut.inside(column, row, end, start, pixel) - before).astype(np.float32)
+
+
+def _shown(base: np.ndarray, sources: Sequence[np.ndarray], whole: bool) -> list[np.ndarray]:
+    """
+    What a picture [H, W, 3] shows at several sets of places [h, w, 2] of it, [h, w, 3] each; unless the `whole` of it
+    is asked for, no more of its rows are made finer than these need.
+    """
+    low, high = 0, len(base)
+    if not whole:
+        rows = [limit for each in sources for limit in (each[..., 1].min(), each[..., 1].max())]
+        low = int(np.clip(np.floor(min(rows)) - FILTERS, 0, high - 1))
+        high = int(np.clip(np.ceil(max(rows)) + FILTERS, low + 1, high))
+    finer = twice_as_fine(base[low:high])
+    return [sample(finer, 2 * (places - (0, low))) for places in sources]
 
 
 def twice_as_fine(pixels: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gptface.modeling_gptface.configuration_gptface import FACE_CLASSES
-from gptface.processing import expressions
+from gptface.processing import expressions, warping
 from gptface.processing.alignment import inverse
 from gptface.processing.blending import paste
 from gptface.processing.canvas import blur
@@ -378,6 +378,20 @@ def test_grain_survives_a_movement_by_half_a_pixel():
     finer = twice_as_fine(photo)
     assert finer.shape == (192, 192, 3)
     assert kept(photo, 1) < 0.8 < 0.9 < kept(finer, 2) < 1.05
+
+
+@pytest.mark.parametrize("warp", [MOUTH_OPEN, ARCHED_BROWS], ids=["lips part", "brows rise"])
+def test_a_face_as_large_as_a_photo_of_many_megapixels_moves_in_bands_without_seams(warp, monkeypatch):
+    photo, parsing = draw_mouth(parted=0.0)
+    made = []
+    monkeypatch.setattr(warping, "twice_as_fine", lambda pixels: made.append(pixels.size) or twice_as_fine(pixels))
+    at_once, _ = moved(warp, photo, parsing)
+    monkeypatch.setattr(warping, "AT_ONCE", 500)
+    in_bands, _ = moved(warp, photo, parsing)
+    whole, *bands = made
+    assert len(bands) > 4 and max(bands) < 0.75 * whole, "memory for a part of the photo at a time"
+    away = np.abs(in_bands - at_once)
+    assert away.max() <= 1 and (away > 0).mean() < 1e-3
 
 
 def test_movements_add_up_in_either_order():
