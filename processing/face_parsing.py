@@ -96,8 +96,7 @@ class FaceParsing:
         if self.photo_size is None:
             return np.ones(places.shape[:-1], bool)
         there = apply(inverse(self.matrix), self.in_frame(places))
-        shown: np.ndarray = ((there >= 0) & (there <= self.photo_size)).all(-1)
-        return shown
+        return np.asarray(((there >= 0) & (there <= self.photo_size)).all(-1))
 
     @property
     def unit(self) -> float:
