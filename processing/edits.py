@@ -333,7 +333,7 @@ _ROWS = (
     _edit(
         "eyeglasses", "eyeglasses", "add", "clear_glasses", _has("Eyeglasses"), "no_eyeglasses", "Glasses through which the eyes are seen.",
         sign=GLASSES, group="glasses", quality="good", entailed=_EYES, transfer=CLEAR_GLASSES, needs=Need("eye that faces the camera", CLEAR_GLASSES.fits), defaults=_BY_PLAN_AND_CRITIC,
-        en="glasses, eye glasses, spectacles, specs, bespectacled, eyewear, reading glasses",
+        en="glasses, eye glasses, clear glasses, clear eyeglasses, spectacles, specs, bespectacled, eyewear, reading glasses",
         de="brille, brillen", fr="lunettes", es="gafas, anteojos, lentes", zh="眼镜",
     ),
     _edit(

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sized
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -376,8 +376,8 @@ def train_refiner(
         The refiner with the average of its weights, on the device.
 
     Raises:
-        ValueError: neither or both of minutes and steps; a tokenizer without FSQ; faces of another size; a damaged
-            checkpoint.
+        ValueError: neither or both of minutes and steps; a tokenizer without FSQ; faces of another size; a checkpoint
+            that is damaged, or of a run with other settings.
         FloatingPointError: a loss that is not finite.
     """
     if (minutes is None) == (steps is None):
@@ -407,10 +407,19 @@ def train_refiner(
         decode_plan,
         autocast=device.type == "cuda",
     )
+    run = {
+        "seed": seed,
+        "model": refiner.config.to_json_string(),
+        **asdict(trainer.settings),
+        **asdict(trainer.sampler.law),
+    }
     start = last = saved = time.monotonic()
     if checkpoint is not None and checkpoint.exists():
         with damage_named(checkpoint, "remove it to begin anew"):
             state = torch.load(checkpoint, device, weights_only=True)
+        other = sorted(name for name, value in run.items() if state["run"].get(name) != value)
+        if other:
+            raise ValueError(f"{checkpoint} is of a run with another {', '.join(other)}: remove it to begin anew")
         trainer.load_state(state)
         start -= state["seconds"]
         logger.info("goes on from step %d", trainer.steps)
@@ -418,7 +427,7 @@ def train_refiner(
     def save() -> None:
         if checkpoint is not None:
             with whole_file(checkpoint) as unfinished:
-                torch.save({**trainer.state(), "seconds": time.monotonic() - start}, unfinished)
+                torch.save({**trainer.state(), "run": run, "seconds": time.monotonic() - start}, unfinished)
 
     sums, counted = torch.zeros(len(TERMS), device=device), 0
     while True:

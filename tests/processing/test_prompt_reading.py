@@ -52,6 +52,7 @@ def test_phrasings_reach_their_rows(file, least):
         ("take the glasses and hat off and smile", ["no_eyeglasses", "no_hat", "smiling"]),
         ("stop smiling, red lips", ["not_smiling", "lipstick"]),
         ("no glasses, a beard", ["no_eyeglasses", "beard"]),
+        ("a man with clear glasses", ["eyeglasses"]),
         ("a man with no beard and a hat", ["no_beard", "hat"]),
         ("neither smiling nor wearing glasses", ["not_smiling", "no_eyeglasses"]),
         ("change the black hair to blond", ["blond_hair"]),

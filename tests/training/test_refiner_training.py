@@ -254,8 +254,10 @@ def test_a_share_of_a_batch_is_faces_that_something_hid(tokenizer, lpips):
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokenizer, lpips, tmp_path, monkeypatch):
-    def train(checkpoint=None):
-        settings = RefinerSettings(batch_size=2, covered_share=0, discriminator_start=0, discriminator_heard=0.2)
+    def train(checkpoint=None, learning_rate=1e-3):
+        settings = RefinerSettings(
+            batch_size=2, covered_share=0, discriminator_start=0, discriminator_heard=0.2, learning_rate=learning_rate
+        )
         refiner = new_refiner(GPTFaceRefinerConfig(**REFINER), 0)
         return train_refiner(
             tokenizer, smooth_faces(6), lpips=lpips, refiner=refiner, steps=5, settings=settings, checkpoint=checkpoint
@@ -276,6 +278,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokenizer, lpips, 
     resumed = train(tmp_path / "state.pt")
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor)
+    with pytest.raises(ValueError, match="of a run with another learning_rate: remove it to begin anew"):
+        train(tmp_path / "state.pt", learning_rate=1e-4)
     (tmp_path / "state.pt").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="remove it to begin anew"):
         train(tmp_path / "state.pt")
