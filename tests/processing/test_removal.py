@@ -4,8 +4,8 @@ the outline of the head is left where they were.
 
 import numpy as np
 import pytest
+from drawn_faces import ALL, COLOURS, LABELS, draw_face
 from PIL import Image, ImageDraw, ImageFilter
-from test_transfers import ALL, COLOURS, LABELS, SIDE, draw_face
 
 from gptface.processing.blending import paste
 from gptface.processing.canvas import Canvas
@@ -51,7 +51,7 @@ def test_the_frame_goes_and_eyes_and_background_stay():
     # right beside hair either may be behind it
     on_skin = (
         rims
-        & ~widen(parsing.mask("hair") > 0.5, 8 / SIDE)
+        & ~widen(parsing.mask("hair") > 0.5, 8 / (ALL // 2))
         & (np.asarray(bare).astype(int) - COLOURS["skin"] > -40).all(2)
     )
     left = np.abs(after - np.asarray(bare)).mean(2)
