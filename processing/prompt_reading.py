@@ -225,23 +225,14 @@ def without_edits(text: str, names: Collection[str]) -> str:
     Args:
         names: of edits.
     """
-    said, phrases = _tokens(text), _phrases()
+    said = _tokens(text)
     corrected = _corrections(said)
     tokens = [corrected.get(token, token) for token in said]
-    first_words, longest = {words[0] for words in phrases}, 2 * max(map(len, phrases))
     kept: list[str] = []
     start = 0
     while start < len(tokens):
-        reach = longest if tokens[start] in first_words else 0
-        for end in range(min(len(tokens), start + reach), start, -1):
-            edit = phrases.get(_content(tokens[start:end]))
-            if edit is not None and tokens[end - 1] not in FILLERS | ARTICLES:
-                break
-        else:
-            kept.append(tokens[start])
-            start += 1
-            continue
-        if edit.name in names:
+        end, edit = _wording_at(tokens, start)
+        if edit is not None and edit.name in names:
             for leading in (ARTICLES | DEGREES | COLOUR_WORDS.keys(), VERBS | WEAK_SEPARATORS | SEPARATORS):
                 while kept and kept[-1] in leading:
                     kept.pop()
@@ -314,6 +305,23 @@ def _phrases() -> dict[tuple[str, ...], Edit]:
             if found.setdefault(words, edit) is not edit:
                 raise ValueError(f"{wording!r} is said of both {found[words].name!r} and {edit.name!r}")
     return found
+
+
+@lru_cache
+def _beginnings() -> tuple[frozenset[str], int]:
+    """The words that wordings begin with, and how many words the longest may take with its grammar."""
+    return frozenset(words[0] for words in _phrases()), 2 * max(map(len, _phrases()))
+
+
+def _wording_at(tokens: Sequence[str], start: int) -> tuple[int, Edit | None]:
+    """Where the longest wording of the table that begins at a word ends, and its edit; else the next word and None."""
+    first_words, longest = _beginnings()
+    reach = longest if tokens[start] in first_words else 0
+    for end in range(min(len(tokens), start + reach), start, -1):
+        edit = _phrases().get(_content(tokens[start:end]))
+        if edit is not None and tokens[end - 1] not in FILLERS | ARTICLES | {"to"}:
+            return end, edit
+    return start + 1, None
 
 
 @lru_cache
@@ -442,23 +450,13 @@ class _Scan:
     def _spans(self) -> Iterator[tuple[list[str], Edit | None]]:
         """The longest wordings of the table, and the single words between them."""
         tokens = [token for token in self.tokens if token not in FILLERS]
-        phrases, longest = _phrases(), max(map(len, _phrases()))
-        first_words = {words[0] for words in phrases}
         start = 0
         while start < len(tokens):
-            reach = 2 * longest if tokens[start] in first_words else 0
-            for end in range(min(len(tokens), start + reach), start, -1):
-                words = tokens[start:end]
-                edit = phrases.get(_content(words))
-                if edit is not None and words[-1] not in ARTICLES and words[-1] != "to":
-                    yield words, edit
-                    start = end
-                    break
-            else:
-                one, start = tokens[start], start + 1
-                ends = start == len(tokens) or tokens[start] not in first_words
-                # "turn the blond hair black"
-                yield [one], phrases.get((tokens[start - 2], one)) if ends and start > 1 else None
+            end, edit = _wording_at(tokens, start)
+            if edit is None and start and (end == len(tokens) or tokens[end] not in _beginnings()[0]):
+                edit = _phrases().get((tokens[start - 1], tokens[start]))  # "turn the blond hair black"
+            yield tokens[start:end], edit
+            start = end
 
     def _mention(self, edit: Edit, words: list[str]) -> None:
         comparative = any(word.endswith("er") and word in _comparatives() for word in words)
